@@ -1,0 +1,381 @@
+"""Generating text with recurrent nets: Sutskever, Martens & Hinton 2011 (SMH11).
+
+    python -m experiments.text_mrnn --flagfile=experiments/flags/quickstart.flags
+    python -m experiments.text_mrnn --workdir=runs/quickstart --mode=sample --prompt="The " --length=500
+
+--mode=train trains, goes on if --workdir holds the same run, and ends by evaluating and sampling; evaluate, sample and
+score read a finished or unfinished run, and take from it the flags that define it.
+"""
+
+import functools
+import os
+import sys
+
+import jax
+import numpy as np
+import optax
+from absl import app, flags, logging
+
+from hfrnn import cells, evaluation, hessian_free, model, outputs, parallel, plotting, runs, sampling, training
+from hfrnn.baselines import compressors
+from hfrnn.data import text
+from hfrnn.evaluation import BITS
+
+FLAGS = flags.FLAGS
+
+MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score'], 'What to do.')
+WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
+
+# These define a run: it goes on only where they are the same.
+flags.DEFINE_string('corpus', 'pydoc', f'One of {", ".join(text.NAMES)}, or the path of a text file.')
+flags.DEFINE_enum('unit', 'characters', ['characters', 'bytes'], 'What a symbol of a text file is.')
+flags.DEFINE_enum('cell', 'mrnn', ['rnn', 'tensor_rnn', 'mrnn'], 'The recurrent layer.')
+flags.DEFINE_enum('gain', 'linear', ['linear', 'tanh'], "The MRNN's gain: the paper's, or that of its author's code.")
+flags.DEFINE_integer('hidden', 350, 'Hidden units, H.', lower_bound=1)
+flags.DEFINE_integer('factors', 350, 'Factors of the MRNN, F.', lower_bound=1)
+flags.DEFINE_integer('seed', 0, 'Of everything random: initial weights, batches.')
+flags.DEFINE_integer('length', 250, 'Symbols that a training sequence predicts, T.', lower_bound=1)
+flags.DEFINE_integer('unscored', 50, 'How many of them are not scored, at its beginning.', lower_bound=0)
+flags.DEFINE_integer('batch', 48_000, 'Sequences for a gradient, of all devices.', lower_bound=1)
+flags.DEFINE_enum('optimizer', 'hf', ['hf', 'adam', 'rmsprop'], 'Hessian-Free, or a first-order method.')
+flags.DEFINE_enum('preset', 'martens2010', list(hessian_free.PRESETS), 'The variant of HF.')
+flags.DEFINE_integer('curvature_batch', 2_400, 'HF: sequences for the curvature; the first of --batch.', lower_bound=1)
+flags.DEFINE_bool('own_batches', False, 'HF: backtrack and search on batches of their own, of --curvature_batch.')
+flags.DEFINE_float('damping', 10.0, 'HF: lambda at the start.', lower_bound=0.0)
+flags.DEFINE_float('mu', 0.1, 'HF: the weight of structural damping.', lower_bound=0.0)
+flags.DEFINE_integer('cg_iterations', 150, 'HF: the most CG iterations in a step.', lower_bound=1)
+flags.DEFINE_bool('preconditioned', False, 'HF: precondition CG by squared gradients.')
+flags.DEFINE_float('learning_rate', 1e-3, 'Adam, RMSProp: at the start.', lower_bound=0.0)
+flags.DEFINE_integer('decay_steps', 0, 'Adam, RMSProp: cosine decay to 0 at this step; 0 for none.', lower_bound=0)
+flags.DEFINE_float('clip', 1.0, 'Adam, RMSProp: the largest norm of a gradient.', lower_bound=0.0)
+flags.DEFINE_integer('chunk', 300, 'Sequences in memory at once for a gradient, on each device.', lower_bound=1)
+
+# These do not.
+FREE = (
+    flags.DEFINE_integer('steps', 160, 'Train for so many steps in all.', lower_bound=0),
+    flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),
+    flags.DEFINE_float('save_minutes', 5.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
+    flags.DEFINE_integer('evaluate_every', 10, 'Evaluate on validation text every so many steps.', lower_bound=1),
+    flags.DEFINE_integer('evaluate_symbols', 100_000, 'How much validation text to use for that.', lower_bound=1),
+    flags.DEFINE_integer('context', 50, 'Symbols read before the first scored one of a test window.', lower_bound=1),
+    flags.DEFINE_integer('stride', 200, 'Symbols that a test window scores.', lower_bound=1),
+    flags.DEFINE_bool('compressors', True, 'Measure gzip, bzip2 and xz on the same text.'),
+    flags.DEFINE_string('prompt', '\n', 'sample: what the model reads first. score: what stands before the text.'),
+    flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols to draw.', lower_bound=1),
+    flags.DEFINE_float('temperature', 1.0, 'sample: 0 takes the likeliest symbol.', lower_bound=0.0),
+    flags.DEFINE_integer('sample_seed', 0, 'sample: another seed, another text.'),
+    flags.DEFINE_string('text', None, 'score: the text.'),
+    flags.DEFINE_string('input', None, "score: the text's file."),
+    flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).'),
+    flags.DEFINE_integer('devices', None, 'How many devices to use; all if not given.', lower_bound=1),
+    flags.DEFINE_integer('cpu_devices', None, 'Make so many devices of a CPU.', lower_bound=1),
+    flags.DEFINE_string('coordinator', None, 'host:port of process 0, in a run of several processes.'),
+    flags.DEFINE_integer('processes', 1, 'How many processes there are.', lower_bound=1),
+    flags.DEFINE_integer('process', 0, 'Which of them this is.', lower_bound=0),
+)
+
+
+def main(argv):
+    if len(argv) > 1:
+        fail(f'unknown argument {argv[1]!r}; flags begin with --')
+    if not FLAGS['verbosity'].present:
+        logging.set_verbosity(logging.WARNING)  # orbax tells its life at every save
+    try:
+        join_devices()
+        {'train': train, 'evaluate': evaluate, 'sample': sample, 'score': score}[MODE.value]()
+    except (text.DataError, runs.RunError, FlagError, training.NotFinite) as e:
+        fail(str(e))
+    except training.Interrupted as e:
+        print(f'stopped by {e}; saved. The same command goes on.', file=sys.stderr, flush=True)
+        os._exit(128 + e.signum)  # without waiting for the step in flight
+
+
+class FlagError(ValueError):
+    """Flags that do not go together; one line for the user."""
+
+
+def fail(message):
+    print(f'error: {message}', file=sys.stderr)
+    sys.exit(1)
+
+
+def say(*args):
+    if runs.writes():
+        print(*args, flush=True)
+
+
+# -- what the flags mean ----------------------------------------------------------------------------------------------
+
+
+def defining_flags():
+    free = {holder.name for holder in (MODE, WORKDIR, *FREE)}
+    mine = FLAGS.get_key_flags_for_module(sys.modules[__name__])
+    return {flag.name: flag.value for flag in mine if flag.name not in free}
+
+
+def join_devices():
+    if FLAGS.cpu_devices:
+        jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices)
+    if FLAGS.processes > 1:
+        if not FLAGS.coordinator or FLAGS.process >= FLAGS.processes:
+            raise FlagError('several --processes need --coordinator=host:port, and each its --process, from 0')
+        if np.isfinite(FLAGS.minutes):
+            raise FlagError('clocks differ between processes: say how long with --steps, not --minutes')
+        parallel.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+    there = jax.device_count()
+    if FLAGS.devices and FLAGS.devices > there:
+        raise FlagError(f'--devices={FLAGS.devices}: there are {there} (of a CPU, --cpu_devices makes more)')
+
+
+def check_sizes():
+    devices = FLAGS.devices or jax.device_count()
+    if FLAGS.unscored >= FLAGS.length:
+        raise FlagError(f'--unscored={FLAGS.unscored} leaves nothing to score of --length={FLAGS.length}')
+    sizes = ['batch']
+    if FLAGS.optimizer == 'hf':
+        sizes.append('curvature_batch')
+        if FLAGS.curvature_batch > FLAGS.batch:
+            raise FlagError(f'--curvature_batch={FLAGS.curvature_batch} is no part of --batch={FLAGS.batch}')
+    for name in sizes:
+        if FLAGS[name].value % devices:
+            raise FlagError(f'--{name}={FLAGS[name].value} does not divide among {devices} devices')
+
+
+def make_model(n_symbols):
+    H, V = FLAGS.hidden, n_symbols
+    cell = {
+        'rnn': lambda: cells.rnn(V, H),
+        'tensor_rnn': lambda: cells.tensor_rnn(V, H),
+        'mrnn': lambda: cells.mrnn(V, H, FLAGS.factors, gain=FLAGS.gain),
+    }[FLAGS.cell]()
+    return model.sequence_model(cell, outputs.categorical(V))
+
+
+def make_optimizer():
+    if FLAGS.optimizer == 'hf':
+        return hessian_free.PRESETS[FLAGS.preset](FLAGS.damping, FLAGS.cg_iterations)
+    rate = FLAGS.learning_rate
+    if FLAGS.decay_steps:
+        rate = optax.cosine_decay_schedule(rate, FLAGS.decay_steps)
+    rule = {'adam': optax.adam, 'rmsprop': optax.rmsprop}[FLAGS.optimizer](rate)
+    return optax.chain(optax.clip_by_global_norm(FLAGS.clip), rule)
+
+
+def make_step(net, optimizer):
+    if FLAGS.optimizer == 'hf':
+        step = training.hessian_free_step(net, optimizer, FLAGS.chunk, FLAGS.mu, FLAGS.preconditioned)
+    else:
+        step = training.first_order_step(net, optimizer, FLAGS.chunk)
+    return parallel.spread(step, FLAGS.devices)
+
+
+def draw_batches(symbols, i):
+    """The batches of step i: of nothing but the seed and i."""
+
+    def draw(stream, sequences):
+        rng = np.random.default_rng((FLAGS.seed, i, stream))
+        return text.random_substrings(symbols, rng, sequences, FLAGS.length, FLAGS.unscored)
+
+    gradient = draw(0, FLAGS.batch)
+    if FLAGS.optimizer != 'hf':
+        return gradient
+    n = FLAGS.curvature_batch
+    own = (draw(1, n), draw(2, n)) if FLAGS.own_batches else (None, None)
+    return training.HessianFreeBatches(gradient, jax.tree.map(lambda leaf: leaf[:n], gradient), *own)
+
+
+# -- modes ------------------------------------------------------------------------------------------------------------
+
+
+def train():
+    if not WORKDIR.value:
+        raise FlagError('say where to keep the run: --workdir=FOLDER')
+    check_sizes()
+    corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
+    text.random_substrings(corpus.train, np.random.default_rng(0), 1, FLAGS.length, FLAGS.unscored)  # long enough?
+    net, optimizer = make_model(len(corpus.alphabet)), make_optimizer()
+    run = runs.open_run(WORKDIR.value, defining_flags(), about(corpus))
+
+    init = functools.partial(training.init, net, optimizer)
+    found = runs.restore(run, jax.eval_shape(init, jax.random.key(0)))
+    state, elapsed = found or (init(jax.random.key(FLAGS.seed)), 0.0)
+    state = parallel.replicate(state, FLAGS.devices)
+    runs.history(run, step=int(state.step))
+    say(
+        f'{FLAGS.cell} of {model.size(state.params):,} weights by {FLAGS.optimizer} on {corpus.name}: '
+        f'{len(corpus.train):,} / {len(corpus.valid):,} / {len(corpus.test):,} symbols of {len(corpus.alphabet)}'
+    )
+    if found:
+        say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
+
+    valid = text.windows(corpus.train, corpus.valid[: FLAGS.evaluate_symbols], FLAGS.context, FLAGS.stride)
+    measure = evaluator(net)
+
+    def on_step(state, metrics, seconds):
+        i = int(state.step)
+        row = {'step': i, 'seconds': round(seconds, 2), 'characters': i * FLAGS.batch * FLAGS.length}
+        row['bits_per_char'] = float(metrics['nats']) * BITS
+        line = f'step {i:4d}  {row["bits_per_char"]:6.3f} bits/char'
+        if FLAGS.optimizer == 'hf':
+            happened = jax.device_get(state.opt_state._replace(start=None))
+            names = ('rho', 'damping', 'cg_iterations', 'backtracked', 'step_size', 'reduction')
+            row |= {name: getattr(happened, name).item() for name in names}
+            line += (
+                f'  rho {row["rho"]:6.2f}  lambda {row["damping"]:8.2g}  CG {row["cg_iterations"]:3d}'
+                f' -{row["backtracked"]}  alpha {row["step_size"]:.2f}'
+            )
+            if not row['step_size']:
+                line += '  rejected'
+        if i % FLAGS.evaluate_every == 0 and len(corpus.valid):
+            row['valid_bits_per_char'] = measure(state.params, valid)
+            line += f'  valid {row["valid_bits_per_char"]:.3f}'
+        runs.log(run, row)
+        left = min(FLAGS.minutes * 60 - seconds, (FLAGS.steps - i) * seconds / i)
+        if FLAGS.optimizer == 'hf' or i % FLAGS.evaluate_every == 0:
+            say(f'{line}  elapsed {clock(seconds)}  remaining {clock(max(left, 0))}')
+
+    state, elapsed = training.fit(
+        make_step(net, optimizer),
+        state,
+        lambda i: draw_batches(corpus.train, i),
+        steps=FLAGS.steps,
+        seconds=FLAGS.minutes * 60,
+        elapsed=elapsed,
+        save=lambda state, seconds: runs.save(run, state, int(state.step), seconds),
+        save_every=FLAGS.save_minutes * 60,
+        on_step=on_step,
+    )
+    finish(run, corpus, net, state, elapsed)
+
+
+def evaluate():
+    run, net, state, elapsed = reopen()
+    corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
+    runs.open_run(WORKDIR.value, defining_flags(), about(corpus))
+    finish(run, corpus, net, state, elapsed)
+
+
+def sample():
+    run, net, state, _ = reopen()
+    say(FLAGS.prompt + draw_text(run, net, state.params))
+
+
+def score():
+    run, net, state, _ = reopen()
+    if (FLAGS.text is None) == (FLAGS.input is None):
+        raise FlagError('score one text: give --text or --input')
+    content = FLAGS.text if FLAGS.text is not None else text.read(FLAGS.input, FLAGS.unit)
+    alphabet = runs.read_json(run.path, 'about.json')['alphabet']
+    symbols = text.encode(content, alphabet)
+    if not len(symbols):
+        raise FlagError('the text to score is empty')
+    batch = text.windows(prompt(alphabet), symbols, len(FLAGS.prompt), len(symbols))
+    nats, _ = evaluation.total_nats(parallel.spread(training.evaluation_step(net), 1), state.params, batch, 1)
+    say(f'{nats * BITS:.4f} bits, {nats * BITS / len(symbols):.4f} bits per character, {len(symbols)} characters')
+
+
+def reopen():
+    """(run, model, state, seconds) of --workdir, whose flags hold wherever the command line says nothing else."""
+    if not WORKDIR.value:
+        raise FlagError('say which run: --workdir=FOLDER')
+    for name, value in runs.read_json(WORKDIR.value, 'flags.json').items():
+        if name in FLAGS and not FLAGS[name].present:
+            FLAGS[name].value = value
+    run = runs.open_run(WORKDIR.value, defining_flags())
+    alphabet = runs.read_json(run.path, 'about.json')['alphabet']
+    net, optimizer = make_model(len(alphabet)), make_optimizer()
+    found = runs.restore(run, jax.eval_shape(functools.partial(training.init, net, optimizer), jax.random.key(0)))
+    if not found:
+        raise runs.RunError(f'{WORKDIR.value} has no checkpoint yet; train it first')
+    return run, net, *found
+
+
+# -- what modes share -------------------------------------------------------------------------------------------------
+
+
+def about(corpus):
+    sizes = {part: len(getattr(corpus, part)) for part in ('train', 'valid', 'test')}
+    return {'alphabet': corpus.alphabet, **sizes}
+
+
+def clock(seconds):
+    if not np.isfinite(seconds):
+        return '?'
+    minutes, seconds = divmod(int(seconds), 60)
+    return f'{minutes // 60}:{minutes % 60:02d}:{seconds:02d}'
+
+
+def evaluator(net):
+    devices = FLAGS.devices or jax.device_count()
+    step = parallel.spread(training.evaluation_step(net), FLAGS.devices)
+    chunk = devices * min(FLAGS.chunk, 256)
+    return lambda params, batch: evaluation.bits_per_char(step, params, batch, chunk)
+
+
+def prompt(alphabet):
+    if not FLAGS.prompt:
+        raise FlagError('the prompt is empty; give at least one symbol')
+    return text.encode(FLAGS.prompt, alphabet)
+
+
+def draw_text(run, net, params):
+    alphabet = runs.read_json(run.path, 'about.json')['alphabet']
+    draw = jax.jit(functools.partial(sampling.continue_text, net), static_argnames='length')
+    key = jax.random.key(FLAGS.sample_seed)
+    symbols = draw(params, key, prompt(alphabet), length=FLAGS.sample_length, temperature=FLAGS.temperature)
+    return text.decode(np.asarray(symbols), alphabet)
+
+
+def finish(run, corpus, net, state, seconds):
+    """Evaluates and samples: results.json, sample.txt, learning_curve.png, and a table."""
+    measure = evaluator(net)
+    before_test = np.concatenate([corpus.train[-FLAGS.context :], corpus.valid])
+    test = measure(state.params, text.windows(before_test, corpus.test, FLAGS.context, FLAGS.stride))
+    end = min(len(corpus.test), len(corpus.train) - 1)
+    train = measure(state.params, text.windows(corpus.train[:-end], corpus.train[-end:], FLAGS.context, FLAGS.stride))
+    results = {
+        'experiment': 'text_mrnn',
+        'corpus': corpus.name,
+        'cell': FLAGS.cell,
+        'optimizer': FLAGS.optimizer,
+        'parameters': model.size(state.params),
+        'steps': int(state.step),
+        'seconds': round(seconds, 1),
+        'train_bits_per_char': train,
+        'test_bits_per_char': test,
+        'test_symbols': len(corpus.test),
+        'machine': f'{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores',
+        'jax': jax.__version__,
+    }
+    if len(corpus.valid):
+        results['valid_bits_per_char'] = measure(
+            state.params, text.windows(corpus.train, corpus.valid, FLAGS.context, FLAGS.stride)
+        )
+    if text.UNKNOWN in corpus.alphabet:
+        results['test_unknown_symbols'] = int(np.sum(corpus.test == corpus.alphabet.index(text.UNKNOWN)))
+    rows = [(f'{FLAGS.cell} by {FLAGS.optimizer}', test)]
+    if FLAGS.compressors:
+        code = 'latin-1' if len(corpus.alphabet) == 256 and corpus.alphabet.isascii() else 'utf-8'
+        known, unseen = (text.decode(part, corpus.alphabet).encode(code) for part in (
+            np.concatenate([corpus.train, corpus.valid]), corpus.test))  # fmt: skip
+        results['compressors'] = {
+            name: compressors.conditional_bits(compress, known, unseen) / len(corpus.test)
+            for name, compress in compressors.COMPRESSORS.items()
+        }
+        rows += results['compressors'].items()
+    sampled = FLAGS.prompt + draw_text(run, net, state.params)
+    if runs.writes():
+        runs.write_json(run.path / 'results.json', results)
+        (run.path / 'sample.txt').write_text(sampled)
+        history = runs.history(run)
+        if history:
+            plotting.learning_curve(run.path / 'learning_curve.png', {FLAGS.cell: history})
+    say(f'\nA sample:\n\n{sampled}\n')
+    say(f'{"bits per character on the test text":40s} {len(corpus.test):,} symbols')
+    for name, bits in rows:
+        say(f'  {name:38s} {bits:.3f}')
+    say(f'  (on as much training text: {train:.3f}; {clock(seconds)} of training; {run.path})')
+
+
+if __name__ == '__main__':
+    app.run(main)

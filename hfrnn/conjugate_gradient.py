@@ -1,0 +1,146 @@
+"""Preconditioned conjugate gradient that remembers its iterates, in one ``lax.while_loop``.
+
+Sources: Martens 2010 (M10) and his demo code (M10c); Martens & Sutskever 2012 (MS12).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Params = Any
+
+
+class CGResult(NamedTuple):
+    """Where conjugate gradient went.
+
+    Attributes:
+      x: the last iterate.
+      saved: iterates on the grid, and the last one, stacked along a new first axis; what lies behind it means nothing.
+      last: the index in ``saved`` of the last iterate.
+      iterations: how many were taken.
+      phi: the value of 1/2 x'Ax - b'x at the last iterate.
+    """
+
+    x: Params
+    saved: Params
+    last: jax.Array
+    iterations: jax.Array
+    phi: jax.Array
+
+
+def geometric_grid(max_iterations: int, first: float = 5.0, ratio: float = 1.3) -> tuple[int, ...]:
+    """Iterations ceil(first * ratio^j), j = 0, 1, ...: M10c has first = 5, the text of M10 (sec. 4.6) first = 1."""
+    grid, j = [], 0
+    while (i := math.ceil(first * ratio**j)) <= max_iterations:
+        grid.append(i)
+        j += 1
+    return tuple(dict.fromkeys(grid))
+
+
+def every(max_iterations: int, interval: int = 10) -> tuple[int, ...]:
+    """Iterations interval, 2 interval, ...: the grid of Sutskever's 2011 release."""
+    return tuple(range(interval, max_iterations + 1, interval))
+
+
+def conjugate_gradient(
+    A: Callable[[Params], Params],
+    b: Params,
+    x0: Params,
+    *,
+    precondition: Callable[[Params], Params] = lambda r: r,
+    max_iterations: int = 150,
+    tolerance: float = 5e-4,
+    stop: str = 'relative',
+    grid: Sequence[int] = (),
+) -> CGResult:
+    """Minimises phi(x) = 1/2 x'Ax - b'x for a positive definite A.
+
+    It ends at iteration i when the progress of the last k = max(10, ceil(0.1 i)) iterations is small (M10 sec. 4.4).
+    phi comes for free as -1/2 x.(b + r) from the residual r = b - A x, and the rule is
+
+    * 'relative' (M10): i > k, phi_i < 0 and (phi_i - phi_{i-k}) / phi_i < k tolerance;
+    * 'start' (MS12 sec. 20.4.2): i > k and (phi_{i-k} - phi_i) / (phi_0 - phi_i) < tolerance: the progress since
+      x0, as with a warm start phi_0 is not 0;
+
+    or when max_iterations are done, ||r|| < 1e-10, or the curvature along a direction is not positive (or NaN), and
+    that direction is not taken.
+
+    Args:
+      A: the matrix, as a function of a vector; vectors are pytrees of one structure.
+      b, x0: the right side and the start.
+      precondition: the inverse of the preconditioner, M^-1, symmetric and positive definite.
+      grid: rising iteration numbers whose iterates are saved.
+
+    Raises:
+      ValueError: for another stop rule.
+    """
+    if stop not in ('relative', 'start'):
+        raise ValueError(f"stop is 'relative' or 'start', not {stop!r}")
+    dot, add_scale = optax.tree.vdot, optax.tree.add_scale
+    slots = jnp.asarray([*grid, max_iterations + 1])
+
+    def phi(x, r):
+        return -0.5 * dot(x, optax.tree.add(b, r))
+
+    def done(i, phis):
+        k = jnp.maximum(10, jnp.ceil(0.1 * i).astype(int))
+        now, before = phis[i], phis[jnp.maximum(i - k, 0)]
+        if stop == 'relative':
+            small = (now < 0) & ((now - before) / now < k * tolerance)
+        else:
+            small = (before - now) / (phis[0] - now) < tolerance
+        return (i > k) & small
+
+    class Loop(NamedTuple):
+        x: Params
+        r: Params
+        p: Params
+        r_y: jax.Array  # r . M^-1 r
+        phis: jax.Array
+        saved: Params
+        slot: jax.Array
+        i: jax.Array
+        stopped: jax.Array
+
+    def body(s: Loop) -> Loop:
+        Ap = A(s.p)
+        p_Ap = dot(s.p, Ap)
+        bad = ~(p_Ap > 0)
+        alpha = s.r_y / p_Ap
+        x = optax.tree.where(bad, s.x, add_scale(s.x, alpha, s.p))
+        r = optax.tree.where(bad, s.r, add_scale(s.r, -alpha, Ap))
+        y = precondition(r)
+        r_y = dot(r, y)
+        i = s.i + ~bad
+        phis = s.phis.at[i].set(phi(x, r))
+        stopped = bad | done(i, phis) | (optax.tree.norm(r) < 1e-10)
+        # saved[slot] always holds the latest iterate; on the grid it stays there, and the next slot is filled.
+        return Loop(
+            x,
+            r,
+            add_scale(y, r_y / s.r_y, s.p),
+            r_y,
+            phis,
+            put(s.saved, s.slot, x),
+            s.slot + (i == slots[s.slot]),
+            i,
+            stopped,
+        )
+
+    def put(stack, slot, x):
+        return jax.tree.map(lambda s, leaf: s.at[slot].set(leaf), stack, x)
+
+    r = optax.tree.sub(b, A(x0))
+    y = precondition(r)
+    r_y = dot(r, y)
+    phis = jnp.zeros(max_iterations + 1, r_y.dtype).at[0].set(phi(x0, r))
+    saved = jax.tree.map(lambda leaf: jnp.zeros((len(slots), *leaf.shape), leaf.dtype), x0)
+    zero = jnp.array(0)
+    start = Loop(x0, r, y, r_y, phis, put(saved, 0, x0), zero, zero, optax.tree.norm(r) < 1e-10)
+    end = jax.lax.while_loop(lambda s: ~s.stopped & (s.i < max_iterations), body, start)
+    on_grid = (end.slot > 0) & (slots[end.slot - 1] == end.i)
+    return CGResult(end.x, end.saved, end.slot - on_grid, end.i, end.phis[end.i])

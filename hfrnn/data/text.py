@@ -1,0 +1,291 @@
+"""Text as symbols: corpora, alphabets, batches of random substrings, windows that score every symbol once.
+
+Sources: Sutskever, Martens & Hinton 2011 (SMH11), with the alphabet and the windows of the author's code (S11c).
+"""
+
+import html
+import importlib
+import lzma
+import pathlib
+import random
+import re
+import sysconfig
+import tarfile
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+
+from hfrnn.training import Batch
+
+NAMES = ('pydoc', 'stdlib', 'ptb', 'enwik8', 'wiki')
+UNKNOWN = '\N{REPLACEMENT CHARACTER}'
+LARGEST_ALPHABET = 256
+PAPER_ALPHABET = (
+    'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+.,:;?/\\!@#$%&*()"\'\n ' + UNKNOWN
+)  # SMH11 sec. 5.1: 85 characters, as in S11c, and the unknown symbol
+
+
+class DataError(ValueError):
+    """The data that was asked for is not there, or not what it should be; one line for the user."""
+
+
+class Corpus(NamedTuple):
+    """A text in three parts, as symbols.
+
+    Attributes:
+      name: what it was asked for as.
+      alphabet: the character of each symbol; for bytes, the 256 of latin-1.
+      train, valid, test: (N,) uint8 or uint16 symbols.
+    """
+
+    name: str
+    alphabet: str
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+# -- symbols ----------------------------------------------------------------------------------------------------------
+
+
+def encode(text: str, alphabet: str, *, strict: bool = True) -> np.ndarray:
+    """The symbols of a text.
+
+    Raises:
+      DataError: for a character outside the alphabet, if strict or if there is no unknown symbol to stand for it.
+    """
+    index = {c: i for i, c in enumerate(alphabet)}
+    unknown = index.get(UNKNOWN)
+    strangers = sorted(set(text) - set(index))
+    if strangers and (strict or unknown is None):
+        raise DataError(f'not in the alphabet of this model: {" ".join(map(repr, strangers[:10]))}')
+    table = np.full(max(map(ord, text), default=0) + 1, unknown or 0, np.uint16)
+    for c, i in index.items():
+        if ord(c) < len(table):
+            table[ord(c)] = i
+    symbols = table[np.frombuffer(text.encode('utf-32-le', 'surrogatepass'), np.uint32)]
+    return symbols.astype(np.uint8 if len(alphabet) <= 256 else np.uint16)
+
+
+def decode(symbols: np.ndarray, alphabet: str) -> str:
+    return ''.join(alphabet[s] for s in symbols)
+
+
+def alphabet_of(text: str) -> str:
+    """The characters of a text in order; where there are more than 256, the commonest 255 and the unknown symbol."""
+    counts = Counter(text)
+    if len(counts) <= LARGEST_ALPHABET:
+        return ''.join(sorted(counts))
+    return ''.join(sorted(c for c, _ in counts.most_common(LARGEST_ALPHABET - 1))) + UNKNOWN
+
+
+# -- corpora ----------------------------------------------------------------------------------------------------------
+
+
+def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corpus:
+    """A corpus by its name, or by the path of a text file.
+
+    * 'pydoc': Python's language reference, which every Python carries (0.7 MB); 'stdlib': the source of its library;
+    * 'ptb': Penn Treebank characters, Mikolov's form and split; 'enwik8': bytes, 96/4 million for training and test
+      (Graves 2013 sec. 3.2); 'wiki': enwik8 made into the kind of Wikipedia that SMH11 used;
+    * a path: any text file, the last tenth of it for the test, the twentieth before that for validation.
+
+    The alphabet of a text file is that of the whole file, so that any of it can be coded.
+
+    Args:
+      folder: where the files of ptb and enwik8 are, as distributed or in their archives.
+      unit: 'characters' or 'bytes', of a text file.
+
+    Raises:
+      DataError: if there is no such file, or it is empty, too short, or undecodable.
+    """
+    if name == 'ptb':
+        return _ptb(folder)
+    if name in ('enwik8', 'wiki'):
+        data = _enwik8(folder)
+        if name == 'enwik8':
+            return Corpus(name, _LATIN_1, *_split(np.frombuffer(data, np.uint8), 92_000_000, 4_000_000))
+        symbols = encode(clean_wikipedia(data.decode()), PAPER_ALPHABET, strict=False)
+        return Corpus(name, PAPER_ALPHABET, *_split(symbols, len(symbols) - 11_000_000, 1_000_000))
+    if name == 'pydoc':
+        text = '\n'.join(v for _, v in sorted(importlib.import_module('pydoc_data.topics').topics.items()))
+    elif name == 'stdlib':
+        text = _stdlib()
+    else:
+        text = read(name, unit)
+    if unit == 'bytes':
+        alphabet = _LATIN_1
+        text = text if name not in NAMES else text.encode().decode('latin-1')
+    else:
+        alphabet = alphabet_of(text)
+    if len(text) < 1000:
+        raise DataError(f'{name} has {len(text)} symbols; that is too short to train and test on, take at least 1000')
+    if len(alphabet) < 2:
+        raise DataError(f'{name} holds one character only, over and over: there is nothing to learn')
+    symbols = encode(text, alphabet, strict=False)
+    test, valid = len(symbols) // 10, len(symbols) // 20
+    return Corpus(name, alphabet, *_split(symbols, len(symbols) - test - valid, valid))
+
+
+_LATIN_1 = bytes(range(256)).decode('latin-1')
+
+
+def _split(symbols, train, valid):
+    return symbols[:train], symbols[train : train + valid], symbols[train + valid :]
+
+
+def read(name: str, unit: str = 'characters') -> str:
+    """A file's text; of bytes, one latin-1 character for each.
+
+    Raises:
+      DataError: if there is no such file, or it is empty or undecodable.
+    """
+    path = pathlib.Path(name)
+    if not path.is_file():
+        raise DataError(f'no file {name}, and no corpus of that name; the names are {", ".join(NAMES)}')
+    data = path.read_bytes()
+    if not data:
+        raise DataError(f'{name} is empty')
+    try:
+        return data.decode('latin-1' if unit == 'bytes' else 'utf-8')
+    except UnicodeDecodeError as e:
+        raise DataError(f'{name} is not UTF-8 (byte {e.start}); convert it, or read it with --unit=bytes') from e
+
+
+def _stdlib():
+    root = pathlib.Path(sysconfig.get_path('stdlib'))
+    leave = {'site-packages', 'dist-packages', 'test', 'tests', 'idlelib', '__pycache__'}
+    paths = sorted(p for p in root.rglob('*.py') if not leave & set(p.relative_to(root).parts))
+    return '\n'.join(p.read_text('utf-8', errors='replace') for p in paths)
+
+
+def _find(folder, archive, *names):
+    """The bytes of the named files in a folder, or in an archive there."""
+    if not folder:
+        raise DataError(f'this corpus is read from a folder: name it with --data, or in HFRNN_DATA ({archive})')
+    root = pathlib.Path(folder)
+    if all((root / n).is_file() for n in names):
+        return [(root / n).read_bytes() for n in names]
+    path = root / archive
+    if not path.is_file():
+        raise DataError(f'{folder} holds neither {", ".join(names)} nor {archive}')
+    try:
+        if archive.endswith('.tar.xz'):
+            with tarfile.open(path) as tar:
+                members = {pathlib.PurePath(m.name).name: m for m in tar.getmembers() if m.isfile()}
+                return [tar.extractfile(members[n]).read() for n in names]
+        return [lzma.decompress(path.read_bytes())]
+    except (tarfile.TarError, lzma.LZMAError, EOFError, KeyError) as e:
+        raise DataError(f'{path} is damaged, or lacks one of {", ".join(names)}: {e}') from e
+
+
+def _ptb(folder):
+    parts = ('train', 'valid', 'test')
+    files = _find(folder, 'ptb.tar.xz', *(f'ptb.char.{part}.txt' for part in parts))
+
+    def plain(data):  # ' a e r _ b a n k \n' is 'aer bank\n'
+        return ''.join(
+            line.replace(' ', '').replace('_', ' ') + '\n' for line in data.decode('ascii').splitlines() if line
+        )
+
+    texts = [plain(data) for data in files]
+    alphabet = alphabet_of(''.join(texts))
+    return Corpus('ptb', alphabet, *(encode(text, alphabet) for text in texts))
+
+
+def _enwik8(folder):
+    (data,) = _find(folder, 'enwik8.xz', 'enwik8')
+    if len(data) != 100_000_000:
+        raise DataError(f'enwik8 has 100,000,000 bytes; {folder} has a file of {len(data):,}')
+    return data
+
+
+def clean_wikipedia(dump: str, seed: int = 0) -> str:
+    """The readable text of a Wikipedia dump, its articles in random order (SMH11 sec. 5.1: WIKI).
+
+    XML, tables, templates, references, headings' and emphasis' marks, links' targets and image captions go; redirects
+    and pages outside the article space are left out.
+
+    Args:
+      dump: the XML of the pages, whole or broken off at the end.
+      seed: of the permutation.
+    """
+    articles = []
+    for page in re.finditer(r'<page>\s*<title>(.*?)</title>.*?<text[^>]*>(.*?)</text>', dump, re.DOTALL):
+        title, text = page.groups()
+        if re.match(r'(?i)\s*#redirect', text) or re.match(r'(\w+ talk|Talk|User|Wikipedia|Image|Template|MediaWiki|'
+                                                           r'Category|Help|Portal):', title):  # fmt: skip
+            continue
+        articles.append(_plain(html.unescape(html.unescape(text))))
+    random.Random(seed).shuffle(articles)
+    return '\n\n'.join(article for article in articles if article)
+
+
+def _plain(text):
+    def until_stable(pattern, replacement, text, flags=re.DOTALL):
+        count = 1
+        while count:
+            text, count = re.subn(pattern, replacement, text, flags=flags)
+        return text
+
+    text = re.sub(r'<!--.*?-->|<(ref|math|gallery|nowiki|pre)\b[^<>]*?(/>|>.*?</\1>)', '', text, flags=re.DOTALL)
+    text = until_stable(r'\{\{[^{}]*\}\}', '', text)
+    text = until_stable(r'\{\|(?:(?!\{\|).)*?\|\}', '', text)
+    text = until_stable(r'\[\[(?:Image|File|Category|[a-z-]{2,12}):[^\[\]]*\]\]', '', text, re.IGNORECASE)
+    text = until_stable(r'\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]', r'\1', text)
+    text = until_stable(r'\[\[(?:Image|File|Category|[a-z-]{2,12}):[^\[\]]*\]\]', '', text, re.IGNORECASE)
+    text = re.sub(r'\[(?:https?|ftp)://[^\s\]]*\s*([^\]]*)\]', r'\1', text)
+    text = re.sub(r'</?[a-zA-Z][^<>]*>', '', text)
+    text = re.sub(r"'{2,}|^[*#:;|!]+[ \t]*|^-{4,}", '', text, flags=re.MULTILINE)
+    text = re.sub(r'^=+[ \t]*(.*?)[ \t]*=+[ \t]*$', r'\1', text, flags=re.MULTILINE)
+    text = re.sub(r'[ \t\xa0]+', ' ', text)
+    return re.sub(r' *\n\s*\n\s*', '\n\n', text).strip()
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def random_substrings(
+    symbols: np.ndarray, rng: np.random.Generator, sequences: int, length: int, unscored: int
+) -> Batch:
+    """Uniformly random substrings, the first ``unscored`` predictions of each not counted (SMH11 sec. 5.1).
+
+    Args:
+      symbols: (N,) of a training text.
+      sequences: B.
+      length: T; T + 1 symbols are read.
+
+    Raises:
+      DataError: if the text is shorter than one substring.
+    """
+    if len(symbols) <= length:
+        raise DataError(f'{len(symbols)} training symbols are too few for sequences of {length}')
+    starts = rng.integers(0, len(symbols) - length, sequences)
+    chosen = symbols[starts[:, None] + np.arange(length + 1)]
+    weights = np.broadcast_to((np.arange(length) >= unscored).astype(np.float32), (sequences, length))
+    return Batch(chosen[:, :-1], chosen[:, 1:], weights)
+
+
+def windows(before: np.ndarray, symbols: np.ndarray, context: int = 50, stride: int = 200) -> Batch:
+    """Cuts a text into windows that together score every symbol exactly once, each after some left context (S11c).
+
+    Args:
+      before: what precedes the text; its end is the first window's context, and must hold at least one symbol.
+      symbols: (N,) the text to be scored.
+      context: how many symbols a window reads before the first that it scores (fewer where there are no more).
+      stride: how many it scores; the last one the rest.
+
+    Returns:
+      ceil(N / stride) sequences of context + stride - 1 predictions, the surplus with weight 0.
+    """
+    before = before[-context:]
+    text = np.concatenate([before, symbols])
+    n = -(-len(symbols) // stride)
+    ends = len(before) + np.minimum((np.arange(n) + 1) * stride, len(symbols))
+    firsts = len(before) + np.arange(n) * stride  # the first symbol that each window scores
+    starts = np.maximum(firsts - context, 0)
+    where = starts[:, None] + np.arange(context + stride)
+    chosen = text[np.minimum(where, len(text) - 1)]
+    scored = (where >= firsts[:, None]) & (where < ends[:, None])
+    return Batch(chosen[:, :-1], chosen[:, 1:], scored[:, 1:].astype(np.float32))

@@ -1,0 +1,64 @@
+"""A model = a cell, a linear readout, an output layer.  For one sequence; a batch is a ``vmap``."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hfrnn.cells import SCALE, Cell, sparse, unroll
+from hfrnn.outputs import Output
+
+
+class Prediction(NamedTuple):
+    """What a model says of one sequence.
+
+    Attributes:
+      z: (T, size of the output layer) before the output's non-linearity.
+      h: (T, H) hidden activations, which structural damping holds on to.
+    """
+
+    z: jax.Array
+    h: jax.Array
+
+
+class Model(NamedTuple):
+    """A recurrent net with its output layer.
+
+    Attributes:
+      init: ``init(key) -> params``.
+      initial_state: ``initial_state(params) -> state``.
+      predict: ``predict(params, xs) -> Prediction``, over a whole sequence.
+      step: ``step(params, state, x) -> (state, z)``, one input at a time.
+      output: the output layer.
+    """
+
+    init: Callable[[jax.Array], Any]
+    initial_state: Callable[[Any], Any]
+    predict: Callable[[Any, jax.Array], Prediction]
+    step: Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
+    output: Output
+
+
+def sequence_model(cell: Cell, output: Output) -> Model:
+    """o_t = W_oh h_t + b_o on top of a cell, Sutskever, Martens & Hinton 2011 eq. 2 and 9."""
+
+    def init(key):
+        k_cell, k_oh = jax.random.split(key)
+        readout = {'W_oh': sparse(k_oh, (output.size, cell.size), SCALE), 'b_o': jnp.zeros(output.size)}
+        return {'cell': cell.init(k_cell), 'readout': readout}
+
+    def predict(params, xs):
+        _, h = unroll(cell, params['cell'], xs)
+        return Prediction(h @ params['readout']['W_oh'].T + params['readout']['b_o'], h)
+
+    def step(params, state, x):
+        state, h = cell.step(params['cell'], state, x)
+        return state, params['readout']['W_oh'] @ h + params['readout']['b_o']
+
+    return Model(init, lambda params: cell.initial_state(params['cell']), predict, step, output)
+
+
+def size(params: Any) -> int:
+    """The number of weights."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

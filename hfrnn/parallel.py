@@ -1,0 +1,57 @@
+"""One axis of devices, the only ``pmap``, and joining several processes into one run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+AXIS = 'devices'
+
+
+def join(coordinator: str, processes: int, process: int) -> None:
+    """Joins this process to a run of several, before anything else asks JAX for a device.
+
+    Args:
+      coordinator: host:port of process 0.
+      processes: how many there are.
+      process: which one this is, from 0.
+    """
+    jax.config.update('jax_cpu_collectives_implementation', 'gloo')  # no word to an accelerator
+    jax.distributed.initialize(coordinator, processes, process)
+
+
+def spread(function: Callable, devices: int | None = None) -> Callable:
+    """``function(state, batch) -> result`` over devices: the state whole on each, the batch in equal parts.
+
+    Inside, ``psum`` over ``AXIS`` joins what the parts give; the result must be the same on every device.
+
+    Args:
+      devices: how many take part, of all processes together; all of them if None.
+
+    Returns:
+      ``spread_function(state, batch)``: every leaf of the batch is (B, ...) with the whole run's B, the same in every
+      process.
+
+    Raises:
+      ValueError: if the devices do not divide a batch, or if there are fewer of them.
+    """
+    chosen = jax.devices()[:devices]
+    if devices is not None and len(chosen) < devices:
+        raise ValueError(f'{devices} devices were asked for, {len(chosen)} are there')
+    run = jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=None, devices=chosen)
+    mine = [i for i, device in enumerate(chosen) if device.process_index == jax.process_index()]
+
+    def parts(leaf):
+        leaf = np.asarray(leaf)
+        if leaf.shape[0] % len(chosen):
+            raise ValueError(f'a batch of {leaf.shape[0]} does not divide among {len(chosen)} devices')
+        return leaf.reshape(len(chosen), -1, *leaf.shape[1:])[mine[0] : mine[-1] + 1]
+
+    return lambda state, batch: run(state, jax.tree.map(parts, batch))
+
+
+def replicate(state: Any, devices: int | None = None) -> Any:
+    """The state laid out as ``spread`` gives it back, so that its first call compiles for all later ones."""
+    n = devices or jax.device_count()
+    return spread(lambda state, _: state, devices)(state, np.zeros(n))

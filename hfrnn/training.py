@@ -1,0 +1,276 @@
+"""From a model and an optimiser to a training step, and from steps to a run.
+
+A step is ``step(state, batches) -> (state, metrics)``, made to run under ``parallel.spread``: every sum over
+sequences is a ``psum`` over its axis.
+"""
+
+import contextlib
+import functools
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hfrnn.curvature import gauss_newton, tanh_distance
+from hfrnn.model import Model
+from hfrnn.parallel import AXIS
+
+Params = Any
+
+
+class TrainState(NamedTuple):
+    """Everything that the next step depends on, besides its batches."""
+
+    params: Params
+    opt_state: Any
+    step: jax.Array
+
+
+class Batch(NamedTuple):
+    """Sequences of one length, each target with its weight: 0 for padding and for what is read but not scored.
+
+    Attributes:
+      xs: (B, T) or (B, T, D) inputs.
+      targets: (B, T) or (B, T, ...) what is to be predicted after each.
+      weights: (B, T).
+    """
+
+    xs: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+
+
+def init(model: Model, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+    params = model.init(key)
+    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def predict(model: Model, params: Params, batch: Batch):
+    """The model's Prediction of every sequence: z (B, T, size), h (B, T, H)."""
+    return jax.vmap(model.predict, (None, 0))(params, batch.xs)
+
+
+def nats(model: Model, z: jax.Array, batch: Batch) -> jax.Array:
+    """The weighted sum of the negative log likelihoods of a batch's targets, given its z."""
+    return jnp.sum(jax.vmap(jax.vmap(model.output.nll))(z, batch.targets) * batch.weights)
+
+
+def nll(model: Model, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """(sum of nats, sum of weights) of one batch on one device."""
+    return nats(model, predict(model, params, batch).z, batch), jnp.sum(batch.weights)
+
+
+def chunked(function: Callable, batch: Batch, chunk: int):
+    """Sums ``function(part)`` over equal parts of at most ``chunk`` sequences: memory for one part is enough."""
+    B = batch.xs.shape[0]
+    parts = next(n for n in range(-(-B // chunk), B + 1) if B % n == 0)
+    if parts == 1:
+        return function(batch)
+    batch = jax.tree.map(lambda leaf: leaf.reshape(parts, B // parts, *leaf.shape[1:]), batch)
+    zeros = jax.tree.map(
+        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], batch))
+    )
+    total, _ = jax.lax.scan(lambda total, part: (optax.tree.add(total, function(part)), None), zeros, batch)
+    return total
+
+
+def sum_and_gradient(model: Model, params: Params, batch: Batch, chunk: int):
+    """((sum of nats, sum of weights), gradient of the sum) over all devices, ``chunk`` sequences at a time on each."""
+    value_and_grad = jax.value_and_grad(functools.partial(nll, model), has_aux=True)
+    return jax.lax.psum(chunked(lambda part: value_and_grad(params, part), batch, chunk), AXIS)
+
+
+def evaluation_step(model: Model) -> Callable:
+    """``(params, batch) -> (sum of nats, sum of weights)`` over all devices."""
+
+    def step(params, batch):
+        return jax.lax.psum(nll(model, params, batch), AXIS)
+
+    return step
+
+
+def first_order_step(model: Model, optimizer: optax.GradientTransformation, chunk: int) -> Callable:
+    """A gradient step on the mean nats per target; ``batches`` is one Batch.
+
+    A loss or gradient that is not finite leaves the state as it was, and the metric ``finite`` says so.
+    """
+
+    def step(state, batch):
+        (loss, weight), grads = sum_and_gradient(model, state.params, batch, chunk)
+        grads = optax.tree.scale(1 / weight, grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1)
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+        return optax.tree.where(finite, new, state), {'nats': loss / weight, 'finite': finite}
+
+    return step
+
+
+class HessianFreeBatches(NamedTuple):
+    """The batches of one Hessian-Free step.
+
+    Attributes:
+      gradient: for the gradient.
+      curvature: a smaller one, a subset of the first: for the Gauss-Newton matrix, and the objective of rho.
+      backtrack: to choose among CG's iterates; the curvature's if None.
+      line_search: for the line search; the gradient's if None.
+    """
+
+    gradient: Batch
+    curvature: Batch
+    backtrack: Batch | None = None
+    line_search: Batch | None = None
+
+
+def hessian_free_step(
+    model: Model,
+    optimizer: optax.GradientTransformationExtraArgs,
+    chunk: int,
+    mu: float = 0.0,
+    preconditioned: bool = False,
+) -> Callable:
+    """A step of ``hessian_free``; ``batches`` is a HessianFreeBatches.
+
+    Objective, gradient and curvature are sums over a sequence, means over sequences, as in Sutskever's release: that is
+    the scale of lambda.  Matrix products are exact to float32: less spoils CG's conjugacy, and rho.
+
+    Args:
+      chunk: how many sequences of the gradient's batch are in memory at once, on each device.
+      mu: the weight of structural damping (Martens & Sutskever 2011), whose distance is a sum over units and time.
+      preconditioned: whether to precondition CG by the squared gradients of the curvature batch's sequences.
+    """
+
+    def objective(batch: Batch, params: Params) -> jax.Array:
+        loss = chunked(lambda part: nll(model, params, part)[0], batch, chunk)
+        return jax.lax.pmean(loss / batch.xs.shape[0], AXIS)
+
+    def curvature(batch: Batch, params: Params):
+        B = batch.xs.shape[0]
+        local = gauss_newton(
+            lambda params: predict(model, params, batch),
+            lambda prediction: nats(model, prediction.z, batch) / B,
+            params,
+            distance=(lambda moved, here: mu / B * tanh_distance(moved.h, here.h)) if mu else None,
+        )
+        return lambda v, lam: jax.lax.pmean(local(v, lam), AXIS)
+
+    def squared_gradients(batch: Batch, params: Params):
+        def of_one(sequence):
+            one = jax.tree.map(lambda leaf: leaf[None], sequence)
+            return jax.tree.map(jnp.square, jax.grad(lambda p: nll(model, p, one)[0])(params))
+
+        def of_part(part):
+            return jax.tree.map(lambda leaf: jnp.sum(leaf, 0), jax.vmap(of_one)(part))
+
+        total = chunked(of_part, batch, 16)
+        return jax.lax.pmean(optax.tree.scale(1 / batch.xs.shape[0], total), AXIS)
+
+    @jax.default_matmul_precision('highest')
+    def step(state, batches: HessianFreeBatches):
+        params, on = state.params, batches
+        (loss, weight), grads = sum_and_gradient(model, params, on.gradient, chunk)
+        B = on.gradient.xs.shape[0] * jax.lax.axis_size(AXIS)
+        backtrack = on.curvature if on.backtrack is None else on.backtrack
+        line_search = on.gradient if on.line_search is None else on.line_search
+        updates, opt_state = optimizer.update(
+            optax.tree.scale(1 / B, grads),
+            state.opt_state,
+            params,
+            curvature=curvature(on.curvature, params),
+            value_fn=functools.partial(objective, on.curvature),
+            backtrack_fn=functools.partial(objective, backtrack),
+            backtrack_curvature=None if on.backtrack is None else curvature(on.backtrack, params),
+            line_search_fn=functools.partial(objective, line_search),
+            squared_gradients=squared_gradients(on.curvature, params) if preconditioned else None,
+        )
+        metrics = {'nats': loss / weight, 'finite': jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))}
+        return TrainState(optax.apply_updates(params, updates), opt_state, state.step + 1), metrics
+
+    return step
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM came; the state has been saved."""
+
+    def __init__(self, signum: int):
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+class NotFinite(ValueError):
+    """A loss or gradient is not finite; the last good state has been saved."""
+
+
+def fit(
+    step: Callable,
+    state: TrainState,
+    batches: Callable[[int], Any],
+    *,
+    steps: int,
+    seconds: float,
+    elapsed: float,
+    save: Callable[[TrainState, float], None],
+    save_every: float,
+    on_step: Callable[[TrainState, dict, float], None],
+) -> tuple[TrainState, float]:
+    """Trains until ``steps`` are done or ``seconds`` are spent, whichever comes first.
+
+    Ctrl-C and SIGTERM do not wait for the step in flight: the state before it is saved.
+
+    Args:
+      step: ``(state, batches) -> (state, metrics)``, spread over devices.
+      batches: the batches of step number i, from i alone, so that a resumed run draws the same ones.
+      elapsed: the seconds of training that were spent before.
+      save: ``save(state, seconds)``; called every ``save_every`` seconds, and at the end.
+      on_step: ``on_step(state, metrics, seconds)``, called after every step.
+
+    Returns:
+      The last state and the seconds spent in all.
+
+    Raises:
+      Interrupted: after a signal.
+      NotFinite: if a step's loss or gradient is not finite; the step is not taken.
+    """
+    begun = time.monotonic() - elapsed
+    saved = begun + elapsed
+    with _signals() as caught:
+        i = int(state.step)
+        while i < steps and time.monotonic() - begun < seconds:
+            new, metrics = step(state, batches(i))
+            while not all(leaf.is_ready() for leaf in jax.tree.leaves(metrics)):
+                if caught:
+                    break
+                time.sleep(0.001)
+            now = time.monotonic()
+            if caught:
+                save(state, now - begun)
+                raise Interrupted(caught[0])
+            metrics = jax.device_get(metrics)
+            if not metrics.pop('finite'):
+                save(state, now - begun)
+                raise NotFinite(f'the loss or its gradient is not finite at step {i + 1}; the state before it is saved')
+            state, i = new, i + 1
+            on_step(state, metrics, now - begun)
+            if now - saved >= save_every:
+                save(state, time.monotonic() - begun)
+                saved = time.monotonic()
+        elapsed = time.monotonic() - begun
+        save(state, elapsed)
+    return state, elapsed
+
+
+@contextlib.contextmanager
+def _signals():
+    """Catches Ctrl-C and SIGTERM; yields the list of those that came."""
+    caught = []
+    old = {s: signal.signal(s, lambda signum, frame: caught.append(signum)) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for s, handler in old.items():
+            signal.signal(s, handler)
