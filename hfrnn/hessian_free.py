@@ -84,7 +84,8 @@ def hessian_free(
     * ``value_fn``: the objective, ``params -> scalar``, on the batch of the curvature: rho is taken from it;
     * ``backtrack_fn`` (``value_fn`` if not given): the objective that chooses among the iterates;
     * ``backtrack_curvature`` (``curvature`` if not given): for judge='model', the curvature that chooses;
-    * ``line_search_fn`` (``value_fn`` if not given): the objective of the line search;
+    * ``line_search_fn`` (``value_fn`` if not given): the objective of the line search, and
+    * ``line_search_value`` (computed if not given): what it is at params, where that is known already;
     * ``squared_gradients`` (no preconditioner if not given): mean_i grad_i * grad_i over cases i, a tree like params.
 
     Args:
@@ -142,6 +143,7 @@ def hessian_free(
         backtrack_fn: Value | None = None,
         backtrack_curvature: Product | None = None,
         line_search_fn: Value | None = None,
+        line_search_value: jax.Array | None = None,
         squared_gradients: Params | None = None,
         **_,
     ):
@@ -186,10 +188,13 @@ def hessian_free(
             fall -= model(start, curvature, lam if rho_damped else 0.0)
         rho = jnp.where(rise > 0, -jnp.inf, rise / fall)
 
-        if line_search_fn is not None:
+        search = line_search_fn or value_fn
+        if line_search_value is not None:
+            f_0 = line_search_value
+        elif line_search_fn is not None:
             f_0 = line_search_fn(params)
         alpha, f_d = _line_search(
-            functools.partial(moved, line_search_fn or value_fn), f_0, optax.tree.vdot(g, d), d, line_search
+            lambda alpha: moved(search, optax.tree.scale(alpha, d)), f_0, optax.tree.vdot(g, d), line_search
         )
         accepted = alpha > 0
         zeros = optax.tree.zeros_like(params)
@@ -213,40 +218,27 @@ def _identity(r):
 
 
 def _backtrack(cg, merit, how):
-    """The chosen iterate and its index in ``cg.saved``; less merit is better."""
+    """The chosen iterate and its index in ``cg.saved``; less merit is better, and a NaN is worse than anything."""
 
     def iterate(j):
         return jax.tree.map(lambda leaf: leaf[j], cg.saved)
 
+    def back(s):
+        j, chosen, value, _ = s
+        new = merit(iterate(j))
+        better = new < value
+        value = jnp.where(better, new, value)
+        return j - 1, jnp.where(better, j, chosen), value, better | (how == 'best') | jnp.isinf(value)
+
     if how == 'none':
         return cg.x, cg.last
-    if how == 'walk':
-
-        def go_on(s):
-            j, value, before = s
-            return (j > 0) & ((before < value) | jnp.isnan(value))  # `before` is the merit of iterate j - 1
-
-        def back(s):
-            j, _, before = s
-            return j - 1, before, jnp.where(j > 1, merit(iterate(jnp.maximum(j - 2, 0))), jnp.inf)
-
-        first = merit(cg.x), merit(iterate(jnp.maximum(cg.last - 1, 0)))
-        j, _, _ = jax.lax.while_loop(go_on, back, (cg.last, *first))
-    else:
-
-        def better(s):
-            j, best, value = s
-            new = merit(iterate(j))
-            better = (new < value) | jnp.isnan(value)
-            return j - 1, jnp.where(better, j, best), jnp.where(better, new, value)
-
-        first = cg.last - 1, cg.last, merit(cg.x)
-        _, j, _ = jax.lax.while_loop(lambda s: s[0] >= 0, better, first)
+    infinite = jnp.full((), jnp.inf, cg.phi.dtype)
+    _, j, _, _ = jax.lax.while_loop(lambda s: (s[0] >= 0) & s[3], back, (cg.last, cg.last, infinite, True))
     return iterate(j), j
 
 
-def _line_search(along, f_0, slope, d, how):
-    """The step size alpha, 0 if none will do, and the objective there."""
+def _line_search(along, f_0, slope, how):
+    """The step size alpha, 0 if none will do, and the objective there; ``along(alpha)`` is the objective."""
     most, c = (60, 1e-2) if how == 'armijo' else (50, 0.0)
 
     def enough(alpha, f):
@@ -255,12 +247,10 @@ def _line_search(along, f_0, slope, d, how):
 
     def shrink(s):
         i, alpha, _ = s
-        alpha = 0.8 * alpha
-        return i + 1, alpha, along(optax.tree.scale(alpha, d))
+        return i + 1, 0.8 * alpha, along(0.8 * alpha)
 
-    one = jnp.ones_like(f_0)
-    state = (jnp.array(0), one, along(d))
-    _, alpha, f = jax.lax.while_loop(lambda s: (s[0] < most) & ~enough(s[1], s[2]), shrink, state)
+    start = (jnp.array(-1), jnp.full_like(f_0, 1 / 0.8), jnp.full_like(f_0, jnp.inf))
+    _, alpha, f = jax.lax.while_loop(lambda s: (s[0] < most) & ~enough(s[1], s[2]), shrink, start)
     return jnp.where(enough(alpha, f), alpha, 0.0), f
 
 

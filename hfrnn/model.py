@@ -48,13 +48,16 @@ def sequence_model(cell: Cell, output: Output) -> Model:
         readout = {'W_oh': sparse(k_oh, (output.size, cell.size), SCALE), 'b_o': jnp.zeros(output.size)}
         return {'cell': cell.init(k_cell), 'readout': readout}
 
+    def read(p, h):
+        return p['W_oh'] @ h + p['b_o']
+
     def predict(params, xs):
         _, h = unroll(cell, params['cell'], xs)
-        return Prediction(h @ params['readout']['W_oh'].T + params['readout']['b_o'], h)
+        return Prediction(jax.vmap(read, (None, 0))(params['readout'], h), h)
 
     def step(params, state, x):
         state, h = cell.step(params['cell'], state, x)
-        return state, params['readout']['W_oh'] @ h + params['readout']['b_o']
+        return state, read(params['readout'], h)
 
     return Model(init, lambda params: cell.initial_state(params['cell']), predict, step, output)
 

@@ -186,6 +186,7 @@ def hessian_free_step(
             backtrack_fn=functools.partial(objective, backtrack),
             backtrack_curvature=None if on.backtrack is None else curvature(on.backtrack, params),
             line_search_fn=functools.partial(objective, line_search),
+            line_search_value=loss / B if on.line_search is None else None,
             squared_gradients=squared_gradients(on.curvature, params) if preconditioned else None,
         )
         metrics = {'nats': loss / weight, 'finite': jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))}

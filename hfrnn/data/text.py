@@ -185,9 +185,8 @@ def _ptb(folder):
     files = _find(folder, 'ptb.tar.xz', *(f'ptb.char.{part}.txt' for part in parts))
 
     def plain(data):  # ' a e r _ b a n k \n' is 'aer bank\n'
-        return ''.join(
-            line.replace(' ', '').replace('_', ' ') + '\n' for line in data.decode('ascii').splitlines() if line
-        )
+        lines = [line.replace(' ', '').replace('_', ' ') for line in data.decode('ascii').splitlines()]
+        return ''.join(line + '\n' for line in lines if line)
 
     texts = [plain(data) for data in files]
     alphabet = alphabet_of(''.join(texts))

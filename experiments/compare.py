@@ -1,0 +1,70 @@
+"""Runs beside each other: what each had reached at equal wall time, and at equal characters read.
+
+    python -m experiments.compare --runs=runs/mrnn_hf,runs/mrnn_adam --workdir=runs/compare
+
+It reads the runs' metrics.jsonl and results.json, prints a table, and writes it with a plot to --workdir.
+"""
+
+import json
+import pathlib
+import sys
+
+from absl import app, flags
+
+from hfrnn import plotting, runs
+
+RUNS = flags.DEFINE_list('runs', [], 'Folders of runs of text_mrnn, with commas between.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write the table and the plot.')
+
+
+def main(argv):
+    try:
+        if len(argv) > 1 or not RUNS.value or not WORKDIR.value:
+            raise runs.RunError('say --runs=FOLDER,FOLDER,... and --workdir=FOLDER')
+        compare([pathlib.Path(path) for path in RUNS.value], pathlib.Path(WORKDIR.value))
+    except (runs.RunError, OSError) as e:
+        print(f'error: {e}', file=sys.stderr)
+        sys.exit(1)
+
+
+def compare(paths, workdir):
+    histories = {}
+    for path in paths:
+        rows = runs.history(runs.open_run(str(path)))
+        histories[path.name] = [row for row in rows if 'valid_bits_per_char' in row]
+        if not histories[path.name]:
+            raise runs.RunError(f'{path} has not been evaluated on validation text yet')
+    shared = {x: min(rows[-1][x] for rows in histories.values()) for x in ('seconds', 'characters')}
+
+    table = []
+    for path, rows in zip(paths, histories.values(), strict=True):
+        row = {'run': path.name, 'seconds': rows[-1]['seconds'], 'characters': rows[-1]['characters']}
+        for x, limit in shared.items():
+            row[f'at_equal_{x}'] = reached(rows, x, limit)
+        results = path / 'results.json'
+        row['test'] = json.loads(results.read_text())['test_bits_per_char'] if results.exists() else None
+        table.append(row)
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    runs.write_json(workdir / 'results.json', {'experiment': 'compare', 'equal': shared, 'runs': table})
+    for x in shared:
+        plotting.learning_curve(workdir / f'{x}.png', histories, x)
+    print(
+        f'bits per character: validation at {shared["seconds"]:.0f} s, at {shared["characters"] / 1e6:.1f} M characters'
+    )
+    print(f'test at the end\n{"run":28s} {"seconds":>8s} {"M chars":>8s} {"=time":>7s} {"=chars":>7s} {"test":>7s}')
+    for row in table:
+        test = '' if row['test'] is None else f'{row["test"]:.3f}'
+        print(
+            f'{row["run"]:28s} {row["seconds"]:8.0f} {row["characters"] / 1e6:8.1f} '
+            f'{row["at_equal_seconds"]:7.3f} {row["at_equal_characters"]:7.3f} {test:>7s}'
+        )
+
+
+def reached(rows, x, limit):
+    """The lowest validation value that was there by the limit; the first one if there was none."""
+    return min((row['valid_bits_per_char'] for row in rows if row[x] <= limit), default=rows[0]['valid_bits_per_char'])
+
+
+if __name__ == '__main__':
+    app.run(main)

@@ -1,0 +1,97 @@
+"""Implicit products against dense matrices, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from numpy.testing import assert_allclose
+
+from hfrnn import model, outputs
+from hfrnn.curvature import gauss_newton, tanh_distance
+from tests.test_cells import CELLS, T, V, each_cell, params_of, symbols
+
+MU = 0.3
+
+
+def problem(cell):
+    """A net on two sequences, with its weights as one vector: (predict, loss, theta)."""
+    net = model.sequence_model(cell, outputs.categorical(V))
+    params = net.init(jax.random.key(1))
+    params['cell'] = params_of(cell)
+    theta, unravel = ravel_pytree(params)
+    xs, targets = jnp.stack([symbols(2), symbols(3)]), jnp.stack([symbols(4), symbols(5)])
+
+    def predict(theta):
+        return jax.vmap(net.predict, (None, 0))(unravel(theta), xs)
+
+    def loss(prediction):
+        return jax.vmap(jax.vmap(net.output.nll))(prediction.z, targets).sum()
+
+    return predict, loss, theta
+
+
+def dense(function):
+    """The matrix of a linear function of the weights, given the number of them."""
+    return lambda n: jax.vmap(function, out_axes=1)(jnp.eye(n))
+
+
+@each_cell
+@pytest.mark.parametrize('mu', [0.0, MU])
+def test_product_is_the_dense_matrix(cell, mu, x64):
+    predict, loss, theta = problem(cell)
+    distance = (lambda moved, here: mu * tanh_distance(moved.h, here.h)) if mu else None
+    product = gauss_newton(predict, loss, theta, distance)
+    lam = 0.7
+
+    J = jax.jacobian(lambda theta: predict(theta).z)(theta).reshape(2 * T * V, -1)
+    p = jax.nn.softmax(predict(theta).z).reshape(-1, V)
+    H = jax.scipy.linalg.block_diag(*(jnp.diag(q) - jnp.outer(q, q) for q in p))
+    G = J.T @ H @ J
+    # Structural damping as it is published, in the units' total inputs x: J_x' diag(1 - h^2) J_x.
+    J_x = jax.jacobian(lambda theta: jnp.arctanh(predict(theta).h))(theta).reshape(-1, len(theta))
+    h = predict(theta).h.ravel()
+    G_S = J_x.T @ ((1 - h**2)[:, None] * J_x)
+
+    B = dense(lambda v: product(v, lam))(len(theta))
+    assert_allclose(B, G + lam * mu * G_S + lam * jnp.eye(len(theta)), atol=1e-9)
+    assert_allclose(dense(lambda v: product(v, 0.0))(len(theta)), G, atol=1e-9)
+
+
+@each_cell
+def test_the_matrix_is_symmetric_and_positive_semidefinite(cell, x64):
+    predict, loss, theta = problem(cell)
+    product = gauss_newton(predict, loss, theta, lambda moved, here: MU * tanh_distance(moved.h, here.h))
+    B = dense(lambda v: product(v, 0.5))(len(theta))
+    assert_allclose(B, B.T, atol=1e-10)
+    assert np.linalg.eigvalsh(B).min() > 0.5 - 1e-9
+    assert np.linalg.eigvalsh(dense(lambda v: product(v, 0.0))(len(theta))).min() > -1e-9
+
+
+def test_at_the_optimum_of_a_linear_model_it_is_the_hessian(x64):
+    rng = np.random.default_rng(0)
+    A, t = rng.normal(size=(8, 3)), rng.normal(size=8)
+
+    def predict(theta):
+        return jnp.asarray(A) @ theta
+
+    def loss(z):
+        return 0.5 * jnp.sum((z - t) ** 2)
+
+    theta = jnp.asarray(rng.normal(size=3))
+    product = gauss_newton(predict, loss, theta)
+    assert_allclose(dense(lambda v: product(v, 0.0))(3), jax.hessian(lambda th: loss(predict(th)))(theta), rtol=1e-12)
+
+
+def test_saturated_units_add_nothing():
+    h = jnp.array([1.0, -1.0, 0.5], jnp.float32)
+    moved = jnp.array([0.9, -0.9, 0.6], jnp.float32)
+    assert_allclose(tanh_distance(moved, h), 0.5 * 0.1**2 / 0.75, rtol=1e-5)
+    assert jnp.isfinite(jax.grad(tanh_distance)(moved, h)).all()
+
+
+def test_distance_has_its_minimum_here(x64):
+    h = jnp.tanh(jnp.asarray(np.random.default_rng(0).normal(size=6)))
+    assert tanh_distance(h, h) == 0
+    assert (jax.grad(tanh_distance)(h, h) == 0).all()
+    assert set(CELLS)  # every cell of the library takes part above

@@ -1,0 +1,285 @@
+"""Every experiment through its real command line, in a process of its own."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from hfrnn import runs
+
+ROOT = pathlib.Path(__file__).parent.parent
+SMALL = ['--flagfile=experiments/flags/ci.flags']
+
+
+@pytest.fixture(scope='session')
+def environment(tmp_path_factory):
+    """Compiled programs are shared by the processes of this session."""
+    cache = tmp_path_factory.mktemp('compiled')
+    names = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+    return {k: v for k, v in os.environ.items() if k != 'HFRNN_DATA'} | names
+
+
+@pytest.fixture
+def start(environment):
+    def start(*args, **kwargs):
+        command = [sys.executable, '-m', 'experiments.text_mrnn', *args]
+        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
+        return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **kwargs)
+
+    return start
+
+
+@pytest.fixture
+def call(start):
+    """Runs the script to its end: (exit status, stdout, stderr)."""
+
+    def call(*args):
+        process = start(*args)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+
+    return call
+
+
+def last_params(workdir):
+    """The arrays of the newest checkpoint, in a fixed order."""
+    run = runs.open_run(str(workdir))
+    content = run.manager.restore(run.manager.latest_step())
+    state = content['state']
+
+    def leaves(tree):
+        if isinstance(tree, dict):
+            return [leaf for k in sorted(tree) for leaf in leaves(tree[k])]
+        return (
+            [leaf for item in tree for leaf in leaves(item)] if isinstance(tree, list | tuple) else [np.asarray(tree)]
+        )
+
+    return leaves(state)
+
+
+def assert_same_run(a, b):
+    for left, right in zip(last_params(a), last_params(b), strict=True):
+        np.testing.assert_array_equal(left, right)
+    rows = [[json.loads(line) for line in (w / 'metrics.jsonl').read_text().splitlines()] for w in (a, b)]
+    for left, right in zip(*rows, strict=True):
+        assert {**left, 'seconds': 0} == {**right, 'seconds': 0}
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, environment):
+    """A finished run of the small flagfile."""
+    workdir = tmp_path_factory.mktemp('finished') / 'run'
+    command = [sys.executable, '-m', 'experiments.text_mrnn', *SMALL, f'--workdir={workdir}']
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def test_training_leaves_what_it_promises(finished):
+    workdir, out = finished
+    results = json.loads((workdir / 'results.json').read_text())
+    assert results['experiment'] == 'text_mrnn'
+    assert results['corpus'] == 'pydoc'
+    assert 0 < results['test_bits_per_char'] < 7
+    assert 0 < results['train_bits_per_char'] < 7
+    assert results['parameters'] > 1000
+    assert results['seconds'] > 0
+    assert 1 < results['compressors']['xz'] < 3
+    for name in ('flags.json', 'metrics.jsonl', 'sample.txt', 'learning_curve.png', 'checkpoints'):
+        assert (workdir / name).exists()
+    assert (workdir / 'learning_curve.png').read_bytes().startswith(b'\x89PNG')
+    rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    assert [row['step'] for row in rows] == list(range(1, len(rows) + 1))
+    assert 'valid_bits_per_char' in rows[-1]
+    for word in ('rho', 'lambda', 'CG', 'elapsed', 'remaining', 'gzip', 'bzip2', 'xz', 'A sample'):
+        assert word in out
+
+
+def test_other_modes_need_only_the_folder(finished, call, tmp_path):
+    workdir, _ = finished
+    status, out, err = call('--mode=evaluate', f'--workdir={workdir}', '--nocompressors')
+    assert (status, err) == (0, '')
+    again = json.loads((workdir / 'results.json').read_text())
+    assert f'{again["test_bits_per_char"]:.3f}' in out
+
+    prompt = ['--prompt=The ', '--sample_length=30']
+    status, out, _ = call('--mode=sample', f'--workdir={workdir}', *prompt)
+    assert status == 0
+    assert out.startswith('The ')
+    assert len(out) == 4 + 30 + 1
+    assert call('--mode=sample', f'--workdir={workdir}', *prompt)[1] == out
+
+    (tmp_path / 'a.txt').write_text('a name')
+    status, by_file, _ = call('--mode=score', f'--workdir={workdir}', f'--input={tmp_path}/a.txt')
+    assert status == 0
+    assert call('--mode=score', f'--workdir={workdir}', '--text=a name')[1] == by_file
+    bits, per_char, n = map(float, re.findall(r'[\d.]+(?= bits| char)', by_file))
+    assert n == 6
+    assert abs(bits / 6 - per_char) < 1e-3
+
+
+def test_scores_add_up(finished, call):
+    """P(xy) = P(x) P(y | x)."""
+    workdir, _ = finished
+
+    def bits(before, content):
+        _, out, err = call('--mode=score', f'--workdir={workdir}', f'--prompt={before}', f'--text={content}')
+        assert not err
+        return float(out.split()[0])
+
+    assert abs(bits(' ', 'the name') - bits(' ', 'the ') - bits(' the ', 'name')) < 1e-2
+
+
+def test_killed_at_any_moment_it_goes_on_bit_for_bit(start, call, tmp_path):
+    """kill -9 after some checkpoints, once with the newest one damaged; then the same command."""
+    flags = [*SMALL, '--steps=7', '--nocompressors', '--save_minutes=0']
+    assert call(*flags, f'--workdir={tmp_path}/whole')[0] == 0
+    cut = tmp_path / 'cut'
+    for kill in (2, 4):
+        process = start(*flags, f'--workdir={cut}')
+        wait_for_step(cut, kill, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    steps = sorted(int(p.name) for p in (cut / 'checkpoints').iterdir() if p.name.isdigit())
+    assert len(steps) == 2
+    for path in (cut / 'checkpoints' / str(steps[-1])).rglob('*'):
+        if path.is_file() and path.stat().st_size > 1000:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (cut / 'checkpoints' / '99.orbax-checkpoint-tmp').mkdir()
+    with (cut / 'metrics.jsonl').open('a') as f:
+        f.write('{"step": 99, "sec')
+    status, out, err = call(*flags, f'--workdir={cut}')
+    assert status == 0, err
+    assert 'damaged and passed over' in err
+    assert f'goes on from step {steps[0]}' in out
+    assert_same_run(tmp_path / 'whole', cut)
+
+
+def wait_for_step(workdir, step, process):
+    """Waits until a checkpoint of this step or a later one is there."""
+    for _ in range(3000):
+        names = [p.name for p in (workdir / 'checkpoints').iterdir()] if (workdir / 'checkpoints').exists() else []
+        if any(name.isdigit() and int(name) >= step for name in names):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError(f'no checkpoint of step {step}')
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_first(signum, start, tmp_path):
+    flags = [*SMALL, f'--workdir={tmp_path}/run', '--steps=100000', '--save_minutes=100']
+    process = start(*flags)
+    metrics = tmp_path / 'run' / 'metrics.jsonl'
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum
+    assert signum.name in err
+    assert 'Traceback' not in err
+    assert [p for p in (tmp_path / 'run' / 'checkpoints').iterdir() if p.name.isdigit()]
+
+
+@pytest.mark.parametrize('optimizer', ['hf', 'adam', 'rmsprop'])
+def test_devices_by_a_flag(optimizer, call, tmp_path):
+    """The same numbers on 1, 2 and 4 devices."""
+    for n in (1, 2, 4) if optimizer == 'hf' else (1, 2):
+        flags = [f'--optimizer={optimizer}', f'--cpu_devices={n}', '--steps=2', '--nocompressors']
+        status, _, err = call(*SMALL, *flags, f'--workdir={tmp_path}/{n}')
+        assert status == 0, err
+        for left, right in zip(last_params(tmp_path / '1'), last_params(tmp_path / str(n)), strict=True):
+            np.testing.assert_allclose(left, right, atol=1e-4)
+
+
+def test_two_processes_are_one_run(start, call, tmp_path):
+    flags = [*SMALL, '--steps=2', '--nocompressors', '--minutes=inf']
+    assert call(*flags, f'--workdir={tmp_path}/one', '--cpu_devices=2')[0] == 0
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    two = [f'--workdir={tmp_path}/two', '--processes=2', f'--coordinator=127.0.0.1:{port}', '--cpu_devices=1']
+    both = [start(*flags, *two, f'--process={i}') for i in (0, 1)]
+    ends = [(*process.communicate(timeout=300), process.returncode) for process in both]
+    assert [end[2] for end in ends] == [0, 0], ends
+    assert 'A sample' in ends[0][0]
+    assert ends[1][0] == ''
+    for left, right in zip(last_params(tmp_path / 'one'), last_params(tmp_path / 'two'), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'flags, said',
+    [
+        (['--corpus=/no/such.txt'], 'no file /no/such.txt'),
+        (['--corpus={empty}'], 'is empty'),
+        (['--corpus={short}'], 'too short'),
+        (['--corpus={binary}'], 'not UTF-8'),
+        (['--corpus=ptb'], 'HFRNN_DATA'),
+        (['--length=50', '--unscored=50'], 'leaves nothing to score'),
+        (['--curvature_batch=64'], 'is no part of --batch'),
+        (['--length=10000000'], 'too few for sequences'),
+        (['--devices=9'], 'there are 1'),
+        (['--cpu_devices=3'], 'does not divide among 3 devices'),
+        (['--processes=2'], '--coordinator'),
+        (['--hidden=0'], '--hidden'),
+        (['--hidden=many'], '--hidden'),
+        (['--mode=dance'], '--mode'),
+        (['--nonsense=1'], 'nonsense'),
+        (['stray'], 'stray'),
+        (['--workdir={busy}'], 'holds no run'),
+        (['--mode=sample', '--workdir={nowhere}'], 'holds no run'),
+        (['--workdir='], '--workdir'),
+        (['--flagfile=/no/such.flags'], 'such.flags'),
+    ],
+    ids=lambda v: v[-1] if isinstance(v, list) else '',
+)
+def test_bad_input_is_one_clear_line(flags, said, call, tmp_path):
+    places = {'nowhere': tmp_path / 'nowhere', 'busy': tmp_path / 'busy'}
+    places['busy'].mkdir()
+    (places['busy'] / 'precious').write_text('mine')
+    for name, content in {'empty': b'', 'short': b'abc', 'binary': b'\xff\xfe' * 999}.items():
+        places[name] = tmp_path / name
+        places[name].write_bytes(content)
+    status, out, err = call(*SMALL, f'--workdir={tmp_path}/run', *(flag.format(**places) for flag in flags))
+    assert status in (1, 2)
+    assert said in err + out
+    assert 'Traceback' not in err
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_run_with_other_flags_is_not_touched(finished, call):
+    workdir, _ = finished
+    before = (workdir / 'metrics.jsonl').read_text()
+    for flags, said in (
+        ([*SMALL, '--hidden=13'], 'hidden'),
+        ([*SMALL, '--corpus=stdlib'], 'corpus'),
+        (['--mode=sample', '--hidden=13'], 'hidden'),
+        (['--mode=sample', '--prompt=\N{SNOWMAN}'], 'not in the alphabet'),
+        (['--mode=sample', '--prompt='], 'prompt is empty'),
+        (['--mode=score'], '--text or --input'),
+        (['--mode=score', '--text='], 'empty'),
+        (['--mode=score', '--input=/no/such'], 'no file'),
+    ):
+        status, _, err = call(f'--workdir={workdir}', *flags)
+        assert status == 1
+        assert said in err
+        assert err.count('\n') == 1
+    assert (workdir / 'metrics.jsonl').read_text() == before
+
+
+def test_first_order_that_diverges_stops_with_the_last_good_state(call, tmp_path):
+    flags = [*SMALL, '--optimizer=rmsprop', '--learning_rate=1e38', '--steps=20', f'--workdir={tmp_path}/run']
+    status, _, err = call(*flags)
+    assert status == 1
+    assert 'not finite' in err
+    assert all(np.isfinite(leaf).all() for leaf in last_params(tmp_path / 'run'))

@@ -1,0 +1,277 @@
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose
+
+from hfrnn import hessian_free as hf
+from hfrnn.curvature import gauss_newton
+
+
+def quadratic(seed=0, n=6):
+    """f(x) = 1/2 x'Ax - b'x, its curvature product, and its minimum."""
+    rng = np.random.default_rng(seed)
+    R = rng.normal(size=(n, n))
+    A, b = jnp.asarray(R @ R.T + np.eye(n)), jnp.asarray(rng.normal(size=n))
+    return lambda x: 0.5 * x @ A @ x - b @ x, lambda v, lam: A @ v + lam * v, jnp.linalg.solve(A, b)
+
+
+def one_step(optimizer, f, curvature, x, state=None, **extra):
+    state = optimizer.init(x) if state is None else state
+    return optimizer.update(jax.grad(f)(x), state, x, curvature=curvature, value_fn=f, **extra)
+
+
+@pytest.mark.parametrize(
+    'rho, factor',
+    [
+        (-np.inf, 3 / 2),
+        (-1, 3 / 2),
+        (0.2499, 3 / 2),
+        (0.25, 1),
+        (0.5, 1),
+        (0.75, 1),
+        (0.7501, 2 / 3),
+        (np.inf, 2 / 3),
+        (np.nan, 3 / 2),
+    ],
+)
+def test_the_damping_rule(rho, factor):
+    assert_allclose(hf.update_damping(jnp.array(12.0), jnp.array(rho)), 12.0 * factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize('preset', hf.PRESETS.values(), ids=hf.PRESETS)
+def test_a_quadratic_is_solved_in_one_step(preset, x64):
+    f, curvature, solution = quadratic()
+    optimizer = preset(1e-12, tolerance=0.0)
+    updates, state = one_step(optimizer, f, curvature, jnp.ones(6))
+    assert_allclose(1.0 + updates, solution, rtol=1e-6)
+    assert_allclose(state.rho, 1.0, rtol=1e-6)
+    assert_allclose(state.damping, 2e-12 / 3)
+    assert state.step_size == 1
+    assert_allclose(state.reduction, f(jnp.ones(6)) - f(solution), rtol=1e-9)
+
+
+def test_damping_shortens_the_step_as_it_says(x64):
+    f, curvature, _ = quadratic()
+    x, lam = jnp.ones(6), 3.0
+    updates, _ = one_step(hf.hessian_free(lam, tolerance=0.0), f, curvature, x)
+    A = jax.hessian(f)(x)
+    assert_allclose(updates, -jnp.linalg.solve(A + lam * jnp.eye(6), jax.grad(f)(x)), rtol=1e-6)
+
+
+def test_rho_with_and_without_damping_and_from_the_start(x64):
+    f, curvature, _ = quadratic()
+    x, lam = jnp.ones(6), 3.0
+    g, A = jax.grad(f)(x), jax.hessian(f)(x)
+
+    def rho(state=None, **choices):
+        optimizer = hf.hessian_free(lam, tolerance=0.0, **choices)
+        state = optimizer.init(x)._replace(start=jnp.full(6, 0.1))
+        return one_step(optimizer, f, curvature, x, state)
+
+    d, undamped = rho()
+    assert_allclose(undamped.rho, 1.0, rtol=1e-9)  # the model without damping is f itself
+    _, damped = rho(rho_damped=True)
+    assert_allclose(damped.rho, (f(x + d) - f(x)) / (g @ d + 0.5 * d @ (A @ d + lam * d)), rtol=1e-9)
+    _, origin = rho(rho_damped=True, rho_origin='start')
+
+    def q(d):
+        return g @ d + 0.5 * d @ (A @ d + lam * d)
+
+    s = jnp.full(6, 0.095)
+    assert_allclose(origin.rho, (f(x + d) - f(x + s)) / (q(d) - q(s)), rtol=1e-9)
+
+
+@pytest.mark.parametrize('preset', hf.PRESETS.values(), ids=hf.PRESETS)
+@pytest.mark.parametrize('wrong', [lambda f: -f, lambda f: f + jnp.nan], ids=['uphill', 'nan'])
+def test_a_rejected_step_changes_nothing_and_says_so(preset, wrong, x64):
+    f, curvature, _ = quadratic()
+    x = jnp.ones(6)
+    optimizer = preset(2.0)
+    state = optimizer.init(x)
+    updates, new = optimizer.update(
+        jax.grad(f)(x),
+        state,
+        x,
+        curvature=curvature,
+        value_fn=lambda y: jnp.where((y == x).all(), f(x), wrong(f(y)) + 99),
+    )
+    assert (updates == 0).all()
+    assert new.step_size == 0
+    assert new.reduction == 0
+    assert new.step == 1
+    assert_allclose(new.damping, 3.0)
+    assert (new.start == 0).all()
+
+
+def test_not_finite_gradients_are_rejected():
+    f, curvature, _ = quadratic()
+    optimizer = hf.martens2010(2.0)
+    x = jnp.ones(6)
+    updates, new = optimizer.update(jnp.full(6, jnp.nan), optimizer.init(x), x, curvature=curvature, value_fn=f)
+    assert (updates == 0).all()
+    assert jnp.isfinite(new.start).all()
+
+
+def bumpy(iterates, merits):
+    """An objective that has the given values at the iterates of CG (theta = 0), and grows away from all."""
+
+    def value(x):
+        distance = jnp.stack([jnp.abs(x - i).max() for i in iterates])
+        return jnp.asarray(merits)[jnp.argmin(distance)] + 0.0 * x.sum()
+
+    return value
+
+
+@pytest.mark.parametrize(
+    'how, merits, chosen',
+    [
+        ('none', [5.0, 1.0, 3.0, 2.0], 3),
+        ('walk', [5.0, 1.0, 3.0, 2.0], 3),
+        ('walk', [5.0, 1.0, 2.0, 3.0], 1),
+        ('walk', [0.0, 9.0, 2.0, 3.0], 2),
+        ('walk', [0.0, 1.0, 2.0, 3.0], 0),
+        ('walk', [0.0, 1.0, 2.0, np.nan], 0),
+        ('walk', [np.nan, 1.0, 2.0, 3.0], 1),
+        ('best', [5.0, 1.0, 3.0, 2.0], 1),
+        ('best', [0.0, 9.0, 2.0, 3.0], 0),
+        ('best', [4.0, 9.0, 2.0, np.nan], 2),
+    ],
+)
+def test_backtracking(how, merits, chosen, x64):
+    f, curvature, _ = quadratic()
+    x, grid = jnp.zeros(6), (1, 2, 3, 4)
+    choices = {'tolerance': 0.0, 'cg_iterations': 4, 'grid': grid}
+    iterates = []
+    for i in grid:
+        choices['cg_iterations'] = i
+        iterates.append(one_step(hf.hessian_free(1.0, backtrack='none', **choices), f, curvature, x)[0])
+    updates, state = one_step(
+        hf.hessian_free(1.0, backtrack=how, **choices), f, curvature, x, backtrack_fn=bumpy(iterates, merits)
+    )
+    assert_allclose(updates, iterates[chosen], rtol=1e-7)
+    assert state.backtracked == 3 - chosen
+    assert_allclose(state.start, iterates[3], rtol=1e-7)  # the next CG run starts from the last iterate all the same
+
+
+def test_the_model_on_another_batch_judges(x64):
+    """With the curvature that CG had the last iterate is the best; with a much larger one, an earlier is."""
+    f, curvature, _ = quadratic()
+    choices = {'tolerance': 0.0, 'cg_iterations': 4, 'grid': (1, 2, 3, 4), 'backtrack': 'best', 'judge': 'model'}
+    x = jnp.zeros(6)
+    _, same = one_step(hf.hessian_free(0.1, **choices), f, curvature, x)
+    _, other = one_step(
+        hf.hessian_free(0.1, **choices), f, curvature, x, backtrack_curvature=lambda v, lam: 50 * curvature(v, lam)
+    )
+    assert same.backtracked == 0
+    assert other.backtracked == 3
+
+
+@pytest.mark.parametrize('how, alpha', [('armijo', 0.8**4), ('decrease', 0.8**3)])
+def test_line_searches(how, alpha, x64):
+    """Along d, the objective falls by a hair at 0.8^3 and by enough at 0.8^4."""
+    f, curvature, _ = quadratic()
+    x = jnp.zeros(6)
+    d, _ = one_step(hf.hessian_free(1.0, backtrack='none'), f, curvature, x)
+    slope = jax.grad(f)(x) @ d
+
+    def objective(y):
+        a = (y @ d) / (d @ d)
+        fall = jnp.where(jnp.isclose(a, 0.8**3), 0.005, 0.02) * 0.5 * slope
+        return jnp.where(a < 0.8**2 - 1e-9, fall * (a > 0), 1.0)
+
+    updates, state = one_step(
+        hf.hessian_free(1.0, backtrack='none', line_search=how), f, curvature, x, line_search_fn=objective
+    )
+    assert_allclose(state.step_size, alpha)
+    assert_allclose(updates, alpha * d, rtol=1e-9)
+
+
+def test_start_decays_by_a_number_or_a_schedule(x64):
+    f, curvature, solution = quadratic()
+    x = jnp.zeros(6)
+    for decay, factor in ((0.5, 0.5), (lambda step: 0.5 + 0.1 * step, 0.5)):
+        optimizer = hf.hessian_free(1e-12, start_decay=decay, cg_iterations=1, backtrack='none')
+        state = optimizer.init(x)._replace(start=solution / factor)
+        updates, new = one_step(optimizer, f, curvature, x, state)  # it starts at the solution, and stays
+        assert_allclose(updates, solution, rtol=1e-6)
+        assert_allclose(new.start, solution, rtol=1e-6)
+
+
+def test_preconditioner_is_martens(x64):
+    """One preconditioned CG iteration from zero goes along (s + lambda)^-3/4 * -g."""
+    f, curvature, _ = quadratic()
+    x, lam, s = jnp.ones(6), 0.4, jnp.arange(1.0, 7.0)
+    optimizer = hf.hessian_free(lam, cg_iterations=1, backtrack='none')
+    updates, _ = one_step(optimizer, f, curvature, x, squared_gradients=s)
+    direction = -jax.grad(f)(x) * (s + lam) ** -0.75
+    assert_allclose(updates / updates[0], direction / direction[0], rtol=1e-9)
+
+
+def test_presets_differ_where_the_papers_do():
+    """M10c, S11c and MS12, as hessian_free.py cites them; hessian_free's defaults are those of martens2010."""
+    seen = {}
+    original = hf.hessian_free
+    try:
+        for name, preset in hf.PRESETS.items():
+            hf.hessian_free = lambda damping, **kw: kw | {'damping': damping}
+            chosen = preset()
+            defaults = {k: p.default for k, p in inspect.signature(original).parameters.items()}
+            seen[name] = defaults | chosen
+    finally:
+        hf.hessian_free = original
+    a, b, c = (seen[n] for n in ('martens2010', 'sutskever2011', 'martens_sutskever2012'))
+    assert (a['damping'], a['cg_iterations'], b['damping'], b['cg_iterations']) == (45, 250, 10, 150)
+    assert (a['stop'], b['stop'], c['stop']) == ('relative', 'relative', 'start')
+    assert (a['backtrack'], b['backtrack'], c['backtrack']) == ('walk', 'best', 'walk')
+    assert (a['rho_damped'], b['rho_damped'], c['rho_damped']) == (False, True, True)
+    assert (a['rho_origin'], b['rho_origin'], c['rho_origin']) == ('zero', 'zero', 'start')
+    assert (a['line_search'], b['line_search'], c['line_search']) == ('armijo', 'decrease', 'armijo')
+    assert a['grid'] is None
+    assert b['grid'] == tuple(range(10, 151, 10))
+
+
+@pytest.mark.parametrize(
+    'choice',
+    [{'backtrack': 'x'}, {'judge': 'x'}, {'rho_origin': 'x'}, {'line_search': 'x'}, {'stop': 'x'}],
+    ids=lambda c: next(iter(c)),
+)
+def test_other_choices_are_refused(choice):
+    with pytest.raises(ValueError, match=next(iter(choice))):
+        hf.hessian_free(**choice)
+
+
+def test_what_is_missing_is_named():
+    optimizer = hf.hessian_free()
+    x = jnp.ones(2)
+    with pytest.raises(ValueError, match=r'curvature= and value_fn='):
+        optimizer.update(x, optimizer.init(x), x)
+
+
+def test_it_chains_and_scans_inside_jit():
+    """Rosenbrock as a least-squares problem, with optax around it: a scan of steps reaches the minimum."""
+
+    def residuals(p):
+        return jnp.stack([1 - p['x'], 10 * (p['y'] - p['x'] ** 2)])
+
+    def f(p):
+        return 0.5 * jnp.sum(residuals(p) ** 2)
+
+    optimizer = optax.chain(hf.hessian_free(1.0, cg_iterations=10), optax.scale(1.0))
+
+    @jax.jit
+    def run(p):
+        def step(carry, _):
+            p, state = carry
+            curvature = gauss_newton(residuals, lambda z: 0.5 * jnp.sum(z**2), p)
+            updates, state = optimizer.update(jax.grad(f)(p), state, p, curvature=curvature, value_fn=f)
+            return (optax.apply_updates(p, updates), state), f(p)
+
+        return jax.lax.scan(step, (p, optimizer.init(p)), None, 40)
+
+    (p, _), values = run({'x': jnp.array(-1.2), 'y': jnp.array(1.0)})
+    assert (jnp.diff(values) <= 1e-6).all()
+    assert_allclose([p['x'], p['y']], [1, 1], atol=1e-3)

@@ -1,0 +1,134 @@
+import lzma
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from hfrnn.data import text
+
+
+@given(st.text(max_size=60))
+def test_encode_and_back(content):
+    alphabet = text.alphabet_of(content)
+    assert text.decode(text.encode(content, alphabet), alphabet) == content
+
+
+def test_strangers():
+    assert_array_equal(text.encode('axb', 'ab' + text.UNKNOWN, strict=False), [0, 2, 1])
+    for alphabet, strict in (('ab', False), ('ab' + text.UNKNOWN, True)):
+        with pytest.raises(text.DataError, match="'x'"):
+            text.encode('axb', alphabet, strict=strict)
+
+
+def test_alphabets_stay_within_bytes():
+    many = ''.join(map(chr, range(0x4E00, 0x4E00 + 400))) + 'aab'
+    alphabet = text.alphabet_of(many)
+    assert len(alphabet) == 256
+    assert alphabet.endswith(text.UNKNOWN)
+    assert 'a' in alphabet
+    assert len(text.PAPER_ALPHABET) == len(set(text.PAPER_ALPHABET)) == 86
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 9), st.integers(1, 20))
+def test_windows_score_every_symbol_once(n, context, stride, left):
+    before, symbols = np.arange(-left, 0), np.arange(n)
+    batch = text.windows(before, symbols, context, stride)
+    scored = batch.targets[batch.weights > 0]
+    assert_array_equal(np.sort(scored), symbols)
+    for xs, targets, weights in zip(*batch, strict=True):
+        assert (targets[weights > 0] == xs[weights > 0] + 1).all()
+        first = np.argmax(weights)
+        length = xs[first] - xs[0] + 1  # of the context of the window's first target
+        assert length == min(context, xs[first] + left + 1)
+    assert len(batch.xs) == -(-n // stride)
+
+
+def test_random_substrings_are_substrings_and_uniform():
+    symbols = np.arange(50)
+    batch = text.random_substrings(symbols, np.random.default_rng(0), 5000, 10, 4)
+    assert (batch.targets == batch.xs + 1).all()
+    assert (np.diff(batch.xs, axis=1) == 1).all()
+    assert_array_equal(np.unique(batch.xs[:, 0]), np.arange(40))  # the last has its target at 49
+    assert_array_equal(batch.weights[7], [0] * 4 + [1] * 6)
+    with pytest.raises(text.DataError, match='too few'):
+        text.random_substrings(symbols[:10], np.random.default_rng(0), 1, 10, 0)
+
+
+def test_python_carries_two_corpora():
+    pydoc = text.load('pydoc')
+    whole = sum(map(len, pydoc[2:]))
+    assert whole > 300_000
+    assert abs(len(pydoc.test) - whole / 10) < 1
+    assert 'assert' in text.decode(pydoc.train, pydoc.alphabet)
+
+
+def test_a_file_in_three_parts(tmp_path):
+    path = tmp_path / 'a.txt'
+    content = 'Grün ist alle Theorie. ' * 100
+    path.write_text(content)
+    corpus = text.load(str(path))
+    assert text.decode(np.concatenate(corpus[2:]), corpus.alphabet) == content
+    assert [len(part) for part in corpus[2:]] == [1955, 115, 230]
+    by_bytes = text.load(str(path), unit='bytes')
+    assert len(by_bytes.alphabet) == 256
+    assert bytes(np.concatenate(by_bytes[2:])) == content.encode()
+
+
+@pytest.mark.parametrize(
+    'content, said',
+    [
+        (None, 'no file'),
+        (b'', 'empty'),
+        (b'short', 'too short'),
+        (b'\xff\xfe' * 900, 'not UTF-8'),
+        (b'a' * 2000, 'one char'),
+    ],
+)
+def test_bad_files_are_named(content, said, tmp_path):
+    path = tmp_path / 'x.txt'
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(text.DataError, match=said):
+        text.load(str(path))
+
+
+def test_bad_folders_are_named(tmp_path):
+    with pytest.raises(text.DataError, match='HFRNN_DATA'):
+        text.load('ptb')
+    with pytest.raises(text.DataError, match=r'holds neither .*ptb\.tar\.xz'):
+        text.load('ptb', str(tmp_path))
+    (tmp_path / 'enwik8').write_bytes(b'too little')
+    with pytest.raises(text.DataError, match='100,000,000'):
+        text.load('enwik8', str(tmp_path))
+    (tmp_path / 'ptb.tar.xz').write_bytes(lzma.compress(b'no tar'))
+    with pytest.raises(text.DataError, match='damaged'):
+        text.load('ptb', str(tmp_path))
+
+
+PAGES = """
+<page> <title>Foo</title> <text xml:space="preserve">'''Foo''' is a [[bar (x)|bar]] &amp;amp; [[baz]]s.{{c|{{d}}}}
+== Head ==
+* one &lt;ref name=&quot;a&quot;&gt;gone&lt;/ref&gt;two &lt;br /&gt; [http://a.b/c the site]
+{| class=x
+| cell {| nested |} |}
+[[Image:x.png|thumb|A [[caption]] goes]][[de:Foo]][[Category:Things]]</text></page>
+<page><title>Old</title><text xml:space="preserve">#REDIRECT [[Foo]]</text></page>
+<page><title>Talk:Foo</title><text xml:space="preserve">chatter</text></page>
+<page><title>Bar</title><text xml:space="preserve">Second.</text></page>"""
+
+
+def test_wikipedia_is_cleaned():
+    plain = 'Foo is a bar & bazs.\nHead\none two the site'
+    assert sorted(text.clean_wikipedia(PAGES).split('\n\n')) == sorted([plain, 'Second.'])
+    orders = {text.clean_wikipedia(PAGES, seed).index('Second.') == 0 for seed in range(9)}
+    assert orders == {True, False}
+
+
+def test_penn_treebank_has_its_counts(data):
+    corpus = text.load('ptb', data)
+    assert len(corpus.alphabet) == 50
+    assert [len(part) for part in corpus[2:]] == [5_017_482, 393_042, 442_423]
+    assert text.decode(corpus.test[:40], corpus.alphabet).startswith("no it was n't black monday\nbut while")

@@ -1,0 +1,191 @@
+import functools
+import os
+import signal
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hfrnn import cells, evaluation, hessian_free, model, outputs, parallel, runs, training
+from hfrnn.data import text
+
+V = 6
+NET = model.sequence_model(cells.mrnn(V, 8, 8), outputs.categorical(V))
+SYMBOLS = np.resize([0, 1, 2, 0, 3, 4, 5, 1, 1], 500).astype(np.uint8)
+
+
+def batch(i=0, B=8, T=12, unscored=3):
+    return text.random_substrings(SYMBOLS, np.random.default_rng(i), B, T, unscored)
+
+
+def hf_batches(i=0):
+    gradient = batch(i)
+    return training.HessianFreeBatches(gradient, jax.tree.map(lambda leaf: leaf[:4], gradient))
+
+
+HF = hessian_free.martens2010(1.0, 20)
+STEPS = {
+    'hf': (HF, training.hessian_free_step(NET, HF, 3, 0.1), hf_batches),
+    'hf preconditioned': (HF, training.hessian_free_step(NET, HF, 3, 0.1, True), hf_batches),
+    'adam': (optax.adam(1e-2), training.first_order_step(NET, optax.adam(1e-2), 3), batch),
+}
+each_step = pytest.mark.parametrize('kind', STEPS)
+
+
+def run_steps(kind, n, devices, first=0, state=None):
+    optimizer, step, batches = STEPS[kind]
+    state = training.init(NET, optimizer, jax.random.key(0)) if state is None else state
+    step = parallel.spread(step, devices)
+    for i in range(first, n):
+        state, metrics = jax.block_until_ready(step(state, batches(i)))
+    return state, metrics
+
+
+def assert_trees_close(a, b, **kwargs):
+    jax.tree.map(functools.partial(assert_allclose, **kwargs), a, b)
+
+
+@each_step
+@pytest.mark.parametrize('devices', [2, 4])
+def test_devices_change_no_number(kind, devices, x64):
+    one, _ = run_steps(kind, 2, 1)
+    many, _ = run_steps(kind, 2, devices)
+    assert_trees_close(one.params, many.params, atol=1e-9)
+
+
+@each_step
+def test_devices_are_a_vmap_with_the_axis_name(kind, x64):
+    optimizer, step, batches = STEPS[kind]
+    state = training.init(NET, optimizer, jax.random.key(0))
+    parts = jax.tree.map(lambda leaf: leaf.reshape(4, -1, *leaf.shape[1:]), batches(0))
+    mapped, _ = jax.vmap(step, (None, 0), axis_name=parallel.AXIS)(state, parts)
+    on_devices, _ = run_steps(kind, 1, 4)
+    assert_trees_close(jax.tree.map(lambda leaf: leaf[0], mapped.params), on_devices.params, atol=1e-9)
+
+
+@each_step
+def test_two_and_two_steps_are_four_bit_for_bit(kind, tmp_path):
+    whole, _ = run_steps(kind, 4, 2)
+    half, _ = run_steps(kind, 2, 2)
+    run = runs.open_run(str(tmp_path / 'run'), {}, {})
+    runs.save(run, half, 2, 1.5)
+    restored, seconds = runs.restore(runs.open_run(str(tmp_path / 'run'), {}, {}), half)
+    assert seconds == 1.5
+    resumed, _ = run_steps(kind, 4, 2, first=2, state=restored)
+    jax.tree.map(assert_array_equal, whole, resumed)
+
+
+@pytest.mark.parametrize('chunk', [1, 3, 4, 8, 100])
+def test_chunks_change_no_number(chunk, x64):
+    params = jax.tree.map(lambda p: p.astype(float), NET.init(jax.random.key(0)))
+    whole = training.nll(NET, params, batch())
+    parts = training.chunked(lambda part: training.nll(NET, params, part), batch(), chunk)
+    assert_trees_close(whole, parts, rtol=1e-10)
+
+
+def test_unscored_symbols_are_no_part_of_the_loss(x64):
+    params = jax.tree.map(lambda p: p.astype(float), NET.init(jax.random.key(0)))
+    b = batch(unscored=3)
+    nats, weight = training.nll(NET, params, b)
+    assert weight == 8 * 9
+    z = training.predict(NET, params, b).z
+    assert_allclose(nats, sum(-jax.nn.log_softmax(z[i, t])[b.targets[i, t]] for i in range(8) for t in range(3, 12)))
+
+
+def test_hessian_free_learns():
+    state, _ = run_steps('hf', 1, 1)
+    first = training.nll(NET, state.params, batch(99))[0]
+    state, metrics = run_steps('hf', 8, 1, first=1, state=state)
+    assert training.nll(NET, state.params, batch(99))[0] < first
+    assert metrics['finite']
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match='does not divide among 3 devices'):
+        parallel.spread(training.evaluation_step(NET), 3)({}, batch())
+    with pytest.raises(ValueError, match='5 devices were asked for, 4 are there'):
+        parallel.spread(training.evaluation_step(NET), 5)
+
+
+def test_evaluation_counts_what_is_padded_once():
+    params = NET.init(jax.random.key(0))
+    step = parallel.spread(training.evaluation_step(NET), 2)
+    whole = training.nll(NET, params, batch(B=7))
+    assert_allclose(evaluation.total_nats(step, params, batch(B=7), 4), whole, rtol=1e-6)
+
+
+# -- fit --------------------------------------------------------------------------------------------------------------
+
+
+def count_up(state, batches, nats=1.0):
+    return training.TrainState(state.params + 1, None, state.step + 1), {
+        'nats': jnp.float32(nats),
+        'finite': jnp.array(True),
+    }
+
+
+def start():
+    return training.TrainState(jnp.zeros(()), None, jnp.zeros((), int))
+
+
+def fit(step=count_up, *, steps=5, seconds=60.0, save_every=1e9, on_step=lambda *_: None):
+    saved = []
+    options = {'steps': steps, 'seconds': seconds, 'elapsed': 0.0, 'save_every': save_every, 'on_step': on_step}
+    try:
+        training.fit(step, start(), lambda i: i, save=lambda s, t: saved.append(int(s.step)), **options)
+    except (training.Interrupted, training.NotFinite) as e:
+        return saved, e
+    return saved, None
+
+
+def test_fit_ends_by_steps_or_time_and_saves():
+    assert fit() == ([5], None)
+    assert fit(save_every=0.0, steps=3)[0] == [1, 2, 3, 3]
+    saved, _ = fit(steps=10**9, seconds=0.2)
+    assert 0 < saved[0] < 10**9
+
+
+def test_fit_stops_at_what_is_not_finite():
+    def step(state, i):
+        new, metrics = count_up(state, i)
+        return new, metrics | {'finite': jnp.array(i < 3)}
+
+    saved, error = fit(step)
+    assert saved == [3]
+    assert 'step 4' in str(error)
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_fit_saves_the_state_before_the_step_in_flight(signum):
+    """A step that takes long: the signal is answered at once, without it."""
+
+    def slow(x):
+        return jax.lax.fori_loop(0, 60, lambda _, a: a @ a / jnp.linalg.norm(a), x)
+
+    @jax.jit
+    def step(state, i):
+        metrics = {'nats': slow(jnp.eye(700) + state.step)[0, 0], 'finite': jnp.array(True)}
+        return training.TrainState(state.params, None, state.step + 1), metrics
+
+    step(start(), 0)[1]['nats'].block_until_ready()
+    before = signal.getsignal(signum)
+    threading.Timer(0.3, os.kill, (os.getpid(), signum)).start()
+    begun = time.monotonic()
+    saved, error = fit(step, steps=10**6)
+    assert error.signum == signum
+    assert len(saved) == 1
+    assert time.monotonic() - begun < 30
+    assert signal.getsignal(signum) is before
+
+
+def test_first_order_keeps_the_last_good_state():
+    state = training.init(NET, optax.adam(0.1), jax.random.key(0))
+    bad = state._replace(params=jax.tree.map(lambda p: p * jnp.inf, state.params))
+    new, metrics = parallel.spread(STEPS['adam'][1], 1)(bad, batch())
+    assert not metrics['finite']
+    jax.tree.map(assert_array_equal, new, bad)
