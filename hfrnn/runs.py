@@ -66,7 +66,7 @@ def open_run(workdir: str, flags: dict | None = None, about: dict | None = None)
     """Opens a run folder: to train if its flags are given (made if need be), else to read.
 
     Raises:
-      RunError: if it holds a run with other flags, or on other data, or, to read, no run at all.
+      RunError: if it holds a run with other flags, or on other data (where they are given), or, to read, no run at all.
     """
     path = pathlib.Path(workdir).resolve()
     if flags is None:
@@ -74,7 +74,7 @@ def open_run(workdir: str, flags: dict | None = None, about: dict | None = None)
     elif (path / 'flags.json').exists():
         for name, mine in (('flags.json', flags), ('about.json', about)):
             theirs = read_json(workdir, name)
-            differing = [k for k in mine if mine[k] != theirs.get(k)]
+            differing = [k for k in mine or () if mine[k] != theirs.get(k)]
             if differing:
                 what = ', '.join(f'{k} ({_short(theirs.get(k))}, not {_short(mine[k])})' for k in differing)
                 raise RunError(f'{workdir} holds a run with other {what}; repeat its flags or name another --workdir')

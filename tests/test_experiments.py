@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -53,16 +54,7 @@ def last_params(workdir):
     """The arrays of the newest checkpoint, in a fixed order."""
     run = runs.open_run(str(workdir))
     content = run.manager.restore(run.manager.latest_step())
-    state = content['state']
-
-    def leaves(tree):
-        if isinstance(tree, dict):
-            return [leaf for k in sorted(tree) for leaf in leaves(tree[k])]
-        return (
-            [leaf for item in tree for leaf in leaves(item)] if isinstance(tree, list | tuple) else [np.asarray(tree)]
-        )
-
-    return leaves(state)
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(content['state'])]
 
 
 def assert_same_run(a, b):
@@ -149,7 +141,7 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(start, call, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.communicate()
     steps = sorted(int(p.name) for p in (cut / 'checkpoints').iterdir() if p.name.isdigit())
-    assert len(steps) == 2
+    assert len(steps) >= 2
     for path in (cut / 'checkpoints' / str(steps[-1])).rglob('*'):
         if path.is_file() and path.stat().st_size > 1000:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -159,7 +151,7 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(start, call, tmp_path):
     status, out, err = call(*flags, f'--workdir={cut}')
     assert status == 0, err
     assert 'damaged and passed over' in err
-    assert f'goes on from step {steps[0]}' in out
+    assert f'goes on from step {steps[-2]}' in out
     assert_same_run(tmp_path / 'whole', cut)
 
 
@@ -212,7 +204,7 @@ def test_two_processes_are_one_run(start, call, tmp_path):
     ends = [(*process.communicate(timeout=300), process.returncode) for process in both]
     assert [end[2] for end in ends] == [0, 0], ends
     assert 'A sample' in ends[0][0]
-    assert ends[1][0] == ''
+    assert [line for line in ends[1][0].splitlines() if '[Gloo]' not in line] == []
     for left, right in zip(last_params(tmp_path / 'one'), last_params(tmp_path / 'two'), strict=True):
         np.testing.assert_allclose(left, right, atol=1e-4)
 

@@ -37,10 +37,15 @@ STEPS = {
 each_step = pytest.mark.parametrize('kind', STEPS)
 
 
+@functools.cache
+def spread(kind, devices):
+    return parallel.spread(STEPS[kind][1], devices)
+
+
 def run_steps(kind, n, devices, first=0, state=None):
-    optimizer, step, batches = STEPS[kind]
+    optimizer, _, batches = STEPS[kind]
     state = training.init(NET, optimizer, jax.random.key(0)) if state is None else state
-    step = parallel.spread(step, devices)
+    step = spread(kind, devices)
     for i in range(first, n):
         state, metrics = jax.block_until_ready(step(state, batches(i)))
     return state, metrics
