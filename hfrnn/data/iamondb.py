@@ -1,0 +1,283 @@
+"""IAM-OnDB as it is distributed: lineStrokes/**.xml, ascii/**.txt and four lists of forms, as lines of pen offsets.
+
+The lists give the protocol of Graves 2013 (G13) sec. 4.2: he trained on the training set, the second validation set and
+the test set, and stopped by, and reported, the first validation set.
+
+No point is left out, moved or added.  G13 filled missing readings in by interpolation, which would add points that are
+easily predicted, and so nats; and left out steps above a length that it does not state.  Here the first are only
+counted, and a step within a stroke that is longer than LONGEST_STEP becomes a lift of the pen.
+"""
+
+import hashlib
+import lzma
+import pathlib
+import tarfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from hfrnn.data import DataError, safe_xml, strokes
+from hfrnn.data.text import UNKNOWN
+
+ARCHIVE = 'iam-ondb.tar.xz'
+TRAIN = ('trainset', 'testset_t', 'testset_f')
+VALID = ('testset_v',)
+LONGEST_STEP = 300  # units; of the steps within strokes, 1 in 22,000 is longer
+LONGEST_GAP = 0.05  # seconds; the sensor reads every 0.013
+STRUCK_OUT = '#'  # in the transcripts, for a word that was crossed out or cannot be read
+
+
+def load(source: str, cache: str | None = None, longest_step: float = LONGEST_STEP) -> strokes.Handwriting:
+    """IAM-OnDB's lines, from a folder that holds it or its archive, or from a file that ``strokes.save`` made of it.
+
+    Args:
+      source: the folder or file.
+      cache: a folder in which to keep what was read, under the name of what it was read from; None keeps nothing.
+      longest_step: in units, of a pen that stays on the board.
+
+    Raises:
+      DataError: if it is not there, incomplete, broken, or contradicts itself.
+    """
+    root = pathlib.Path(source)
+    if root.is_file():
+        return strokes.read(root)
+    if not root.is_dir():
+        raise DataError(f'no folder {source}')
+    if cache is None:
+        return assemble(source, _files(root), longest_step)
+    path = pathlib.Path(cache) / f'iamondb-{_fingerprint(root, longest_step)}.npz'
+    if path.exists():
+        try:
+            return strokes.read(path)
+        except DataError:
+            path.unlink()  # broken off or damaged: made again
+    data = assemble(source, _files(root), longest_step)
+    strokes.save(path, data)
+    return data
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def _unpacked(root):
+    return next((r for r in (root, root / 'iamondb') if (r / 'lineStrokes').is_dir()), None)
+
+
+def _wanted(path: pathlib.PurePath) -> bool:
+    kind = path.suffix, set(path.parts)
+    listed = path.suffix == '.txt' and path.stem in (*TRAIN, *VALID)
+    return listed or (kind[0] == '.xml' and 'lineStrokes' in kind[1]) or (kind[0] == '.txt' and 'ascii' in kind[1])
+
+
+def _walk(folder):
+    for path in sorted(folder.rglob('*')):
+        if _wanted(path.relative_to(folder)) and path.is_file():
+            yield path.relative_to(folder), path
+
+
+def _files(root: pathlib.Path) -> Iterator[tuple[pathlib.PurePath, bytes]]:
+    """(path, content) of the files of the data set, each once, straight from the archive if there is no folder."""
+    folder = _unpacked(root)
+    if folder:
+        for path, file in _walk(folder):
+            yield path, file.read_bytes()
+        return
+    archive = root / ARCHIVE
+    if not archive.is_file():
+        raise DataError(f'{root} is no IAM-OnDB: it holds neither lineStrokes/ nor {ARCHIVE}')
+    try:
+        with tarfile.open(archive, 'r|xz') as tar:
+            for member in tar:
+                path = pathlib.PurePath(member.name)
+                if member.isfile() and _wanted(path):
+                    yield path, tar.extractfile(member).read()
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as e:
+        raise DataError(f'{archive} is damaged: {e}') from e
+
+
+def _fingerprint(root, longest_step):
+    """Of the archive's content, or of the names, sizes and times of the files in the folder; and of how it is read."""
+    digest = hashlib.sha256(f'{strokes.FORMAT} {longest_step} {LONGEST_GAP} {strokes.RARE}'.encode())
+    folder = _unpacked(root)
+    if folder:
+        for path, file in _walk(folder):
+            stat = file.stat()
+            digest.update(f'{path} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
+    elif (root / ARCHIVE).is_file():
+        with (root / ARCHIVE).open('rb') as f:
+            digest.update(hashlib.file_digest(f, 'sha256').digest())
+    return digest.hexdigest()[:16]
+
+
+# -- one file ---------------------------------------------------------------------------------------------------------
+
+
+class Recording(NamedTuple):
+    """One file of lineStrokes.
+
+    Attributes:
+      strokes: (n, 2) int64 points of each, also of those without points.
+      times: (n,) seconds of each; NaN where the file has none.
+    """
+
+    strokes: list[np.ndarray]
+    times: list[np.ndarray]
+
+
+def read_recording(data: bytes, name: str) -> Recording:
+    """The strokes in a file of lineStrokes.
+
+    Raises:
+      DataError: if it is broken or hostile XML, no such file, or a point is not two whole numbers.
+    """
+    xs, ys, times, starts, tags = [], [], [], [], set()
+
+    def start(tag, attributes):
+        if tag == 'Point' and starts:
+            if attributes[::2] == ['x', 'y', 'time']:
+                _, x, _, y, _, time = attributes
+            else:
+                found = dict(zip(attributes[::2], attributes[1::2], strict=True))
+                x, y, time = found.get('x', ''), found.get('y', ''), found.get('time', 'nan')
+            xs.append(x)
+            ys.append(y)
+            times.append(time)
+        elif tag == 'Stroke':
+            starts.append(len(xs))
+        else:
+            tags.add(tag)
+
+    safe_xml.parse(data, name, start)
+    if 'StrokeSet' not in tags:
+        raise DataError(f'{name} holds no StrokeSet; it is no file of lineStrokes')
+    try:
+        points = np.array([list(map(int, xs)), list(map(int, ys))], np.int64).T
+        seconds = np.array(list(map(float, times)))
+    except (ValueError, OverflowError) as e:
+        raise DataError(f'{name}: a point is not two whole numbers and a time: {e}') from e
+    return Recording(np.split(points, starts[1:]), np.split(seconds, starts[1:])) if starts else Recording([], [])
+
+
+def read_transcript(data: bytes) -> list[str] | None:
+    """The lines of text after CSR:, what was written rather than what was to be written; None if there is no CSR:."""
+    _, mark, text = data.decode('latin-1').partition('CSR:')
+    return [line for line in map(str.strip, text.splitlines()) if line] if mark else None
+
+
+# -- all of them ------------------------------------------------------------------------------------------------------
+
+
+class Line(NamedTuple):
+    """What became of one recording.
+
+    Attributes:
+      offsets: (T, 3), or None if it holds no point.
+      strokes: how many it has.
+      empty: how many more have no point.
+      lifts: how many steps were too long.
+      gaps: how many readings were late.
+    """
+
+    offsets: np.ndarray | None
+    strokes: int
+    empty: int
+    lifts: int
+    gaps: int
+
+
+def make_line(recording: Recording, longest_step: float = LONGEST_STEP) -> Line:
+    """The offsets of a recording: a stroke without points says nothing, and a step too long was made in the air."""
+    drawn = [stroke for stroke in recording.strokes if len(stroke)]
+    empty = len(recording.strokes) - len(drawn)
+    if not drawn:
+        return Line(None, 0, empty, 0, 0)
+    offsets = strokes.from_strokes(drawn)
+    before, after = offsets[:-1], offsets[1:]
+    far = (np.hypot(after[:, 0].astype(float), after[:, 1]) > longest_step) & (before[:, 2] == 0)
+    before[far, 2] = 1
+    gaps = sum(int(np.sum(np.diff(times) > LONGEST_GAP)) for times in recording.times)
+    return Line(offsets, len(drawn), empty, int(far.sum()), gaps)
+
+
+def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longest_step: float) -> strokes.Handwriting:
+    """The data set in files that come in any order; see ``load``."""
+    forms, transcripts, lists = defaultdict(dict), {}, {}
+    for path, data in files:
+        if path.suffix == '.xml':
+            form, _, number = path.stem.rpartition('-')
+            if not form or not number.isdecimal():
+                raise DataError(f'{path} is no name of a file of lineStrokes')
+            forms[form][int(number)] = make_line(read_recording(data, path.name), longest_step)
+        elif 'ascii' in path.parts:
+            transcripts[path.stem] = read_transcript(data)
+        else:
+            lists[path.stem] = data.decode('latin-1').split()
+    _check(source, forms, lists)
+
+    def told(form, n):
+        texts = transcripts.get(form)
+        fits = texts is not None and len(texts) == max(forms[form])
+        return texts[n - 1].replace(STRUCK_OUT, UNKNOWN) if fits else ''
+
+    def lines_of(part):
+        """(name, Line, text) of each line of a list, in the order of their names."""
+        order = [(form, n) for form in sorted(lists[part]) for n in sorted(forms[form])]
+        return [(f'{form}-{n:02d}', forms[form][n], told(form, n)) for form, n in order]
+
+    parts = {part: lines_of(part) for part in (*TRAIN, *VALID)}
+    train, valid = (
+        strokes.pack((name, line.offsets, text) for p in names for name, line, text in parts[p] if line.strokes)
+        for names in (TRAIN, VALID)
+    )
+    alphabet = strokes.alphabet_of(train.texts)
+    counts = tuple(
+        strokes.Part(
+            part,
+            len(lists[part]),
+            sum(line.strokes > 0 for _, line, _ in mine),
+            sum(line.strokes for _, line, _ in mine),
+            sum(len(line.offsets) for _, line, _ in mine if line.strokes),
+        )
+        for part, mine in parts.items()
+    )
+    every = [line for mine in parts.values() for line in mine]
+
+    def rule(what, where):
+        return strokes.Rule(what, len(where), tuple(dict.fromkeys(where)))
+
+    def times(attribute):
+        return [name for name, line, _ in every for _ in range(getattr(line, attribute))]
+
+    listed = {form for part in parts for form in lists[part]}
+    unlisted = [f'{form}-{n:02d}' for form in forms if form not in listed for n in forms[form]]
+    rules = (
+        rule('lines of forms in no list, left out', unlisted),
+        rule('transcripts without strokes, left out', [form for form in transcripts if form not in forms]),
+        rule('lines whose transcript is missing or has another number of lines, without text', [
+            name for name, _, text in every if not text]),
+        rule('strokes without points, left out', times('empty')),
+        rule('lines without points, left out', [name for name, line, _ in every if not line.strokes]),
+        rule(f'steps over {longest_step:g} units within a stroke, made a lift of the pen', times('lifts')),
+        rule(f'gaps over {LONGEST_GAP} s within a stroke, left as they are', times('gaps')),
+        rule(f'{STRUCK_OUT} for struck-out words, made the unknown symbol', [
+            name for name, _, text in every for _ in range(text.count(UNKNOWN))]),
+        rule(f'characters that training has fewer than {strokes.RARE} times, made the unknown symbol', [
+            c for _, _, text in every for c in text if c not in alphabet]),
+    )  # fmt: skip
+    report = strokes.Report(counts, rules)
+    return strokes.Handwriting('IAM-OnDB', alphabet, train, valid, strokes.scale_of(train), report)
+
+
+def _check(source, forms, lists):
+    missing = [part for part in (*TRAIN, *VALID) if part not in lists]
+    if missing:
+        raise DataError(f'{source} lacks the list of forms {", ".join(f"{part}.txt" for part in missing)}')
+    listed = [form for part in (*TRAIN, *VALID) for form in lists[part]]
+    twice = [form for form, n in Counter(listed).items() if n > 1]
+    if twice:
+        raise DataError(f'{source}: {len(twice)} forms stand twice in the lists, such as {twice[0]}')
+    absent = [form for form in listed if form not in forms]
+    if absent:
+        raise DataError(f'{source} is incomplete: {len(absent)} listed forms have no strokes, such as {absent[0]}')
