@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from hfrnn.data import DataError, iamondb, strokes
+from hfrnn.data import DataError, buckets, iamondb, spelling, strokes
 from hfrnn.data.text import UNKNOWN, decode
 from hfrnn.training import Batch
 
@@ -136,11 +136,15 @@ def test_every_rule_is_counted_and_named(made):
     made('ascii/a02/a02-000/a02-000.txt', 'OCR:\n\none\ntwo\n')
     far = [[(0, 0), (10, 0), (400, 0), (410, 0)], [], [(900, 0), (901, 0)]]
     made('lineStrokes/a00/a00-000/a00-000-01.xml', xml(far, {1: 0.5}))
-    data = iamondb.load(str(made('lineStrokes/a03/a03-000/a03-000-01.xml', xml([[]]))))
+    folder = made('lineStrokes/a03/a03-000/a03-000-01.xml', xml([[]]))
+    (folder / 'lineStrokes/a00/a00-000/a00-000-02.xml').rename(folder / 'lineStrokes/a00/a00-000/a00-000-03.xml')
+    made('ascii/a00/a00-000/a00-000.txt', 'CSR:\n\none\ntwo\nthree\n')
+    data = iamondb.load(str(folder))
     rules = {rule.what: rule for rule in data.report.rules}
     named = [(rule.count, rule.where) for rule in rules.values()]
-    assert named[:7] == [
+    assert named[:8] == [
         (1, ('b0-000z-01',)),
+        (1, ('a00-000-02',)),
         (1, ('c0-000',)),
         (4, ('a01-000-01', 'a01-000-02', 'a02-000-01', 'a02-000-02')),
         (2, ('a00-000-01', 'a03-000-01')),
@@ -151,7 +155,8 @@ def test_every_rule_is_counted_and_named(made):
     np.testing.assert_array_equal(strokes.line(data.train, 0)[:, 2], [0, 1, 0, 1, 0, 1])
     assert data.valid.names == ('a03-000-02',)
     assert data.valid.texts == (f'second {UNKNOWN} one',)  # its own, though the line before it has no points
-    assert strokes.with_text(data.train).names == ('a00-000-01', 'a00-000-02')
+    assert strokes.with_text(data.train).names == ('a00-000-01', 'a00-000-03')
+    assert data.train.texts[:3] == ('one', 'three', '')
     table = strokes.describe(data.report)
     assert all(rule.what in table for rule in data.report.rules)
     assert max(map(len, table.splitlines())) < 200
@@ -175,6 +180,10 @@ BOMB = b'<!DOCTYPE W [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><W><StrokeSet>&b;
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(1, 'two')]]), 'not two whole numbers'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(0, 0), (10**6, 0)]]), 'no pen does that'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(0, 0), (10**30, 0)]]), 'not two whole numbers'),
+        ('lineStrokes/a00/a00-000/a00-000-01.xml', b'<W><StrokeSet><Point x="1" y="1"/></StrokeSet></W>', 'outside of'),
+        ('lineStrokes/a00/a00-000/a00-000-1.xml', xml(ZIGZAG), 'holds a00-000-1.xml twice'),
+        ('lineStrokes/a00/a00-000/a00-000-00.xml', xml(ZIGZAG), 'no name of a file of lineStrokes'),
+        ('ascii/a00-000.txt', 'CSR:', 'holds a00-000.txt twice'),
         ('lineStrokes/a00/readme.xml', xml(ZIGZAG), 'no name of a file of lineStrokes'),
         ('splits/trainset.txt', 'a00-000 a09-999', '1 listed forms have no strokes, such as a09-999'),
         ('splits/trainset.txt', 'a00-000 a03-000', '1 forms stand twice in the lists, such as a03-000'),
@@ -256,29 +265,29 @@ def test_a_scale_needs_points_that_move():
 
 
 def test_an_alphabet_has_what_is_not_rare():
-    assert strokes.alphabet_of(['aab', 'ab'], rare=2) == 'ab'
-    assert strokes.alphabet_of(['aab', 'ac'], rare=2) == 'a' + UNKNOWN
-    assert strokes.alphabet_of([UNKNOWN * 9], rare=2) == UNKNOWN
+    assert spelling.alphabet_of(['aab', 'ab'], rare=2) == 'ab'
+    assert spelling.alphabet_of(['aab', 'ac'], rare=2) == 'a' + UNKNOWN
+    assert spelling.alphabet_of([UNKNOWN * 9], rare=2) == UNKNOWN
 
 
-LETTERS = string.ascii_letters.replace('X', '').replace('Z', '') + ' .,\'"-()0123456789' + UNKNOWN
+LETTERS = string.ascii_letters.replace('X', '').replace('Z', '') + ' .,;:!?\'"-()0123456789' + UNKNOWN
 
 
 def test_every_printable_ascii_character_can_be_written_and_a_stand_in_is_seen():
-    spelt, replaced = strokes.spell(PRINTABLE, LETTERS)
+    spelt, replaced = spelling.spell(PRINTABLE, LETTERS)
     assert set(spelt) <= set(LETTERS)
     assert set(replaced) == set(PRINTABLE) - set(LETTERS)
     assert UNKNOWN not in spelt
-    assert strokes.spell('XZ[a]', LETTERS) == ('xz(a)', {'X': 'x', 'Z': 'z', '[': '(', ']': ')'})
-    assert strokes.spell('\u00c9t\u00e9', LETTERS) == ('Ete', {'\u00c9': 'E', '\u00e9': 'e'})
-    assert strokes.spell(PRINTABLE, PRINTABLE) == (PRINTABLE, {})
-    assert strokes.spell('a1', 'a' + UNKNOWN) == ('a' + UNKNOWN, {'1': UNKNOWN})
+    assert spelling.spell('XZ[a]', LETTERS) == ('xz(a)', {'X': 'x', 'Z': 'z', '[': '(', ']': ')'})
+    assert spelling.spell('\u00c9t\u00e9', LETTERS) == ('Ete', {'\u00c9': 'E', '\u00e9': 'e'})
+    assert spelling.spell(PRINTABLE, PRINTABLE) == (PRINTABLE, {})
+    assert spelling.spell('a1', 'a' + UNKNOWN) == ('a' + UNKNOWN, {'1': UNKNOWN})
 
 
 @pytest.mark.parametrize('text', ['\n', '\u5b57', '\x00', UNKNOWN])
 def test_what_cannot_be_written_is_said(text):
     with pytest.raises(DataError, match='cannot be written with this alphabet'):
-        strokes.spell('a' + text, LETTERS)
+        spelling.spell('a' + text, LETTERS)
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------
@@ -286,11 +295,11 @@ def test_what_cannot_be_written_is_said(text):
 
 def test_an_epoch_holds_every_line_exactly_once_and_padding_nothing():
     lines = random_lines(np.random.default_rng(1), 101)
-    scale, alphabet = strokes.scale_of(lines), strokes.alphabet_of(lines.texts, rare=1)
-    bounds = strokes.bounds(lines, buckets=5, multiple=4)
+    scale, alphabet = strokes.scale_of(lines), spelling.alphabet_of(lines.texts, rare=1)
+    bounds = buckets.bounds(lines, buckets=5, multiple=4)
     seen, weight = [], 0.0
-    for choice in strokes.epoch(lines, bounds, 7, np.random.default_rng(2)):
-        batch = strokes.padded(lines, choice, scale, alphabet, 9)
+    for choice in buckets.epoch(lines, bounds, 7, np.random.default_rng(2)):
+        batch = buckets.padded(lines, choice, scale, alphabet, 9)
         assert batch.xs.shape == batch.targets.shape == (7, choice.length, 3)
         weight += batch.weights.sum()
         for i, *row in zip(choice.which, *batch, strict=True):
@@ -312,11 +321,11 @@ def test_an_epoch_holds_every_line_exactly_once_and_padding_nothing():
 
 def test_epochs_are_drawn_from_the_rng_alone_and_have_one_length():
     lines = random_lines(np.random.default_rng(3), 40)
-    bounds = strokes.bounds(lines, 3, 8)
+    bounds = buckets.bounds(lines, 3, 8)
 
     def order(seed):
         rng = None if seed is None else np.random.default_rng(seed)
-        return [choice.which.tolist() for choice in strokes.epoch(lines, bounds, 6, rng)]
+        return [choice.which.tolist() for choice in buckets.epoch(lines, bounds, 6, rng)]
 
     assert order(0) == order(0) != order(1)
     assert len(order(0)) == len(order(1)) == len(order(None))
@@ -333,24 +342,24 @@ def test_bounds_leave_the_least_padding():
 
     top = -(-targets.max() // 4) * 4
     best = min(padding([*sorted({a, b}), top]) for a in range(4, top, 4) for b in range(4, top, 4))
-    assert padding(strokes.bounds(lines, 3, 4)) == best
-    assert strokes.bounds(lines, 1, 4).tolist() == [top]
+    assert padding(buckets.bounds(lines, 3, 4)) == best
+    assert buckets.bounds(lines, 1, 4).tolist() == [top]
 
 
 def test_a_batch_is_a_training_batch_with_characters():
-    assert strokes.LineBatch._fields[:3] == Batch._fields
+    assert buckets.LineBatch._fields[:3] == Batch._fields
 
 
 def test_nothing_is_cut_off():
     lines = random_lines(np.random.default_rng(5), 5)
     scale = strokes.scale_of(lines)
     with pytest.raises(DataError, match='the batches take 1'):
-        strokes.epoch(lines, np.array([1]), 2)
+        buckets.epoch(lines, np.array([1]), 2)
     with pytest.raises(DataError, match='the batch takes 1 and 0'):
-        strokes.padded(lines, strokes.Choice(1, np.array([int(strokes.lengths(lines).argmax())])), scale)
+        buckets.padded(lines, buckets.Choice(1, np.array([int(strokes.lengths(lines).argmax())])), scale)
     with pytest.raises(DataError, match='the batch takes 60 and 1'):
         longest = int(np.argmax([len(text) for text in lines.texts]))
-        strokes.padded(lines, strokes.Choice(60, np.array([longest])), scale, string.ascii_lowercase, 1)
+        buckets.padded(lines, buckets.Choice(60, np.array([longest])), scale, string.ascii_lowercase, 1)
 
 
 def test_a_packed_file_that_is_none(tmp_path):
@@ -388,7 +397,7 @@ def test_the_real_set_has_the_published_counts(real):
     ]
     assert (len(data.train.names), len(data.valid.names)) == (10_741, 1_438)
     assert (len(data.train.offsets), len(data.valid.offsets)) == (6_760_769, 885_964)
-    assert list(counts(data).values()) == [16, 177, 9, 332, 13_055, 90, 33]
+    assert list(counts(data).values()) == [16, 177, 9, 332, 10_108, 90, 33]
     assert {name[:8] for name, text in zip(data.train.names, data.train.texts, strict=True) if not text} == {'a08-551z'}
     np.testing.assert_allclose(data.scale, [[8.178685, 0.111641], [41.953890, 37.123557]], atol=1e-6)
     assert len(data.alphabet) == 73 and set('Qq') <= set(data.alphabet)
@@ -398,7 +407,7 @@ def test_the_real_set_has_the_published_counts(real):
 
 def test_the_real_set_pads_little(real):
     data, _ = real
-    choices = strokes.epoch(data.train, strokes.bounds(data.train), 32, np.random.default_rng(0))
+    choices = buckets.epoch(data.train, buckets.bounds(data.train), 32, np.random.default_rng(0))
     kept = np.concatenate([choice.which for choice in choices])
     assert sorted(kept[kept >= 0]) == list(range(10_741))
     padded = sum(choice.length * 32 for choice in choices)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfrnn.data import DataError, safe_xml, strokes
+from hfrnn.data import DataError, safe_xml, spelling, strokes
 from hfrnn.data.text import UNKNOWN
 
 ARCHIVE = 'iam-ondb.tar.xz'
@@ -66,9 +66,9 @@ def _unpacked(root):
 
 
 def _wanted(path: pathlib.PurePath) -> bool:
-    kind = path.suffix, set(path.parts)
-    listed = path.suffix == '.txt' and path.stem in (*TRAIN, *VALID)
-    return listed or (kind[0] == '.xml' and 'lineStrokes' in kind[1]) or (kind[0] == '.txt' and 'ascii' in kind[1])
+    if path.suffix == '.xml':
+        return 'lineStrokes' in path.parts
+    return path.suffix == '.txt' and ('ascii' in path.parts or path.stem in (*TRAIN, *VALID))
 
 
 def _walk(folder):
@@ -79,15 +79,14 @@ def _walk(folder):
 
 def _files(root: pathlib.Path) -> Iterator[tuple[pathlib.PurePath, bytes]]:
     """(path, content) of the files of the data set, each once, straight from the archive if there is no folder."""
-    folder = _unpacked(root)
-    if folder:
-        for path, file in _walk(folder):
-            yield path, file.read_bytes()
-        return
-    archive = root / ARCHIVE
-    if not archive.is_file():
+    folder, archive = _unpacked(root), root / ARCHIVE
+    if not folder and not archive.is_file():
         raise DataError(f'{root} is no IAM-OnDB: it holds neither lineStrokes/ nor {ARCHIVE}')
     try:
+        if folder:
+            for path, file in _walk(folder):
+                yield path, file.read_bytes()
+            return
         with tarfile.open(archive, 'r|xz') as tar:
             for member in tar:
                 path = pathlib.PurePath(member.name)
@@ -95,11 +94,13 @@ def _files(root: pathlib.Path) -> Iterator[tuple[pathlib.PurePath, bytes]]:
                     yield path, tar.extractfile(member).read()
     except (tarfile.TarError, lzma.LZMAError, EOFError) as e:
         raise DataError(f'{archive} is damaged: {e}') from e
+    except OSError as e:
+        raise DataError(f'cannot read {e.filename or root}: {e.strerror}') from e
 
 
 def _fingerprint(root, longest_step):
     """Of the archive's content, or of the names, sizes and times of the files in the folder; and of how it is read."""
-    digest = hashlib.sha256(f'{strokes.FORMAT} {longest_step} {LONGEST_GAP} {strokes.RARE}'.encode())
+    digest = hashlib.sha256(f'{strokes.FORMAT} {longest_step} {LONGEST_GAP} {spelling.RARE}'.encode())
     folder = _unpacked(root)
     if folder:
         for path, file in _walk(folder):
@@ -135,7 +136,9 @@ def read_recording(data: bytes, name: str) -> Recording:
     xs, ys, times, starts, tags = [], [], [], [], set()
 
     def start(tag, attributes):
-        if tag == 'Point' and starts:
+        if tag == 'Point':
+            if not starts:
+                raise DataError(f'{name} has a point outside of the strokes')
             if attributes[::2] == ['x', 'y', 'time']:
                 _, x, _, y, _, time = attributes
             else:
@@ -197,23 +200,29 @@ def make_line(recording: Recording, longest_step: float = LONGEST_STEP) -> Line:
     before, after = offsets[:-1], offsets[1:]
     far = (np.hypot(after[:, 0].astype(float), after[:, 1]) > longest_step) & (before[:, 2] == 0)
     before[far, 2] = 1
-    gaps = sum(int(np.sum(np.diff(times) > LONGEST_GAP)) for times in recording.times)
+    gaps = sum(int(np.sum(np.round(np.diff(times), 3) > LONGEST_GAP)) for times in recording.times)
     return Line(offsets, len(drawn), empty, int(far.sum()), gaps)
 
 
 def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longest_step: float) -> strokes.Handwriting:
     """The data set in files that come in any order; see ``load``."""
     forms, transcripts, lists = defaultdict(dict), {}, {}
+
+    def put(table, key, value, path):
+        if key in table:
+            raise DataError(f'{source} holds {path.name} twice')
+        table[key] = value
+
     for path, data in files:
         if path.suffix == '.xml':
             form, _, number = path.stem.rpartition('-')
-            if not form or not number.isdecimal():
+            if not form or not number.isdecimal() or not int(number):
                 raise DataError(f'{path} is no name of a file of lineStrokes')
-            forms[form][int(number)] = make_line(read_recording(data, path.name), longest_step)
+            put(forms[form], int(number), make_line(read_recording(data, path.name), longest_step), path)
         elif 'ascii' in path.parts:
-            transcripts[path.stem] = read_transcript(data)
+            put(transcripts, path.stem, read_transcript(data), path)
         else:
-            lists[path.stem] = data.decode('latin-1').split()
+            put(lists, path.stem, data.decode('latin-1').split(), path)
     _check(source, forms, lists)
 
     def told(form, n):
@@ -221,53 +230,75 @@ def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longe
         fits = texts is not None and len(texts) == max(forms[form])
         return texts[n - 1].replace(STRUCK_OUT, UNKNOWN) if fits else ''
 
-    def lines_of(part):
-        """(name, Line, text) of each line of a list, in the order of their names."""
-        order = [(form, n) for form in sorted(lists[part]) for n in sorted(forms[form])]
-        return [(f'{form}-{n:02d}', forms[form][n], told(form, n)) for form, n in order]
-
-    parts = {part: lines_of(part) for part in (*TRAIN, *VALID)}
+    parts = {
+        part: [(f'{form}-{n:02d}', forms[form][n], told(form, n)) for form in sorted(mine) for n in sorted(forms[form])]
+        for part, mine in lists.items()
+    }
     train, valid = (
-        strokes.pack((name, line.offsets, text) for p in names for name, line, text in parts[p] if line.strokes)
+        strokes.pack((name, line.offsets, text) for part in names for name, line, text in parts[part] if line.strokes)
         for names in (TRAIN, VALID)
     )
-    alphabet = strokes.alphabet_of(train.texts)
-    counts = tuple(
-        strokes.Part(
-            part,
-            len(lists[part]),
-            sum(line.strokes > 0 for _, line, _ in mine),
-            sum(line.strokes for _, line, _ in mine),
-            sum(len(line.offsets) for _, line, _ in mine if line.strokes),
-        )
-        for part, mine in parts.items()
-    )
-    every = [line for mine in parts.values() for line in mine]
+    alphabet = spelling.alphabet_of(train.texts)
+    scale = strokes.scale_of(train)
+    report = _report(parts, forms, transcripts, lists, alphabet, longest_step)
+    return strokes.Handwriting('IAM-OnDB', alphabet, train, valid, scale, report)
+
+
+def _report(parts, forms, transcripts, lists, alphabet, longest_step):
+    every = [line for part in (*TRAIN, *VALID) for line in parts[part]]
+    listed = {form for part in lists.values() for form in part}
+
+    def count(part):
+        drawn = [line for _, line, _ in parts[part] if line.strokes]
+        points = sum(len(line.offsets) for line in drawn)
+        return strokes.Part(part, len(lists[part]), len(drawn), sum(line.strokes for line in drawn), points)
 
     def rule(what, where):
         return strokes.Rule(what, len(where), tuple(dict.fromkeys(where)))
 
-    def times(attribute):
-        return [name for name, line, _ in every for _ in range(getattr(line, attribute))]
+    def times(number):
+        return [name for name, line, text in every for _ in range(number(line, text))]
 
-    listed = {form for part in parts for form in lists[part]}
-    unlisted = [f'{form}-{n:02d}' for form in forms if form not in listed for n in forms[form]]
+    def numbered(form, numbers):
+        return [f'{form}-{n:02d}' for n in numbers]
+
+    def missing(form):
+        return sorted(set(range(1, max(forms[form]))) - set(forms[form]))
+
     rules = (
-        rule('lines of forms in no list, left out', unlisted),
+        rule(
+            'lines of forms in no list, left out',
+            [name for form in forms if form not in listed for name in numbered(form, forms[form])],
+        ),
+        rule(
+            'lines without a file of strokes, left out',
+            [
+                name
+                for f in sorted(listed)
+                for name in numbered(f, sorted(set(range(1, max(forms[f]))) - set(forms[f])))
+            ],
+        ),
         rule('transcripts without strokes, left out', [form for form in transcripts if form not in forms]),
-        rule('lines whose transcript is missing or has another number of lines, without text', [
-            name for name, _, text in every if not text]),
-        rule('strokes without points, left out', times('empty')),
-        rule('lines without points, left out', [name for name, line, _ in every if not line.strokes]),
-        rule(f'steps over {longest_step:g} units within a stroke, made a lift of the pen', times('lifts')),
-        rule(f'gaps over {LONGEST_GAP} s within a stroke, left as they are', times('gaps')),
-        rule(f'{STRUCK_OUT} for struck-out words, made the unknown symbol', [
-            name for name, _, text in every for _ in range(text.count(UNKNOWN))]),
-        rule(f'characters that training has fewer than {strokes.RARE} times, made the unknown symbol', [
-            c for _, _, text in every for c in text if c not in alphabet]),
-    )  # fmt: skip
-    report = strokes.Report(counts, rules)
-    return strokes.Handwriting('IAM-OnDB', alphabet, train, valid, strokes.scale_of(train), report)
+        rule(
+            'lines whose transcript is missing or has another number of lines, without text',
+            times(lambda line, text: not text),
+        ),
+        rule('strokes without points, left out', times(lambda line, text: line.empty)),
+        rule('lines without points, left out', times(lambda line, text: not line.strokes)),
+        rule(
+            f'steps over {longest_step:g} units within a stroke, made a lift of the pen',
+            times(lambda line, text: line.lifts),
+        ),
+        rule(f'gaps over {LONGEST_GAP} s within a stroke, left as they are', times(lambda line, text: line.gaps)),
+        rule(
+            f'{STRUCK_OUT} for struck-out words, made the unknown symbol', times(lambda line, text: text.count(UNKNOWN))
+        ),
+        rule(
+            f'characters that training has fewer than {spelling.RARE} times, made the unknown symbol',
+            [c for _, _, text in every for c in text if c not in alphabet],
+        ),
+    )
+    return strokes.Report(tuple(map(count, (*TRAIN, *VALID))), rules)
 
 
 def _check(source, forms, lists):

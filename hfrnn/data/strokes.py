@@ -1,4 +1,4 @@
-"""Handwriting as pen offsets: lines of any length, their scale, their characters, and batches of them.
+"""Handwriting as pen offsets: lines of any length, their scale, and data sets of them, packed in one file.
 
 A line is (T, 3) numbers, one row for each point of the pen: dx and dy from the point before, and 1 at the last point of
 a stroke, else 0 (Graves 2013, G13, sec. 4: x_t).  Units are those of IAM-OnDB's whiteboard, whole numbers, in which a
@@ -11,19 +11,14 @@ the same would be worth any number of nats.  A line of T points so has T - 1 tar
 
 import json
 import pathlib
-import unicodedata
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from hfrnn.data import DataError
-from hfrnn.data.text import UNKNOWN, encode
-
-RARE = 10  # a character that the training lines hold less often cannot be learnt
 
 
 class Lines(NamedTuple):
@@ -180,177 +175,17 @@ def denormalise(xs: np.ndarray, scale: Scale) -> np.ndarray:
     return offsets
 
 
-# -- characters -------------------------------------------------------------------------------------------------------
-
-LOOK_ALIKES = {
-    '#': ['H'], '$': ['S'], '%': [' per cent'], '&': ['and'], '*': ['x'], '+': ['t'], '/': ['l'], '<': ['('],
-    '=': ['-'], '>': [')'], '@': [' at '], '[': ['('], '\\': ['/', 'l'], ']': [')'], '^': ["'"], '_': ['-'],
-    '`': ["'"], '{': ['('], '|': ['l'], '}': [')'], '~': ['-'], ';': [','], ':': ['.'], '!': ['.'], '?': ['.'],
-    '"': ["''"], '(': ['-'], ')': ['-'], '-': ["'"], '0': ['O', 'o'], '1': ['I', 'l'], '\N{EM DASH}': [' - '],
-    '\N{EN DASH}': ['-'], '\N{LEFT SINGLE QUOTATION MARK}': ["'"], '\N{RIGHT SINGLE QUOTATION MARK}': ["'"],
-    '\N{LEFT DOUBLE QUOTATION MARK}': ['"'], '\N{RIGHT DOUBLE QUOTATION MARK}': ['"'], '\N{POUND SIGN}': ['L'],
-    '\N{EURO SIGN}': ['E'], '\N{LATIN SMALL LETTER SHARP S}': ['ss'], '\N{LATIN SMALL LETTER O WITH STROKE}': ['o'],
-    '\N{LATIN SMALL LETTER AE}': ['ae'], '\N{LATIN CAPITAL LETTER AE}': ['AE'],
-}  # fmt: skip
-
-
-def alphabet_of(texts: Iterable[str], rare: int = RARE) -> str:
-    """The characters that texts hold at least ``rare`` times, in order, and the unknown symbol if any is rarer.
-
-    In training, a rare character is the unknown symbol: it says 'some mark'.  For writing, see ``spell``.
-    """
-    counts = Counter(c for text in texts for c in text)
-    common = ''.join(sorted(c for c, n in counts.items() if n >= rare and c != UNKNOWN))
-    return common + UNKNOWN * (len(common) < len(counts))
-
-
-def spell(text: str, alphabet: str) -> tuple[str, dict[str, str]]:
-    """A text in the characters that an alphabet has, so that a net can write it.
-
-    A character that is not in the alphabet is replaced by the first of these that is: a look-alike, itself in the other
-    case, itself without accents; if there is none, a printable ASCII character by the unknown symbol.
-
-    Returns:
-      The text, and what stands in it for each character that was replaced: for the user to see.
-
-    Raises:
-      DataError: for any other character.
-    """
-    known = set(alphabet) - {UNKNOWN}
-
-    def stand_in(c):
-        plain = ''.join(p for p in unicodedata.normalize('NFKD', c) if not unicodedata.combining(p))
-        for candidate in (*LOOK_ALIKES.get(c, ()), c.swapcase(), plain, plain.swapcase()):
-            if candidate and set(candidate) <= known:
-                return candidate
-        return UNKNOWN if UNKNOWN in alphabet and ' ' <= c <= '~' else None
-
-    replaced = {c: stand_in(c) for c in dict.fromkeys(text) if c not in known}
-    strangers = [c for c, other in replaced.items() if other is None]
-    if strangers:
-        raise DataError(f'cannot be written with this alphabet: {" ".join(map(repr, strangers[:10]))}')
-    return ''.join(replaced.get(c, c) for c in text), replaced
-
-
-# -- batches ----------------------------------------------------------------------------------------------------------
-
-
-class LineBatch(NamedTuple):
-    """Lines padded to one length, as ``training.Batch`` has them, and what they say.
-
-    Attributes:
-      xs: (B, T, 3) float32, the points that are read: the null vector first, the last point not.
-      targets: (B, T, 3) float32, the point after each.
-      weights: (B, T) float32, 1 for a target, 0 for padding; a row of a batch that was not filled is all padding.
-      characters: (B, U) symbols, 0 where padded.
-      n_characters: (B,) int32, how many of them are the line's.
-    """
-
-    xs: np.ndarray
-    targets: np.ndarray
-    weights: np.ndarray
-    characters: np.ndarray
-    n_characters: np.ndarray
-
-
-def bounds(lines: Lines, buckets: int = 8, multiple: int = 16) -> np.ndarray:
-    """The lengths T, ascending, that leave the least padding if each line is padded to the next of them.
-
-    By dynamic programming: least(k, j) = min_i least(k - 1, i) + (lines of length i to j) * j.
-
-    Args:
-      buckets: how many, at most: a net is compiled once for each.
-      multiple: each is a multiple of it.
-    """
-    rounded = -(-np.maximum(lengths(lines) - 1, 1) // multiple)
-    up_to = np.cumsum(np.bincount(rounded))  # lines of at most so many multiples
-    ends = np.arange(len(up_to))
-    cost = np.where(ends[:, None] <= ends, (up_to - up_to[:, None]) * ends, np.inf)  # [i, j]: from i to j, padded to j
-    least, cuts = cost[0], []
-    for _ in range(buckets - 1):
-        through = least[:, None] + cost
-        cuts.append(np.argmin(through, axis=0))
-        least = np.min(through, axis=0)
-    found = [len(ends) - 1]
-    for cut in reversed(cuts):
-        found.append(cut[found[-1]])
-    return np.unique([end for end in found if end]) * multiple
-
-
-class Choice(NamedTuple):
-    """The lines of one batch.
-
-    Attributes:
-      length: T to pad to.
-      which: (B,) indices of lines, -1 where there is none.
-    """
-
-    length: int
-    which: np.ndarray
-
-
-def epoch(lines: Lines, bounds: np.ndarray, batch: int, rng: np.random.Generator | None = None) -> list[Choice]:
-    """Batches of lines of like length that together hold every line once: in random order, or in order if no ``rng``.
-
-    Their number is the same in every epoch; the last of each bucket may not be full.
-
-    Raises:
-      DataError: if a line is longer than the last bound.
-    """
-    targets = lengths(lines) - 1
-    if len(targets) and targets.max() > bounds[-1]:
-        raise DataError(f'{lines.names[targets.argmax()]} has {targets.max()} steps; the batches take {bounds[-1]}')
-    bucket = np.searchsorted(bounds, targets)
-    choices = []
-    for b, length in enumerate(bounds):
-        mine = np.flatnonzero(bucket == b)
-        if rng is not None:
-            mine = rng.permutation(mine)
-        for first in range(0, len(mine), batch):
-            which = np.full(batch, -1)
-            part = mine[first : first + batch]
-            which[: len(part)] = part
-            choices.append(Choice(int(length), which))
-    if rng is not None:
-        choices = [choices[i] for i in rng.permutation(len(choices))]
-    return choices
-
-
-def padded(lines: Lines, choice: Choice, scale: Scale, alphabet: str = '', longest_text: int = 0) -> LineBatch:
-    """The batch of a choice, normalised.
-
-    Args:
-      alphabet: the symbols of the texts; characters that it lacks become its unknown symbol.
-      longest_text: U to pad texts to; 0 leaves them out.
-
-    Raises:
-      DataError: if a line or a text does not fit: nothing is cut off.
-    """
-    B, T, U = len(choice.which), choice.length, longest_text
-    xs, targets = np.zeros((2, B, T, 3), np.float32)
-    weights = np.zeros((B, T), np.float32)
-    characters, n_characters = np.zeros((B, U), np.uint8), np.zeros(B, np.int32)
-    for b, i in enumerate(choice.which):
-        if i < 0:
-            continue
-        points = normalise(line(lines, i), scale)
-        n, text = len(points) - 1, lines.texts[i]
-        if n > T or (U and len(text) > U):
-            raise DataError(f'{lines.names[i]} has {n} steps and {len(text)} characters; the batch takes {T} and {U}')
-        xs[b, :n], targets[b, :n], weights[b, :n] = points[:-1], points[1:], 1
-        if U:
-            characters[b, : len(text)] = encode(text, alphabet, strict=False)
-            n_characters[b] = len(text)
-    return LineBatch(xs, targets, weights, characters, n_characters)
-
-
 # -- one small file ---------------------------------------------------------------------------------------------------
 
-FORMAT = 1
+FORMAT = 1  # another does not read this one's files, nor use what it cached
 
 
 def save(path: str | pathlib.Path, data: Handwriting) -> None:
-    """Packs a data set into one file (.npz), whole or not at all."""
+    """Packs a data set into one file (.npz), whole or not at all.
+
+    Raises:
+      DataError: if it cannot be written there.
+    """
     path = pathlib.Path(path)
     about = {
         'format': FORMAT,
@@ -367,11 +202,14 @@ def save(path: str | pathlib.Path, data: Handwriting) -> None:
         arrays[f'{part}_dx'], arrays[f'{part}_dy'] = np.ascontiguousarray(lines.offsets[:, :2].T)
         arrays[f'{part}_end'] = np.packbits(lines.offsets[:, 2] > 0)
         arrays[f'{part}_starts'] = lines.starts
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + '.new')
-    with new.open('wb') as f:
-        np.savez_compressed(f, **arrays)
-    new.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new.open('wb') as f:
+            np.savez_compressed(f, **arrays)
+        new.replace(path)
+    except OSError as e:
+        raise DataError(f'cannot write {path}: {e.strerror}') from e
 
 
 def read(path: str | pathlib.Path) -> Handwriting:
