@@ -110,6 +110,7 @@ def test_height_leaves_the_slope_of_a_line_out():
         (b'[[[0, 0], [1e300, 5]]]', 'a sensible size'),
         (b'[[[0, 5], [100, 5]]]', 'no height'),
         (b'[[[3, 3]]]', 'no height'),
+        (b'[[[0, 0], [50000, 10], [100000, 0]]]', 'points in one line'),
         (b'<html></html>', 'not InkML'),
         (b'<ink><trace>1 2', 'broken XML'),
         (b'<!DOCTYPE ink [<!ENTITY a "1 2">]><ink><trace>&a;</trace></ink>', 'declares a document type'),

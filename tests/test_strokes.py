@@ -329,6 +329,10 @@ def test_epochs_are_drawn_from_the_rng_alone_and_have_one_length():
 
     assert order(0) == order(0) != order(1)
     assert len(order(0)) == len(order(1)) == len(order(None))
+    steps = [buckets.at_step(lines, bounds, 6, 5, i).which.tolist() for i in range(2 * len(order(0)) + 1)]
+    for first in (0, len(order(0))):
+        assert sorted(i for which in steps[first : first + len(order(0))] for i in which if i >= 0) == list(range(40))
+    assert buckets.at_step(lines, bounds, 6, 5, 7).which.tolist() == steps[7]
     kept = [i for which in order(None) for i in which if i >= 0]
     assert np.all(np.diff(np.searchsorted(bounds, strokes.lengths(lines)[kept] - 1)) >= 0)
 

@@ -63,20 +63,24 @@ class Choice(NamedTuple):
     which: np.ndarray
 
 
-def epoch(lines: Lines, bounds: np.ndarray, batch: int, rng: np.random.Generator | None = None) -> list[Choice]:
+def epoch(lines: Lines, up_to: np.ndarray, batch: int, rng: np.random.Generator | None = None) -> list[Choice]:
     """Batches of lines of like length that together hold every line once: in random order, or in order if no ``rng``.
 
-    Their number is the same in every epoch; the last of each bucket may not be full.
+    Their number is the same in every epoch; the last of each length may not be full.
+
+    Args:
+      up_to: the lengths to pad to; see ``bounds``.
+      batch: B.
 
     Raises:
-      DataError: if a line is longer than the last bound.
+      DataError: if a line is longer than the last of them.
     """
     targets = lengths(lines) - 1
-    if len(targets) and targets.max() > bounds[-1]:
-        raise DataError(f'{lines.names[targets.argmax()]} has {targets.max()} steps; the batches take {bounds[-1]}')
-    bucket = np.searchsorted(bounds, targets)
+    if len(targets) and targets.max() > up_to[-1]:
+        raise DataError(f'{lines.names[targets.argmax()]} has {targets.max()} steps; the batches take {up_to[-1]}')
+    bucket = np.searchsorted(up_to, targets)
     choices = []
-    for b, length in enumerate(bounds):
+    for b, length in enumerate(up_to):
         mine = np.flatnonzero(bucket == b)
         if rng is not None:
             mine = rng.permutation(mine)
@@ -88,6 +92,12 @@ def epoch(lines: Lines, bounds: np.ndarray, batch: int, rng: np.random.Generator
     if rng is not None:
         choices = [choices[i] for i in rng.permutation(len(choices))]
     return choices
+
+
+def at_step(lines: Lines, up_to: np.ndarray, batch: int, seed: int, i: int) -> Choice:
+    """The lines of step i (from 0) of one epoch after another: of nothing but the seed and i."""
+    number, place = divmod(i, len(epoch(lines, up_to, batch)))
+    return epoch(lines, up_to, batch, np.random.default_rng((seed, number)))[place]
 
 
 def padded(lines: Lines, choice: Choice, scale: Scale, alphabet: str = '', longest_text: int = 0) -> LineBatch:

@@ -11,6 +11,7 @@ from hfrnn.data import DataError, safe_xml, strokes
 
 HEIGHT = 275.0  # units: the median of ``height`` over IAM-OnDB's 10,741 training lines
 SPACING = 20.0  # units: the mean step within a stroke there
+LONGEST = 20_000  # points in a line; IAM-OnDB's longest has 1,940
 
 # -- how a pen moves --------------------------------------------------------------------------------------------------
 
@@ -88,7 +89,11 @@ def as_recorded(drawn: Sequence[np.ndarray]) -> np.ndarray:
     tall = height(drawn)
     if not tall > 1e-6 * np.ptp(np.concatenate(drawn), axis=0).max():
         raise DataError('a level line or a dot: that has no height to tell the size of a hand by')
-    return strokes.from_strokes([travel(stroke * (HEIGHT / tall)) for stroke in drawn])
+    drawn = [stroke * (HEIGHT / tall) for stroke in drawn]
+    points = sum(np.hypot(*np.diff(stroke, axis=0).T).sum() for stroke in drawn) / SPACING
+    if points > LONGEST:
+        raise DataError(f'{points:.0f} points in one line; at most {LONGEST} make sense')
+    return strokes.from_strokes([travel(stroke) for stroke in drawn])
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -166,28 +171,30 @@ def parse_inkml(data: bytes) -> list[np.ndarray]:
     return [_trace(trace, columns) for trace in traces if trace.strip()]
 
 
+_VALUE = re.compile(r'([!\'"]?)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[*?TF]|#[0-9A-Fa-f]+)')
+
+
 def _trace(text, columns):
-    """A value is given as it is (!), or by its difference from the one before ('), or by that one's difference (")."""
-    points, ways = [], {}
+    """A value is given as it is (!), by its difference from the one before ('), or by the difference of that (")."""
+    points, ways = [], dict.fromkeys(columns, '!')
     for point in text.strip().strip(',').split(','):
-        values = re.findall(r'([!\'"]?)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[*?TF]|#[0-9A-Fa-f]+)', point)
+        values = _VALUE.findall(point)
         if len(values) <= max(columns):
             raise DataError(f'a point of a trace is to have at least {max(columns) + 1} values: {point.strip()[:40]!r}')
         row = []
-        for column in columns:
-            sign, value = values[column]
-            ways[column] = way = sign or ways.get(column, '!')
-            before = [p[len(row)] for p in points[-2:]]
-            if way != '!' and len(before) < 1 + (way == '"'):
+        for axis, column in enumerate(columns):
+            way, value = values[column]
+            way = ways[column] = way or ways[column]
+            before = [p[axis] for p in points[-2:]]
+            if len(before) < {'!': value == '*', "'": 1, '"': 2}[way]:
                 raise DataError('a trace begins with a difference')
-            if value == '*' and before:  # as before: the same value, or the same difference
-                value = {'!': before[-1], "'": before[-1] - before[0], '"': 0}[way]
+            if value == '*' and way == '!':
+                value = before[-1]  # as before
             try:
                 value = float(value)
             except ValueError as e:
                 raise DataError(f'x or y of a point is left open: {point.strip()[:40]!r}') from e
-            known = {'!': lambda: 0, "'": lambda b=before: b[-1], '"': lambda b=before: 2 * b[-1] - b[-2]}[way]()
-            row.append(value + known)
+            row.append(value + {'!': lambda b: 0, "'": lambda b: b[-1], '"': lambda b: 2 * b[-1] - b[-2]}[way](before))
         points.append(row)
     return _points(points)
 

@@ -37,9 +37,9 @@ class Writer(NamedTuple):
       slope: of the line that is written along.
       drift: how far the hand strays from it, slowly.
       wobble: how far letters are from their models, of their size.
-      tremor: of the pen.
+      tremor: of the pen, its standard deviation.
       corner: how corners are rounded.
-      spacing_of_points: the mean step, in units of the whiteboard: the speed of the pen.
+      speed: of the pen: the mean step between two of its points, in units of the whiteboard.
       late: whether dots and bars wait for the end of the word.
     """
 
@@ -55,7 +55,7 @@ class Writer(NamedTuple):
     wobble: float
     tremor: float
     corner: float
-    spacing_of_points: float
+    speed: float
     late: bool
 
 
@@ -103,9 +103,9 @@ def draw_writer(rng: np.random.Generator) -> Writer:
         slope=float(rng.normal(0, 0.03)),
         drift=float(np.exp(rng.normal(-0.2, 0.5))),
         wobble=float(np.exp(rng.normal(-2.7, 0.4))),
-        tremor=float(np.exp(rng.normal(-2.0, 0.5))),
+        tremor=float(np.exp(rng.normal(-2.5, 0.5))),
         corner=float(np.exp(rng.normal(-0.6, 0.4))),
-        spacing_of_points=float(np.clip(np.exp(rng.normal(3.1, 0.2)), 12, 36)),
+        speed=float(np.clip(np.exp(rng.normal(3.1, 0.2)), 12, 36)),
         late=bool(rng.random() < 0.7) and letters == SCRIPT,
     )
 
@@ -145,9 +145,9 @@ def write(text: str, writer: Writer, rng: np.random.Generator) -> np.ndarray:
     drawn = []
     for path in paths + waiting:
         dense = ink.evenly(path, FINE)
-        shaky = ink.smoothed(rng.normal(0, 1, dense.shape), 2 / FINE) * writer.tremor * 3
-        dense = stray(dense + shaky)
-        drawn.append(ink.travel(dense * scale, writer.spacing_of_points, writer.corner * scale))
+        drawn.append(
+            ink.travel(scale * stray(dense + _tremor(writer, rng, len(dense))), writer.speed, writer.corner * scale)
+        )
     return strokes.from_strokes(drawn)
 
 
@@ -155,6 +155,14 @@ def _is_mark(path):
     """A dot or a bar."""
     wide, high = np.ptp(path, axis=0)
     return high < 3 and wide < 12
+
+
+def _tremor(writer, rng, n):
+    """(n, 2) how far points of a path are off it: noise of the writer's tremor, smooth over 2 Hershey units."""
+    sd = 2 / FINE
+    more = int(4 * sd)
+    noise = ink.smoothed(rng.normal(0, 1, (n + 2 * more, 2)), sd)[more : more + n]
+    return noise * writer.tremor * np.sqrt(2 * np.sqrt(np.pi) * sd)  # the window leaves 1 / that of white noise
 
 
 def _stray(writer, rng):
@@ -195,11 +203,13 @@ wild will wind window winter wish with woman wonder wood word work world would w
 zero zigzag zone zoo
 """
 WORDS = tuple(_WORDS.split())
+NUMBERS = ('{}', '{}', '{}.5', '${}', '{}%', '+{}', '#{}', '{}:30', '{}/2')
+MARKED = ('{}.', '{},', '{}?', '{}!', '{};', '{}:', '"{}"', '({})', "{}'s", '{} -', '{}-{}')
 
 
 def draw_text(rng: np.random.Generator, length: int = 32) -> str:
     """Words, numbers, marks, and now and then any printable characters at all, of at most ``length`` in all."""
-    text = _token(rng)[:length]
+    text = _token(rng)[:length].strip()
     while len(longer := f'{text} {_token(rng)}') <= length:
         text = longer
     return text
@@ -211,16 +221,13 @@ def _token(rng):
         return ''.join(rng.choice(list(PRINTABLE[1:]), rng.integers(1, 7)))
     if kind < 0.16:
         number = str(rng.integers(0, 10 ** int(rng.integers(1, 6))))
-        return str(rng.choice(['{}', '{}', '{}.5', '${}', '{}%', '+{}', '#{}', '{}:30', '{}/2'])).format(number)
+        return str(rng.choice(NUMBERS)).format(number)
     word = str(rng.choice(WORDS))
     if kind < 0.21:
         return word.upper()
     if kind < 0.36:
         word = word.capitalize()
-    if rng.random() < 0.25:
-        word = str(rng.choice(['{}.', '{},', '{}?', '{}!', '{};', '{}:', '"{}"', '({})', "{}'s", '{} -', '{}-' + word]))
-        word = word.format(str(rng.choice(WORDS)))
-    return word
+    return str(rng.choice(MARKED)).format(word, rng.choice(WORDS)) if rng.random() < 0.25 else word
 
 
 # -- data sets --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ the same would be worth any number of nats.  A line of T points so has T - 1 tar
 """
 
 import json
+import os
 import pathlib
 import zipfile
 import zlib
@@ -202,7 +203,7 @@ def save(path: str | pathlib.Path, data: Handwriting) -> None:
         arrays[f'{part}_dx'], arrays[f'{part}_dy'] = np.ascontiguousarray(lines.offsets[:, :2].T)
         arrays[f'{part}_end'] = np.packbits(lines.offsets[:, 2] > 0)
         arrays[f'{part}_starts'] = lines.starts
-    new = path.with_name(path.name + '.new')
+    new = path.with_name(f'{path.name}.{os.getpid()}.new')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with new.open('wb') as f:
@@ -230,6 +231,8 @@ def read(path: str | pathlib.Path) -> Handwriting:
                 dx, dy, starts = (arrays[f'{part}_{name}'] for name in ('dx', 'dy', 'starts'))
                 ends = np.unpackbits(arrays[f'{part}_end'], count=len(dx))
                 texts, names = (tuple(about[part][name]) for name in ('texts', 'names'))
+                if not len(texts) == len(names) == len(starts) - 1 or starts[-1] != len(dx):
+                    raise ValueError('its parts do not fit')
                 return Lines(np.column_stack([dx, dy, ends]).astype(np.int16), starts, texts, names)
 
             parts, rules = about['report']
