@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hfrnn.data import DataError
 from hfrnn.training import Batch
 
 NAMES = ('pydoc', 'stdlib', 'ptb', 'enwik8', 'wiki')
@@ -24,10 +25,6 @@ LARGEST_ALPHABET = 256
 PAPER_ALPHABET = (
     'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+.,:;?/\\!@#$%&*()"\'\n ' + UNKNOWN
 )  # SMH11 sec. 5.1: 85 characters, as in S11c, and the unknown symbol
-
-
-class DataError(ValueError):
-    """The data that was asked for is not there, or not what it should be; one line for the user."""
 
 
 class Corpus(NamedTuple):

@@ -1,0 +1,314 @@
+"""IAM-OnDB as it is distributed: lineStrokes/**.xml, ascii/**.txt and four lists of forms, as lines of pen offsets.
+
+The lists give the protocol of Graves 2013 (G13) sec. 4.2: he trained on the training set, the second validation set and
+the test set, and stopped by, and reported, the first validation set.
+
+No point is left out, moved or added.  G13 filled missing readings in by interpolation, which would add points that are
+easily predicted, and so nats; and left out steps above a length that it does not state.  Here the first are only
+counted, and a step within a stroke that is longer than LONGEST_STEP becomes a lift of the pen.
+"""
+
+import hashlib
+import lzma
+import pathlib
+import tarfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from hfrnn.data import DataError, safe_xml, spelling, strokes
+from hfrnn.data.text import UNKNOWN
+
+ARCHIVE = 'iam-ondb.tar.xz'
+TRAIN = ('trainset', 'testset_t', 'testset_f')
+VALID = ('testset_v',)
+LONGEST_STEP = 300  # units; of the steps within strokes, 1 in 22,000 is longer
+LONGEST_GAP = 0.05  # seconds; the sensor reads every 0.013
+STRUCK_OUT = '#'  # in the transcripts, for a word that was crossed out or cannot be read
+
+
+def load(source: str, cache: str | None = None, longest_step: float = LONGEST_STEP) -> strokes.Handwriting:
+    """IAM-OnDB's lines, from a folder that holds it or its archive, or from a file that ``strokes.save`` made of it.
+
+    Args:
+      source: the folder or file.
+      cache: a folder in which to keep what was read, under the name of what it was read from; None keeps nothing.
+      longest_step: in units, of a pen that stays on the board.
+
+    Raises:
+      DataError: if it is not there, incomplete, broken, or contradicts itself.
+    """
+    root = pathlib.Path(source)
+    if root.is_file():
+        return strokes.read(root)
+    if not root.is_dir():
+        raise DataError(f'no folder {source}')
+    if cache is None:
+        return assemble(source, _files(root), longest_step)
+    path = pathlib.Path(cache) / f'iamondb-{_fingerprint(root, longest_step)}.npz'
+    if path.exists():
+        try:
+            return strokes.read(path)
+        except DataError:
+            path.unlink()  # broken off or damaged: made again
+    data = assemble(source, _files(root), longest_step)
+    strokes.save(path, data)
+    return data
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def _unpacked(root):
+    return next((r for r in (root, root / 'iamondb') if (r / 'lineStrokes').is_dir()), None)
+
+
+def _wanted(path: pathlib.PurePath) -> bool:
+    if path.suffix == '.xml':
+        return 'lineStrokes' in path.parts
+    return path.suffix == '.txt' and ('ascii' in path.parts or path.stem in (*TRAIN, *VALID))
+
+
+def _walk(folder):
+    for path in sorted(folder.rglob('*')):
+        if _wanted(path.relative_to(folder)) and path.is_file():
+            yield path.relative_to(folder), path
+
+
+def _files(root: pathlib.Path) -> Iterator[tuple[pathlib.PurePath, bytes]]:
+    """(path, content) of the files of the data set, each once, straight from the archive if there is no folder."""
+    folder, archive = _unpacked(root), root / ARCHIVE
+    if not folder and not archive.is_file():
+        raise DataError(f'{root} is no IAM-OnDB: it holds neither lineStrokes/ nor {ARCHIVE}')
+    try:
+        if folder:
+            for path, file in _walk(folder):
+                yield path, file.read_bytes()
+            return
+        with tarfile.open(archive, 'r|xz') as tar:
+            for member in tar:
+                path = pathlib.PurePath(member.name)
+                if member.isfile() and _wanted(path):
+                    yield path, tar.extractfile(member).read()
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as e:
+        raise DataError(f'{archive} is damaged: {e}') from e
+    except OSError as e:
+        raise DataError(f'cannot read {e.filename or root}: {e.strerror}') from e
+
+
+def _fingerprint(root, longest_step):
+    """Of the archive's content, or of the names, sizes and times of the files in the folder; and of how it is read."""
+    digest = hashlib.sha256(f'{strokes.FORMAT} {longest_step} {LONGEST_GAP} {spelling.RARE}'.encode())
+    folder = _unpacked(root)
+    if folder:
+        for path, file in _walk(folder):
+            stat = file.stat()
+            digest.update(f'{path} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
+    elif (root / ARCHIVE).is_file():
+        with (root / ARCHIVE).open('rb') as f:
+            digest.update(hashlib.file_digest(f, 'sha256').digest())
+    return digest.hexdigest()[:16]
+
+
+# -- one file ---------------------------------------------------------------------------------------------------------
+
+
+class Recording(NamedTuple):
+    """One file of lineStrokes.
+
+    Attributes:
+      strokes: (n, 2) int64 points of each, also of those without points.
+      times: (n,) seconds of each; NaN where the file has none.
+    """
+
+    strokes: list[np.ndarray]
+    times: list[np.ndarray]
+
+
+def read_recording(data: bytes, name: str) -> Recording:
+    """The strokes in a file of lineStrokes.
+
+    Raises:
+      DataError: if it is broken or hostile XML, no such file, or a point is not two whole numbers.
+    """
+    xs, ys, times, starts, tags = [], [], [], [], set()
+
+    def start(tag, attributes):
+        if tag == 'Point':
+            if not starts:
+                raise DataError(f'{name} has a point outside of the strokes')
+            if attributes[::2] == ['x', 'y', 'time']:
+                _, x, _, y, _, time = attributes
+            else:
+                found = dict(zip(attributes[::2], attributes[1::2], strict=True))
+                x, y, time = found.get('x', ''), found.get('y', ''), found.get('time', 'nan')
+            xs.append(x)
+            ys.append(y)
+            times.append(time)
+        elif tag == 'Stroke':
+            starts.append(len(xs))
+        else:
+            tags.add(tag)
+
+    safe_xml.parse(data, name, start)
+    if 'StrokeSet' not in tags:
+        raise DataError(f'{name} holds no StrokeSet; it is no file of lineStrokes')
+    try:
+        points = np.array([list(map(int, xs)), list(map(int, ys))], np.int64).T
+        seconds = np.array(list(map(float, times)))
+    except (ValueError, OverflowError) as e:
+        raise DataError(f'{name}: a point is not two whole numbers and a time: {e}') from e
+    return Recording(np.split(points, starts[1:]), np.split(seconds, starts[1:])) if starts else Recording([], [])
+
+
+def read_transcript(data: bytes) -> list[str] | None:
+    """The lines of text after CSR:, what was written rather than what was to be written; None if there is no CSR:."""
+    _, mark, text = data.decode('latin-1').partition('CSR:')
+    return [line for line in map(str.strip, text.splitlines()) if line] if mark else None
+
+
+# -- all of them ------------------------------------------------------------------------------------------------------
+
+
+class Line(NamedTuple):
+    """What became of one recording.
+
+    Attributes:
+      offsets: (T, 3), or None if it holds no point.
+      strokes: how many it has.
+      empty: how many more have no point.
+      lifts: how many steps were too long.
+      gaps: how many readings were late.
+    """
+
+    offsets: np.ndarray | None
+    strokes: int
+    empty: int
+    lifts: int
+    gaps: int
+
+
+def make_line(recording: Recording, longest_step: float = LONGEST_STEP) -> Line:
+    """The offsets of a recording: a stroke without points says nothing, and a step too long was made in the air."""
+    drawn = [stroke for stroke in recording.strokes if len(stroke)]
+    empty = len(recording.strokes) - len(drawn)
+    if not drawn:
+        return Line(None, 0, empty, 0, 0)
+    offsets = strokes.from_strokes(drawn)
+    before, after = offsets[:-1], offsets[1:]
+    far = (np.hypot(after[:, 0].astype(float), after[:, 1]) > longest_step) & (before[:, 2] == 0)
+    before[far, 2] = 1
+    gaps = sum(int(np.sum(np.round(np.diff(times), 3) > LONGEST_GAP)) for times in recording.times)
+    return Line(offsets, len(drawn), empty, int(far.sum()), gaps)
+
+
+def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longest_step: float) -> strokes.Handwriting:
+    """The data set in files that come in any order; see ``load``."""
+    forms, transcripts, lists = defaultdict(dict), {}, {}
+
+    def put(table, key, value, path):
+        if key in table:
+            raise DataError(f'{source} holds {path.name} twice')
+        table[key] = value
+
+    for path, data in files:
+        if path.suffix == '.xml':
+            form, _, number = path.stem.rpartition('-')
+            if not form or not number.isdecimal() or not int(number):
+                raise DataError(f'{path} is no name of a file of lineStrokes')
+            put(forms[form], int(number), make_line(read_recording(data, path.name), longest_step), path)
+        elif 'ascii' in path.parts:
+            put(transcripts, path.stem, read_transcript(data), path)
+        else:
+            put(lists, path.stem, data.decode('latin-1').split(), path)
+    _check(source, forms, lists)
+
+    def told(form, n):
+        texts = transcripts.get(form)
+        fits = texts is not None and len(texts) == max(forms[form])
+        return texts[n - 1].replace(STRUCK_OUT, UNKNOWN) if fits else ''
+
+    parts = {
+        part: [(f'{form}-{n:02d}', forms[form][n], told(form, n)) for form in sorted(mine) for n in sorted(forms[form])]
+        for part, mine in lists.items()
+    }
+    train, valid = (
+        strokes.pack((name, line.offsets, text) for part in names for name, line, text in parts[part] if line.strokes)
+        for names in (TRAIN, VALID)
+    )
+    alphabet = spelling.alphabet_of(train.texts)
+    scale = strokes.scale_of(train)
+    report = _report(parts, forms, transcripts, lists, alphabet, longest_step)
+    return strokes.Handwriting('IAM-OnDB', alphabet, train, valid, scale, report)
+
+
+def _report(parts, forms, transcripts, lists, alphabet, longest_step):
+    every = [line for part in (*TRAIN, *VALID) for line in parts[part]]
+    listed = {form for part in lists.values() for form in part}
+
+    def count(part):
+        drawn = [line for _, line, _ in parts[part] if line.strokes]
+        points = sum(len(line.offsets) for line in drawn)
+        return strokes.Part(part, len(lists[part]), len(drawn), sum(line.strokes for line in drawn), points)
+
+    def rule(what, where):
+        return strokes.Rule(what, len(where), tuple(dict.fromkeys(where)))
+
+    def times(number):
+        return [name for name, line, text in every for _ in range(number(line, text))]
+
+    def numbered(form, numbers):
+        return [f'{form}-{n:02d}' for n in numbers]
+
+    def missing(form):
+        return sorted(set(range(1, max(forms[form]))) - set(forms[form]))
+
+    rules = (
+        rule(
+            'lines of forms in no list, left out',
+            [name for form in forms if form not in listed for name in numbered(form, forms[form])],
+        ),
+        rule(
+            'lines without a file of strokes, left out',
+            [
+                name
+                for f in sorted(listed)
+                for name in numbered(f, sorted(set(range(1, max(forms[f]))) - set(forms[f])))
+            ],
+        ),
+        rule('transcripts without strokes, left out', [form for form in transcripts if form not in forms]),
+        rule(
+            'lines whose transcript is missing or has another number of lines, without text',
+            times(lambda line, text: not text),
+        ),
+        rule('strokes without points, left out', times(lambda line, text: line.empty)),
+        rule('lines without points, left out', times(lambda line, text: not line.strokes)),
+        rule(
+            f'steps over {longest_step:g} units within a stroke, made a lift of the pen',
+            times(lambda line, text: line.lifts),
+        ),
+        rule(f'gaps over {LONGEST_GAP} s within a stroke, left as they are', times(lambda line, text: line.gaps)),
+        rule(
+            f'{STRUCK_OUT} for struck-out words, made the unknown symbol', times(lambda line, text: text.count(UNKNOWN))
+        ),
+        rule(
+            f'characters that training has fewer than {spelling.RARE} times, made the unknown symbol',
+            [c for _, _, text in every for c in text if c not in alphabet],
+        ),
+    )
+    return strokes.Report(tuple(map(count, (*TRAIN, *VALID))), rules)
+
+
+def _check(source, forms, lists):
+    missing = [part for part in (*TRAIN, *VALID) if part not in lists]
+    if missing:
+        raise DataError(f'{source} lacks the list of forms {", ".join(f"{part}.txt" for part in missing)}')
+    listed = [form for part in (*TRAIN, *VALID) for form in lists[part]]
+    twice = [form for form, n in Counter(listed).items() if n > 1]
+    if twice:
+        raise DataError(f'{source}: {len(twice)} forms stand twice in the lists, such as {twice[0]}')
+    absent = [form for form in listed if form not in forms]
+    if absent:
+        raise DataError(f'{source} is incomplete: {len(absent)} listed forms have no strokes, such as {absent[0]}')

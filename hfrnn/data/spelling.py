@@ -1,0 +1,65 @@
+"""What lines say, in characters that a net has learnt: the alphabet of a data set, and other texts put into it."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+
+from hfrnn.data import DataError
+from hfrnn.data.text import UNKNOWN
+
+RARE = 10  # a character that the training lines hold less often cannot be learnt
+
+LOOK_ALIKES = {
+    '#': ['H'], '$': ['S'], '%': [' per cent'], '&': ['and'], '*': ['x'], '+': ['t'], '/': ['l'], '0': ['O', 'o'],
+    '1': ['I', 'l'], ';': [','], '<': ['('], '=': ['-'], '>': [')'], '@': [' at '], '[': ['('], '\\': ['/', 'l'],
+    ']': [')'], '^': ["'"], '_': ['-'], '`': ["'"], '{': ['('], '|': ['l'], '}': [')'], '~': ['-'], '"': ["''"],
+    '\N{EM DASH}': [' - '], '\N{EN DASH}': ['-'], '\N{LEFT SINGLE QUOTATION MARK}': ["'"],
+    '\N{RIGHT SINGLE QUOTATION MARK}': ["'"], '\N{LEFT DOUBLE QUOTATION MARK}': ['"'],
+    '\N{RIGHT DOUBLE QUOTATION MARK}': ['"'], '\N{POUND SIGN}': ['L'], '\N{EURO SIGN}': ['E'],
+    '\N{LATIN SMALL LETTER SHARP S}': ['ss'], '\N{LATIN SMALL LETTER O WITH STROKE}': ['o'],
+    '\N{LATIN CAPITAL LETTER O WITH STROKE}': ['O'], '\N{LATIN SMALL LETTER AE}': ['ae'],
+    '\N{LATIN CAPITAL LETTER AE}': ['AE'],
+}  # fmt: skip
+
+
+def counts(texts: Iterable[str]) -> Counter:
+    """How often texts hold each character."""
+    return Counter(c for text in texts for c in text)
+
+
+def alphabet_of(texts: Iterable[str], rare: int = RARE) -> str:
+    """The characters that texts hold at least ``rare`` times, in order, and the unknown symbol if any is rarer.
+
+    In training, a rare character is the unknown symbol: it says 'some mark'.  For writing, see ``spell``.
+    """
+    found = counts(texts)
+    common = ''.join(sorted(c for c, n in found.items() if n >= rare and c != UNKNOWN))
+    return common + UNKNOWN * (len(common) < len(found))
+
+
+def spell(text: str, alphabet: str) -> tuple[str, dict[str, str]]:
+    """A text in the characters that an alphabet has, so that a net can write it.
+
+    A character that is not in the alphabet is replaced by the first of these that is: a look-alike, itself in the other
+    case, itself without accents; if there is none, a printable ASCII character by the unknown symbol.
+
+    Returns:
+      The text, and what stands in it for each character that was replaced: for the user to see.
+
+    Raises:
+      DataError: for any other character.
+    """
+    known = set(alphabet) - {UNKNOWN}
+
+    def stand_in(c):
+        plain = ''.join(p for p in unicodedata.normalize('NFKD', c) if not unicodedata.combining(p))
+        for candidate in (*LOOK_ALIKES.get(c, ()), c.swapcase(), plain, plain.swapcase()):
+            if candidate and set(candidate) <= known:
+                return candidate
+        return UNKNOWN if UNKNOWN in alphabet and ' ' <= c <= '~' else None
+
+    replaced = {c: stand_in(c) for c in dict.fromkeys(text) if c not in known}
+    strangers = [c for c, other in replaced.items() if other is None]
+    if strangers:
+        raise DataError(f'cannot be written with this alphabet: {" ".join(map(repr, strangers[:10]))}')
+    return ''.join(replaced.get(c, c) for c in text), replaced
