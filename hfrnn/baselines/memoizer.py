@@ -1,0 +1,40 @@
+"""The sequence memoizer: contexts of any length, each smoothed by the next shorter one (WAGJT09).
+
+    model = memoizer.train(symbols, n_symbols)
+    context_tree.static_bits(model, test), context_tree.online_bits(model, test), context_tree.static(model), ...
+
+Sources: Wood, Archambeau, Gasthaus, James & Teh 2009 (WAGJT09); Gasthaus & Teh 2010.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hfrnn.baselines import context_tree
+
+# Of depths 0, 1, ..., the last for all deeper.  Those that other programs of the memoizer use, not fitted to any text.
+DISCOUNTS = (0.05, 0.7, 0.8, 0.82, 0.84, 0.88, 0.91, 0.92, 0.93, 0.94, 0.95)
+CONCENTRATION = 5.0  # as the author's code of Sutskever, Martens & Hinton 2011 sets it
+
+
+def train(
+    symbols: np.ndarray,
+    n_symbols: int,
+    *,
+    discounts: Sequence[float] = DISCOUNTS,
+    concentration: float = CONCENTRATION,
+    longest: int = 1000,
+    seed: int = 0,
+) -> context_tree.Model:
+    """The memoizer of a text (N,), in time and memory linear in N but where the text repeats itself at length.
+
+    Customers are seated one by one as they come, by one draw each: a particle filter of one particle.
+
+    Args:
+      n_symbols: V.
+      concentration: that of the root is this times the root's discount.
+      longest: contexts that agree in so many symbols are taken for one.
+      seed: of the seating.
+    """
+    prior = context_tree.prior(n_symbols, longest, discounts, concentration)
+    return context_tree.learn(context_tree.plant(prior, seed), symbols)
