@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from hfrnn.baselines import context_tree, memoizer, tables
+from hfrnn.baselines import context_tree, memoizer, pitman_yor, tables
 from hfrnn.baselines.predictor import total_bits
 
 V = 3
@@ -33,7 +33,7 @@ def train(symbols, seed=0, **options):
 def is_a_node(model, context):
     """Whether the longest known part of a context is a restaurant of the tree, not a place on an edge."""
     path = np.zeros(model.prior.longest + 2, np.int32)
-    _, child, _ = context_tree._descend(model.tree, model.prior, context, len(context), path)
+    _, child, _ = context_tree.descend(model.tree, model.prior, context, len(context), path)
     return child < 0
 
 
@@ -102,7 +102,7 @@ def test_equals_brute_force_in_the_mean_of_the_seatings():
         model = train(symbols, seed=run)
         restaurants = brute_force(symbols.tolist(), rng)
         for i, context in enumerate(contexts):
-            mine[run, i] = context_tree.distribution(model, context)
+            mine[run, i] = pitman_yor.distribution(model, context)
             theirs[run, i] = [probability(restaurants, tuple(context.tolist()), s) for s in range(V)]
     error = np.sqrt((mine.var(0) + theirs.var(0)) / runs)
     assert np.all(np.abs(mine.mean(0) - theirs.mean(0)) < 4.5 * error + 1e-9)
@@ -112,22 +112,22 @@ def test_equals_brute_force_in_the_mean_of_the_seatings():
 @pytest.mark.parametrize('longest', [0, 1, 4, 40])
 def test_with_one_table_a_symbol_equals_brute_force(longest):
     symbols = random_letters(40)
-    prior = context_tree.prior(V, longest, DISCOUNTS, CONCENTRATION, one_table=True)
-    model = context_tree.learn(context_tree.plant(prior), symbols)
+    prior = pitman_yor.prior(V, longest, DISCOUNTS, CONCENTRATION, one_table=True)
+    model = pitman_yor.learn(pitman_yor.plant(prior), symbols)
     restaurants = {}
     for i, symbol in enumerate(symbols.tolist()):
         seat(restaurants, tuple(symbols[max(i - longest, 0) : i].tolist()), symbol, None)
     for context in CONTEXTS:
         known = tuple(context[max(len(context) - longest, 0) :].tolist())
         exact = [probability(restaurants, known, s) for s in range(V)]
-        np.testing.assert_allclose(context_tree.distribution(model, context), exact, rtol=1e-12)
+        np.testing.assert_allclose(pitman_yor.distribution(model, context), exact, rtol=1e-12)
 
 
 def test_probabilities_sum_to_one():
     model = train(random_letters(300))
-    online = context_tree.online(model)
+    online = pitman_yor.online(model)
     for context in CONTEXTS:
-        p = context_tree.distribution(model, context)
+        p = pitman_yor.distribution(model, context)
         state = online.init()
         for symbol in context:
             state = online.update(state, symbol)
@@ -139,12 +139,12 @@ def test_probabilities_sum_to_one():
 @pytest.mark.parametrize('kind', ['static', 'online'])
 def test_bulk_equals_symbol_by_symbol(kind):
     model, text = train(random_letters(400)), random_letters(200, seed=1)
-    predictor = getattr(context_tree, kind)(model)
+    predictor = getattr(pitman_yor, kind)(model)
     state, bits = total_bits(predictor, predictor.init(), text)
     if kind == 'static':
-        bulk = context_tree.static_bits(model, text)
+        bulk = pitman_yor.static_bits(model, text)
     else:
-        learnt, bulk = context_tree.online_bits(model, text)
+        learnt, bulk = pitman_yor.online_bits(model, text)
         for a, b in zip(learnt.tree, state.tree, strict=True):
             n = min(len(a), len(b))
             np.testing.assert_array_equal(a[:n], b[:n])
@@ -154,10 +154,10 @@ def test_bulk_equals_symbol_by_symbol(kind):
 def test_static_scoring_changes_nothing():
     model = train(random_letters(300))
     before = [array.tobytes() for array in model.tree]
-    bits = context_tree.static_bits(model, random_letters(100, seed=1))
-    context_tree.distribution(model, letters('abc'))
+    bits = pitman_yor.static_bits(model, random_letters(100, seed=1))
+    pitman_yor.distribution(model, letters('abc'))
     assert [array.tobytes() for array in model.tree] == before
-    assert context_tree.static_bits(model, random_letters(100, seed=1)) == bits
+    assert pitman_yor.static_bits(model, random_letters(100, seed=1)) == bits
 
 
 def test_of_the_seed_and_nothing_else():
@@ -169,7 +169,7 @@ def test_of_the_seed_and_nothing_else():
     once = train(text, seed=3)
     in_pieces = train(text[:1], seed=3)
     for first in range(1, len(text), 900):
-        in_pieces = context_tree.learn(in_pieces, text[first : first + 900])
+        in_pieces = pitman_yor.learn(in_pieces, text[first : first + 900])
     assert content(once) == content(in_pieces)
     assert content(once) != content(train(text, seed=4))
 
@@ -178,7 +178,7 @@ def test_learns_and_is_never_far_above_the_uniform():
     noise = np.random.default_rng(0).integers(0, V, 20_000).astype(np.uint16)
     text = random_letters(20_000)  # of 1.103 bits a letter
     for symbols, least, most in ((noise, 1.58, 1.70), (text, 1.10, 1.30), (np.zeros(3000, np.uint16), 0, 0.02)):
-        _, bits = context_tree.online_bits(memoizer.train(symbols[:0], V), symbols)
+        _, bits = pitman_yor.online_bits(memoizer.train(symbols[:0], V), symbols)
         assert least < bits / len(symbols) < most
 
 
@@ -187,6 +187,11 @@ def test_memory_is_linear():
         tree = train(text, longest=100).tree
         assert tree.used[context_tree.NODES] <= 2 * len(text) + 1
         assert tree.used[context_tree.ENTRIES] <= 4 * len(text)
+
+
+def test_refuses_foreign_symbols():
+    with pytest.raises(ValueError, match='alphabet of 3'):
+        train(np.array([0, 3]))
 
 
 def test_refuses_impossible_discounts():

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from hfrnn.baselines import context_tree, ngram
+from hfrnn.baselines import ngram, pitman_yor
 from hfrnn.baselines.predictor import total_bits
 
 V = 3
@@ -49,22 +49,22 @@ def test_equals_the_definition(order):
     np.testing.assert_array_equal(ngram.counts_of_counts(model), counts)
     for context in CONTEXTS:
         exact = [probability(context, s) for s in range(V)]
-        np.testing.assert_allclose(context_tree.distribution(model, context), exact, rtol=1e-12)
+        np.testing.assert_allclose(pitman_yor.distribution(model, context), exact, rtol=1e-12)
 
 
 def test_a_count_by_hand():
     # abab: ab twice and ba once, so D = (1 + 1/2) / (1 + 2 + 1) = 3/8; a follows b and nothing, b follows a: again 3/8
     model = ngram.train(np.array([0, 1, 0, 1]), 2, order=2)
     a = (2 - 3 / 8) / 3 + 3 / 8 * 2 / 3 / 2
-    np.testing.assert_allclose(context_tree.distribution(model, []), [a, 1 - a])
-    np.testing.assert_allclose(context_tree.distribution(model, [0])[1], (2 - 3 / 8) / 2 + 3 / 8 / 2 * (1 - a))
+    np.testing.assert_allclose(pitman_yor.distribution(model, []), [a, 1 - a])
+    np.testing.assert_allclose(pitman_yor.distribution(model, [0])[1], (2 - 3 / 8) / 2 + 3 / 8 / 2 * (1 - a))
 
 
 @pytest.mark.parametrize('order', [1, 3, 6])
 def test_probabilities_sum_to_one(order):
     model = ngram.train(random_text(200), V, order)
     for context in CONTEXTS:
-        p = context_tree.distribution(model, context)
+        p = pitman_yor.distribution(model, context)
         assert p.min() > 0
         np.testing.assert_allclose(p.sum(), 1, rtol=1e-12)
 
@@ -72,18 +72,18 @@ def test_probabilities_sum_to_one(order):
 @pytest.mark.parametrize('order', [1, 4])
 def test_bulk_equals_symbol_by_symbol(order):
     model, text = ngram.train(random_text(300), V, order), random_text(150, seed=1)
-    predictor = context_tree.static(model)
+    predictor = pitman_yor.static(model)
     _, bits = total_bits(predictor, predictor.init(), text)
-    np.testing.assert_allclose(context_tree.static_bits(model, text), bits, rtol=1e-12)
-    predictor = context_tree.online(model)
+    np.testing.assert_allclose(pitman_yor.static_bits(model, text), bits, rtol=1e-12)
+    predictor = pitman_yor.online(model)
     _, bits = total_bits(predictor, predictor.init(), text)
-    np.testing.assert_allclose(context_tree.online_bits(model, text)[1], bits, rtol=1e-12)
+    np.testing.assert_allclose(pitman_yor.online_bits(model, text)[1], bits, rtol=1e-12)
 
 
 def test_online_counts_are_those_of_the_whole_text():
     text = random_text(300)
     whole = ngram.train(text, V, 4)
-    later, _ = context_tree.online_bits(ngram.train(text[:100], V, 4), text[100:])
+    later, _ = pitman_yor.online_bits(ngram.train(text[:100], V, 4), text[100:])
     np.testing.assert_array_equal(ngram.counts_of_counts(later), ngram.counts_of_counts(whole))
 
 

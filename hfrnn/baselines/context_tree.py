@@ -4,12 +4,12 @@ The distribution of the symbol that follows a context u is G_u ~ PY(d_u, theta_u
 uniform.  A context is read backwards from the symbol that it precedes, so its parent lacks the farthest symbol.  With a
 discount d_n and a concentration theta_n = alpha d_0 ... d_n for each depth n, a context with one child and no customers
 of its own can be integrated out: what remains is Pitman-Yor again, with the product of the discounts along the
-collapsed edge (WAGJT09, GT10).  The tree is then the suffix tree of the reversed text, at most two
-nodes for each symbol, its edges substrings of the text.
+collapsed edge (WAGJT09, GT10).  The tree is then the suffix tree of the reversed text: at most two nodes a symbol, its
+edges substrings of the text.
 
-A restaurant keeps, for each symbol, how many customers eat it at how many tables; no table's own size (GT10).  Where
-a new context splits an edge, the sizes are drawn from their distribution given those two numbers, and each table breaks
-up as the fragmentation of PY says.
+A restaurant keeps, for each symbol, how many customers eat it at how many tables, and no table's own size (GT10). Where
+a new context splits an edge, the sizes are drawn from their distribution given those two numbers, and all tables break
+up (tables.py). A context that ends half way down an edge, and is only asked about, has the restaurant expected there.
 
 Sources: Wood, Archambeau, Gasthaus, James & Teh 2009 (WAGJT09); Gasthaus & Teh 2010 (GT10); Teh 2006 (T06).
 """
@@ -19,12 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfrnn.baselines.predictor import Predictor
 from hfrnn.baselines.tables import compiled, expected_fragments, fragments, table_sizes, uniform
 
 NODE = np.dtype(
-    [(name, np.int32) for name in ('depth', 'end', 'child', 'sibling', 'entry', 'customers', 'tables')], align=True
-)  # its context is text[end - depth : end]; -1 for no child, sibling or entry
+    [(name, np.int32) for name in ('depth', 'end', 'symbol', 'child', 'sibling', 'entry', 'customers', 'tables')]
+)  # its context is text[end - depth : end], of which ``symbol`` is the first beyond its parent's; -1 for none
 ENTRY = np.dtype([(name, np.int32) for name in ('next', 'symbol', 'customers', 'tables')])
 
 TEXT, NODES, ENTRIES, PATH = range(4)  # what Tree.used counts
@@ -68,122 +67,9 @@ class Tree(NamedTuple):
     random: np.ndarray
 
 
-class Model(NamedTuple):
-    """A process and what it has seen."""
-
-    prior: Prior
-    tree: Tree
-
-
-def prior(n_symbols, longest, discounts, concentration=0.0, one_table=False) -> Prior:
-    """A prior with these discounts for the depths 0, 1, ...; the last holds for all deeper ones.
-
-    Raises:
-      ValueError: if one is not between 0 and 1, or the product over the longest context is too small for a float.
-    """
-    n = longest + 1
-    discounts = np.concatenate([discounts[:n], np.full(max(n - len(discounts), 0), discounts[-1])])
-    if not np.all((discounts > 0) & (discounts < 1)):
-        raise ValueError(f'discounts are between 0 and 1, not {discounts.min()} and {discounts.max()}')
-    log_products = np.concatenate([[0.0], np.cumsum(np.log(discounts))])
-    if log_products[-1] < -700:
-        raise ValueError(f'the discounts of a context of {longest} multiply to less than a float can hold')
-    return Prior(n_symbols, longest, log_products, float(concentration), one_table)
-
-
-def plant(prior: Prior, seed: int = 0) -> Model:
-    """The model that has seen nothing."""
-    tree = Tree(
-        np.zeros(1024, np.uint16),
-        np.zeros(2048, NODE),
-        np.zeros(2048 + _margin(prior), ENTRY),
-        np.array([0, 1, 0, 1]),
-        np.zeros(prior.longest + 2, np.int32),
-        np.array([seed], np.uint64),
-    )
-    tree.nodes[0] = (0, 0, -1, -1, -1, 0, 0)
-    return Model(prior, tree)
-
-
-def learn(model: Model, symbols: np.ndarray) -> Model:
-    """The model after it has learnt more text; consumes the one given."""
-    return _read(model, symbols, False)[0]
-
-
-def online_bits(model: Model, symbols: np.ndarray) -> tuple[Model, float]:
-    """(the model after it has learnt the text, the bits of the text, foretold as it learnt); consumes the one given."""
-    return _read(model, symbols, True)
-
-
-def static_bits(model: Model, symbols: np.ndarray) -> float:
-    """The bits of a text that follows what the model has learnt, nothing being learnt from it."""
-    before = recent(model)
-    return _static(model.tree, model.prior, np.concatenate([before, symbols.astype(np.uint16)]), len(before))
-
-
-def distribution(model: Model, context: np.ndarray) -> np.ndarray:
-    """p (V,) of the symbol that follows a context (K,), which may be any text."""
-    p = np.empty(model.prior.n_symbols)
-    _distribution(model.tree, model.prior, np.asarray(context, np.uint16), len(context), p)
-    return p
-
-
-def online(model: Model) -> Predictor:
-    """Goes on learning.  Its state is a model, at first a copy of this one."""
-    return Predictor(
-        init=lambda: Model(model.prior, Tree(*(array.copy() for array in model.tree))),
-        probs=lambda state: distribution(state, recent(state)),
-        update=lambda state, symbol: learn(state, np.array([symbol])),
-    )
-
-
-def static(model: Model) -> Predictor:
-    """Learns nothing.  Its state is the context: an array of symbols, at first the last that the model has learnt."""
-    return Predictor(
-        init=lambda: recent(model),
-        probs=lambda context: distribution(model, context),
-        update=lambda context, symbol: np.append(context, np.uint16(symbol))[-max(model.prior.longest, 1) :],
-    )
-
-
-def recent(model: Model) -> np.ndarray:
-    """(K,) the last symbols that the model has learnt, as many as can matter."""
-    now = model.tree.used[TEXT]
-    return model.tree.text[max(now - model.prior.longest, 0) : now].copy()
-
-
-def size(model: Model) -> int:
-    """Bytes in use, of the text, the nodes and the entries."""
-    tree = model.tree
-    arrays = (tree.text, tree.nodes, tree.entries)
-    return sum(int(used) * array.itemsize for used, array in zip(tree.used, arrays, strict=False))
-
-
-def _margin(prior):  # the most entries that one symbol can add: one at each depth of its path, and two at a split
+def margin(prior: Prior) -> int:
+    """The most entries that one symbol can add: one at each depth of its path, and two for each symbol at a split."""
     return prior.longest + 2 + 2 * prior.n_symbols
-
-
-def _read(model, symbols, scored):
-    prior, tree = model
-    symbols = np.asarray(symbols).astype(np.uint16)
-    tree = tree._replace(text=_grown(tree.text, tree.used[TEXT] + len(symbols)))
-    done, bits = 0, 0.0
-    while done < len(symbols):
-        tree = tree._replace(
-            nodes=_grown(tree.nodes, tree.used[NODES] + 2),
-            entries=_grown(tree.entries, tree.used[ENTRIES] + _margin(prior)),
-        )
-        done, more = _learn(tree, prior, symbols, done, _margin(prior), scored)
-        bits += more
-    return Model(prior, tree), bits
-
-
-def _grown(array, needed):
-    if needed <= len(array):
-        return array
-    new = np.zeros(max(needed, len(array) * 3 // 2), array.dtype)
-    new[: len(array)] = array
-    return new
 
 
 # -- compiled ---------------------------------------------------------------------------------------------------------
@@ -201,17 +87,26 @@ def _concentration(prior, depth):
 
 
 @compiled
-def _find(tree, v, symbol):
-    """The entry of a symbol in a restaurant, or -1."""
-    e = tree.nodes[v].entry
-    while e >= 0 and tree.entries[e].symbol != symbol:
-        e = tree.entries[e].next
+def _find(tree, v, symbol, reorder=False):
+    """The entry of a symbol in a restaurant, or -1; moved to the front of the list, if to be reordered."""
+    entries = tree.entries
+    e, before = tree.nodes[v].entry, -1
+    while e >= 0 and entries[e].symbol != symbol:
+        e, before = entries[e].next, e
+    if reorder and e >= 0 and before >= 0:
+        entries[before].next = entries[e].next
+        entries[e].next = tree.nodes[v].entry
+        tree.nodes[v].entry = e
     return e
 
 
 @compiled
-def _descend(tree, prior, context, now, path):
+def descend(tree, prior, context, now, path, reorder=False):
     """Walks down with the symbols before context[now], the nearest first.
+
+    Args:
+      path: (longest + 2,) to be filled.
+      reorder: whether to move each child that is met to the front of its siblings, to be found sooner the next time.
 
     Returns:
       (how many nodes of the path are matched whole, the child whose edge was left half way or -1, the matched depth).
@@ -223,11 +118,15 @@ def _descend(tree, prior, context, now, path):
     deepest = min(now, prior.longest)
     while depth < deepest:
         symbol = context[now - 1 - depth]
-        child = nodes[path[n - 1]].child
-        while child >= 0 and text[nodes[child].end - 1 - depth] != symbol:
-            child = nodes[child].sibling
+        child, before = nodes[path[n - 1]].child, -1
+        while child >= 0 and nodes[child].symbol != symbol:
+            child, before = nodes[child].sibling, child
         if child < 0:
             break
+        if reorder and before >= 0:
+            nodes[before].sibling = nodes[child].sibling
+            nodes[child].sibling = nodes[path[n - 1]].child
+            nodes[path[n - 1]].child = child
         end, bottom = nodes[child].end, nodes[child].depth
         depth += 1
         while depth < min(bottom, deepest) and text[end - 1 - depth] == context[now - 1 - depth]:
@@ -262,6 +161,7 @@ def _split(tree, prior, v, above, depth):
     tree.used[NODES] += 1
     nodes[low] = nodes[v]
     nodes[low].sibling = -1
+    nodes[low].symbol = tree.text[nodes[v].end - 1 - depth]
     nodes[v].depth = depth
     nodes[v].child = low
     nodes[v].entry = -1
@@ -291,7 +191,7 @@ def _enter(tree, prior):
     """Makes the node of the context that the whole text is, and leaves its path in the tree."""
     nodes = tree.nodes
     now = tree.used[TEXT]
-    n, child, depth = _descend(tree, prior, tree.text, now, tree.path)
+    n, child, depth = descend(tree, prior, tree.text, now, tree.path, True)
     if child >= 0:
         _split(tree, prior, child, nodes[tree.path[n - 1]].depth, depth)
         tree.path[n] = child
@@ -302,6 +202,7 @@ def _enter(tree, prior):
         parent = tree.path[n - 1]
         nodes[leaf].depth = min(now, prior.longest)
         nodes[leaf].end = now
+        nodes[leaf].symbol = tree.text[now - 1 - depth]
         nodes[leaf].child = -1
         nodes[leaf].sibling = nodes[parent].child
         nodes[leaf].entry = -1
@@ -327,7 +228,7 @@ def _seat(tree, prior, symbol, parents, found):
     for i in range(n):
         v = path[i]
         parents[i] = p
-        found[i] = _find(tree, v, symbol)
+        found[i] = _find(tree, v, symbol, True)
         if not prior.one_table:
             p = _mix(tree, prior, v, found[i], above, p)
             above = nodes[v].depth
@@ -400,7 +301,7 @@ def _half_way(tree, prior, child, above, depth, weights):
 def _probability(tree, prior, context, now, path, weights):
     """P(context[now] | context[:now])."""
     symbol = context[now]
-    n, child, depth = _descend(tree, prior, context, now, path)
+    n, child, depth = descend(tree, prior, context, now, path)
     p = 1.0 / prior.n_symbols
     above = -1
     for i in range(n):
@@ -414,11 +315,11 @@ def _probability(tree, prior, context, now, path, weights):
 
 
 @compiled
-def _distribution(tree, prior, context, now, p):
+def distribution(tree, prior, context, now, p):
     """The same for all symbols at once, into p (V,)."""
     path = np.empty(prior.longest + 2, np.int32)
     weights = np.empty(prior.n_symbols)
-    n, child, depth = _descend(tree, prior, context, now, path)
+    n, child, depth = descend(tree, prior, context, now, path)
     p[:] = 1.0 / prior.n_symbols
     above = -1
     for i in range(n):
@@ -442,7 +343,7 @@ def _distribution(tree, prior, context, now, p):
 
 
 @compiled
-def _static(tree, prior, context, start):
+def static_bits(tree, prior, context, start):
     path = np.empty(prior.longest + 2, np.int32)
     weights = np.empty(prior.n_symbols)
     bits = 0.0
@@ -452,7 +353,7 @@ def _static(tree, prior, context, start):
 
 
 @compiled
-def _learn(tree, prior, symbols, start, margin, scored):
+def learn(tree, prior, symbols, start, margin, scored):
     """Learns symbols[start:], or as many as there is room for.  Returns (the first not learnt, bits)."""
     parents = np.empty(prior.longest + 2)
     found = np.empty(prior.longest + 2, np.int32)

@@ -1,7 +1,7 @@
 """The sequence memoizer: contexts of any length, each smoothed by the next shorter one (WAGJT09).
 
     model = memoizer.train(symbols, n_symbols)
-    context_tree.static_bits(model, test), context_tree.online_bits(model, test), context_tree.static(model), ...
+    pitman_yor.static_bits(model, test), pitman_yor.online_bits(model, test), pitman_yor.static(model), ...
 
 Sources: Wood, Archambeau, Gasthaus, James & Teh 2009 (WAGJT09); Gasthaus & Teh 2010.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hfrnn.baselines import context_tree
+from hfrnn.baselines import pitman_yor
 
 # Of depths 0, 1, ..., the last for all deeper.  Those that other programs of the memoizer use, not fitted to any text.
 DISCOUNTS = (0.05, 0.7, 0.8, 0.82, 0.84, 0.88, 0.91, 0.92, 0.93, 0.94, 0.95)
@@ -25,7 +25,7 @@ def train(
     concentration: float = CONCENTRATION,
     longest: int = 1000,
     seed: int = 0,
-) -> context_tree.Model:
+) -> pitman_yor.Model:
     """The memoizer of a text (N,), in time and memory linear in N but where the text repeats itself at length.
 
     Customers are seated one by one as they come, by one draw each: a particle filter of one particle.
@@ -36,5 +36,5 @@ def train(
       longest: contexts that agree in so many symbols are taken for one.
       seed: of the seating.
     """
-    prior = context_tree.prior(n_symbols, longest, discounts, concentration)
-    return context_tree.learn(context_tree.plant(prior, seed), symbols)
+    prior = pitman_yor.prior(n_symbols, longest, discounts, concentration)
+    return pitman_yor.learn(pitman_yor.plant(prior, seed), symbols)

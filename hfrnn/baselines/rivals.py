@@ -45,11 +45,11 @@ def _compressor(compress):
 
 def _model(train):
     def rival(known, symbols, alphabet):
-        from hfrnn.baselines import context_tree  # needs numba
+        from hfrnn.baselines import pitman_yor  # needs numba
 
         model = train(known, len(alphabet))
-        static = context_tree.static_bits(model, symbols)
-        _, online = context_tree.online_bits(model, symbols)
+        static = pitman_yor.static_bits(model, symbols)
+        _, online = pitman_yor.online_bits(model, symbols)
         return static / len(symbols), online / len(symbols)
 
     return rival
