@@ -31,7 +31,7 @@ def main(argv):
         fail(f'unknown argument {argv[1]!r}; flags begin with --')
     try:
         compare()
-    except (text.DataError, runs.RunError, compressors.Missing, FlagError, OSError) as e:
+    except (text.DataError, runs.RunError, compressors.Unavailable, FlagError, OSError) as e:
         fail(str(e))
 
 
@@ -69,19 +69,18 @@ def compare():
     for name in names:
         try:
             measured = rivals.measure(name, known, corpus.test, corpus.alphabet)
-        except compressors.Missing as e:
+        except compressors.Unavailable as e:
             if RIVALS.value:
                 raise
-            results['missing'][name] = str(e)
-            print(f'{name:14s} {e}', flush=True)
-            continue
-        results['rivals'][name] = measured._asdict()
-        static = '-' if measured.static is None else f'{measured.static:.3f}'
-        online, seconds, mebibytes = f'{measured.online:.3f}', f'{measured.seconds:.1f}', f'{measured.mebibytes:.0f}'
-        print(f'{name:14s} {static:>8s} {online:>8s} {seconds:>8s} {mebibytes:>8s}', flush=True)
+            results['missing'][name] = columns = str(e)
+        else:
+            results['rivals'][name] = measured._asdict()
+            static = '-' if measured.static is None else f'{measured.static:.3f}'
+            columns = f'{static:>8s} {measured.online:8.3f} {measured.seconds:8.1f} {measured.mebibytes:8.0f}'
+        print(f'{name:14s} {columns}', flush=True)
+        if path:
+            runs.write_json(path, results)
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        runs.write_json(path, results)
         print(f'\n{path}')
 
 
@@ -95,10 +94,11 @@ def chosen():
 
 
 def results_path():
-    """Where to write the results, once it is sure that nothing else is overwritten."""
+    """Where to write the results, once it is sure that it can be done and that nothing else is overwritten."""
     if not WORKDIR.value:
         return None
     path = pathlib.Path(WORKDIR.value) / 'results.json'
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and runs.read_json(WORKDIR.value, 'results.json').get('experiment') != 'baselines':
         raise FlagError(f'{path} holds the results of something else; name another --workdir')
     return path

@@ -63,9 +63,20 @@ def test_what_is_missing_is_said_in_one_line(monkeypatch):
     monkeypatch.setenv('PATH', '')
     monkeypatch.setitem(sys.modules, 'pyppmd', None)
     for name in ('zpaq', 'ppmd-h-8'):
-        with pytest.raises(compressors.Missing, match='install') as e:
+        with pytest.raises(compressors.Unavailable, match='install') as e:
             rivals.check(name)
         assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('sizes, fair', [((10, 900_000), True), ((4_000_000, 300_000), False), ((5_000_000, 9), True)])
+def test_zpaq_is_measured_only_with_one_model(monkeypatch, sizes, fair):
+    monkeypatch.setattr(compressors, 'zpaq', bytes)
+    known, symbols = (np.zeros(size, np.uint8) for size in sizes)
+    if fair:
+        assert rivals.RIVALS['zpaq'](known, symbols, compressors.BYTES) == (None, 8.0)
+    else:
+        with pytest.raises(compressors.Unavailable, match='the same model'):
+            rivals.RIVALS['zpaq'](known, symbols, compressors.BYTES)
 
 
 def test_the_script(tmp_path):

@@ -14,11 +14,11 @@ import numpy as np
 from hfrnn.data import text
 
 BYTES = bytes(range(256)).decode('latin-1')  # the alphabet of bytes
-MEMORY = 1 << 30  # bytes of PPMd's model: never filled, so that it is the same before and after any of our texts
+MEMORY = 1 << 30  # bytes for PPMd's model, whatever the text: what it has made of one does not depend on what follows
 
 
-class Missing(RuntimeError):
-    """A compressor that is not installed; one line for the user."""
+class Unavailable(RuntimeError):
+    """A rival that cannot be measured here, as it is not installed or fails; one line for the user."""
 
 
 def ppmd(variant: str, order: int) -> Callable[[bytes], bytes]:
@@ -28,24 +28,30 @@ def ppmd(variant: str, order: int) -> Callable[[bytes], bytes]:
         try:
             import pyppmd
         except ModuleNotFoundError as e:
-            raise Missing("PPMd needs pyppmd: pip install 'hfrnn[rivals]'") from e
+            raise Unavailable("PPMd needs pyppmd: pip install 'hfrnn[rivals]'") from e
         return pyppmd.compress(data, max_order=order, mem_size=MEMORY, variant=variant)
 
     return compress
 
 
 def zpaq(data: bytes) -> bytes:
-    """An archive by ``zpaq -method 5``, one file in it."""
+    """An archive by ``zpaq -method 5``, one file in it; the size of the text sets its model, see ``zpaq_model``."""
     program = shutil.which('zpaq')
     if not program:
-        raise Missing('zpaq is not installed (Debian and Ubuntu: apt install zpaq)')
+        raise Unavailable('zpaq is not installed (Debian and Ubuntu: apt install zpaq)')
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / 'text').write_bytes(data)
         command = [program, 'add', 'archive.zpaq', 'text', '-method', '5', '-threads', '1']
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise Missing(f'zpaq fails: {(done.stderr.strip().splitlines() or ["no word why"])[-1]}')
+            raise Unavailable(f'zpaq fails: {(done.stderr.strip().splitlines() or ["no word why"])[-1]}')
         return (pathlib.Path(folder) / 'archive.zpaq').read_bytes()
+
+
+def zpaq_model(size: int) -> tuple[int, int]:
+    """What sets zpaq's model for a text of ``size`` bytes: its tables double with the text from 1 MiB on, and it
+    forgets everything at the end of each block of 64 MiB."""
+    return max((size + 4095).bit_length(), 20), size // (2**26 - 4096)
 
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {

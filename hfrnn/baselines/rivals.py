@@ -43,6 +43,13 @@ def _compressor(compress):
     return rival
 
 
+def _zpaq(known, symbols, alphabet):
+    sizes = [len(compressors.as_bytes(part, alphabet)) for part in (known, symbols)]
+    if compressors.zpaq_model(sizes[0]) != compressors.zpaq_model(sum(sizes)):
+        raise compressors.Unavailable('zpaq would not use the same model for the first text alone and for both')
+    return _compressor(compressors.zpaq)(known, symbols, alphabet)
+
+
 def _model(train):
     def rival(known, symbols, alphabet):
         from hfrnn.baselines import pitman_yor  # needs numba
@@ -72,6 +79,7 @@ def _memoizer(known, n_symbols):
 
 RIVALS: dict[str, Rival] = {
     **{name: _compressor(compress) for name, compress in compressors.ALL.items()},
+    'zpaq': _zpaq,
     **{f'kneser-ney-{order}': _model(_ngram(order)) for order in (4, 6, 8)},
     'memoizer': _model(_memoizer),
 }
@@ -81,23 +89,26 @@ def check(name: str) -> None:
     """Tries a rival on next to nothing.
 
     Raises:
-      Missing: if something that it needs is not installed.
+      Unavailable: if something that it needs is not installed.
     """
     try:
         RIVALS[name](np.zeros(4, np.uint8), np.zeros(4, np.uint8), 'ab')
     except ModuleNotFoundError as e:
-        raise compressors.Missing(str(e)) from e
+        raise compressors.Unavailable(str(e)) from e
 
 
 def measure(name: str, known: np.ndarray, symbols: np.ndarray, alphabet: str) -> Measured:
     """A rival on ``symbols`` (N,), once it has read ``known``.
 
     Raises:
-      Missing: if something that it needs is not installed.
+      Unavailable: if something that it needs is not installed, or its process is killed.
     """
     context = multiprocessing.get_context('spawn')
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(_measure, name, known, symbols, alphabet).result()
+        try:
+            return pool.submit(_measure, name, known, symbols, alphabet).result()
+        except concurrent.futures.process.BrokenProcessPool as e:
+            raise compressors.Unavailable(f'{name} was killed, most likely for want of memory') from e
 
 
 def _measure(name, known, symbols, alphabet):
