@@ -80,7 +80,7 @@ def _memoizer(known, n_symbols):
 RIVALS: dict[str, Rival] = {
     **{name: _compressor(compress) for name, compress in compressors.ALL.items()},
     'zpaq': _zpaq,
-    **{f'kneser-ney-{order}': _model(_ngram(order)) for order in (4, 6, 8)},
+    **{f'kneser-ney-{order}': _model(_ngram(order)) for order in (4, 8, 12)},
     'memoizer': _model(_memoizer),
 }
 
