@@ -226,3 +226,14 @@ def test_table_sizes_have_their_distribution():
         for sizes, weight in weights.items():
             p = weight / sum(weights.values())
             assert abs(drawn.count(sizes) / draws - p) < 4.5 * math.sqrt(p * (1 - p) / draws) + 1e-9
+
+
+def test_tables_in_groups_break_up_like_all_at_once():
+    def mean(customers, tables_, cells):
+        generator = np.array([7], np.uint64)
+        drawn = [tables.broken_up(customers, tables_, 0.7, 0.35, generator, cells) for _ in range(3000)]
+        assert tables_ <= min(drawn) and max(drawn) <= customers
+        return np.mean(drawn)
+
+    for customers, n in ((40, 10), (90, 30), (30, 29), (50, 1), (7, 7)):
+        assert abs(mean(customers, n, 100) / mean(customers, n, 10**6) - 1) < 0.05

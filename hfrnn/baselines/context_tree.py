@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfrnn.baselines.tables import compiled, expected_fragments, fragments, table_sizes, uniform
+from hfrnn.baselines.tables import broken_up, compiled, expected_fragments, uniform
 
 NODE = np.dtype(
     [(name, np.int32) for name in ('depth', 'end', 'symbol', 'child', 'sibling', 'entry', 'customers', 'tables')]
@@ -171,14 +171,7 @@ def _split(tree, prior, v, above, depth):
     e = nodes[low].entry
     while e >= 0:
         customers, tables = entries[e].customers, entries[e].tables
-        if prior.one_table or customers == tables:
-            n = tables
-        elif tables == 1:
-            n = fragments(customers, d_low, d_both, tree.random)
-        else:
-            n = 0
-            for size in table_sizes(customers, tables, d_both, tree.random):
-                n += fragments(size, d_low, d_both, tree.random)
+        n = tables if prior.one_table else broken_up(customers, tables, d_low, d_both, tree.random)
         entries[e].tables = n
         _new_entry(tree, v, entries[e].symbol, n, tables)
         nodes[v].customers += n

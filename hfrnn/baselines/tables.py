@@ -55,6 +55,8 @@ def table_sizes(customers, tables, d, random):
     From the last customer to the first it is drawn who opened a table, by generalised Stirling numbers
     S(n, k) = S(n-1, k-1) + (n - 1 - d k) S(n-1, k) (GT10); then the others sit down, each as CRP says.
     """
+    if tables == 1:
+        return np.array([customers])
     log_S = np.full((customers + 1, tables + 1), -np.inf)
     log_S[0, 0] = 0.0
     for n in range(1, customers + 1):
@@ -83,3 +85,23 @@ def table_sizes(customers, tables, d, random):
                 j += 1
             sizes[j] += 1
     return sizes
+
+
+@compiled
+def broken_up(customers, tables, d_low, d_both, random, cells=2**18):
+    """Into how many tables ``tables`` of them break up, ``customers`` sitting there in all.
+
+    Where the table of Stirling numbers would have more than so many cells, customers and tables are first dealt out to
+    groups as evenly as can be: an approximation, which bounds time and memory where a text is very regular.
+    """
+    if customers == tables:
+        return tables
+    groups = min(math.ceil(math.sqrt(customers * tables / cells)), tables)
+    others = customers - tables  # but for one at each table
+    n = 0
+    for i in range(groups):
+        t = tables * (i + 1) // groups - tables * i // groups
+        c = others * (i + 1) // groups - others * i // groups + t
+        for size in table_sizes(c, t, d_both, random):
+            n += fragments(size, d_low, d_both, random)
+    return n
