@@ -17,6 +17,7 @@ try:
 except ModuleNotFoundError as e:
     raise ModuleNotFoundError("this needs numba: pip install 'hfrnn[rivals]'", name='numba') from e
 
+# A cached function is compiled anew when its own file changes, not when this one does: then touch context_tree.py too.
 compiled = njit(cache=True, error_model='numpy')
 
 
