@@ -68,6 +68,13 @@ def test_what_is_missing_is_said_in_one_line(monkeypatch):
         assert '\n' not in str(e.value)
 
 
+def test_missing_numba_is_said_in_one_line():
+    code = "import sys; sys.modules['numba'] = None; from hfrnn.baselines import rivals; rivals.check('memoizer')"
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('hfrnn.baselines.compressors.Unavailable: ') and "pip install 'hfrnn[rivals]'" in last
+
+
 @pytest.mark.parametrize('sizes, fair', [((10, 900_000), True), ((4_000_000, 300_000), False), ((5_000_000, 9), True)])
 def test_zpaq_is_measured_only_with_one_model(monkeypatch, sizes, fair):
     monkeypatch.setattr(compressors, 'zpaq', bytes)
