@@ -3,15 +3,77 @@
 import bz2
 import gzip
 import lzma
+import pathlib
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
+
+import numpy as np
+
+from hfrnn.data import text
+
+BYTES = bytes(range(256)).decode('latin-1')  # the alphabet of bytes
+MEMORY = 1 << 30  # bytes for PPMd's model, whatever the text: what it has made of one does not depend on what follows
+
+
+class Unavailable(RuntimeError):
+    """A rival that cannot be measured here, as it is not installed or fails; one line for the user."""
+
+
+def ppmd(variant: str, order: int) -> Callable[[bytes], bytes]:
+    """PPMd of variant 'H' or 'I', by pyppmd."""
+
+    def compress(data):
+        try:
+            import pyppmd
+        except ModuleNotFoundError as e:
+            raise Unavailable("PPMd needs pyppmd: pip install 'hfrnn[rivals]'") from e
+        return pyppmd.compress(data, max_order=order, mem_size=MEMORY, variant=variant)
+
+    return compress
+
+
+def zpaq(data: bytes) -> bytes:
+    """An archive by ``zpaq -method 5``, one file in it; the size of the text sets its model, see ``zpaq_model``."""
+    program = shutil.which('zpaq')
+    if not program:
+        raise Unavailable('zpaq is not installed (Debian and Ubuntu: apt install zpaq)')
+    with tempfile.TemporaryDirectory() as folder:
+        (pathlib.Path(folder) / 'text').write_bytes(data)
+        command = [program, 'add', 'archive.zpaq', 'text', '-method', '5', '-threads', '1']
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Unavailable(f'zpaq fails: {(done.stderr.strip().splitlines() or ["no word why"])[-1]}')
+        return (pathlib.Path(folder) / 'archive.zpaq').read_bytes()
+
+
+def zpaq_model(size: int) -> tuple[int, int]:
+    """What sets zpaq's model for a text of ``size`` bytes: its tables double with the text from 1 MiB on, and it
+    forgets everything at the end of each block of 64 MiB."""
+    return max((size + 4095).bit_length(), 20), size // (2**26 - 4096)
+
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     'gzip': lambda data: gzip.compress(data, 9, mtime=0),
     'bzip2': lambda data: bz2.compress(data, 9),
     'xz': lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
+}  # those that Python brings along
+ALL: dict[str, Callable[[bytes], bytes]] = COMPRESSORS | {
+    'ppmd-h-8': ppmd('H', 8),
+    'ppmd-h-16': ppmd('H', 16),
+    'ppmd-i-16': ppmd('I', 16),
+    'zpaq': zpaq,
 }
 
 
-def conditional_bits(compress: Callable[[bytes], bytes], before: bytes, text: bytes) -> int:
-    """8 (|C(before + text)| - |C(before)|): the text's bits for a compressor that has read what stands before it."""
-    return 8 * (len(compress(before + text)) - len(compress(before)))
+def conditional_bits(compress: Callable[[bytes], bytes], before: bytes, data: bytes) -> int:
+    """8 (|C(before + data)| - |C(before)|): the bits of data for a compressor that has read what stands before it."""
+    return 8 * (len(compress(before + data)) - len(compress(before)))
+
+
+def as_bytes(symbols: np.ndarray, alphabet: str) -> bytes:
+    """What a compressor is given of a text (N,): its bytes, where the symbols are bytes; UTF-8 otherwise."""
+    if alphabet == BYTES:
+        return symbols.astype(np.uint8).tobytes()
+    return text.decode(symbols, alphabet).encode()

@@ -1,0 +1,108 @@
+"""The rivals of the nets on a text: compressors, Kneser-Ney n-grams, the sequence memoizer.
+
+    python -m experiments.baselines --corpus=ptb --data=FOLDER --workdir=runs/rivals
+
+Every rival reads the training text, and then the test text of the nets, symbol for symbol the same.  Static is a model
+that is frozen while it reads that; online is one that goes on learning.  What is missing on this machine is said, and
+passed over unless it was asked for by name.
+"""
+
+import os
+import pathlib
+import sys
+
+import numpy as np
+from absl import app, flags
+
+from hfrnn import runs
+from hfrnn.baselines import compressors, rivals
+from hfrnn.data import text
+
+CORPUS = flags.DEFINE_string('corpus', 'pydoc', f'One of {", ".join(text.NAMES)}, or the path of a text file.')
+UNIT = flags.DEFINE_enum('unit', 'characters', ['characters', 'bytes'], 'What a symbol of a text file is.')
+DATA = flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write results.json; nowhere if not given.')
+RIVALS = flags.DEFINE_list('rivals', None, f'Some of {", ".join(rivals.RIVALS)}; all if not given.')
+VALID = flags.DEFINE_bool('valid', False, 'Read the validation text too, between training and test text.')
+
+
+def main(argv):
+    if len(argv) > 1:
+        fail(f'unknown argument {argv[1]!r}; flags begin with --')
+    try:
+        compare()
+    except (text.DataError, runs.RunError, compressors.Unavailable, FlagError, OSError) as e:
+        fail(str(e))
+
+
+class FlagError(ValueError):
+    """Flags that do not go together; one line for the user."""
+
+
+def fail(message):
+    print(f'error: {message}', file=sys.stderr)
+    sys.exit(1)
+
+
+def compare():
+    names = chosen()
+    path = results_path()
+    corpus = text.load(CORPUS.value, DATA.value, UNIT.value)
+    known = np.concatenate([corpus.train, corpus.valid]) if VALID.value else corpus.train
+    results = {
+        'experiment': 'baselines',
+        'corpus': corpus.name,
+        'symbols': len(corpus.alphabet),
+        'known_symbols': len(known),
+        'known': 'train, valid' if VALID.value else 'train',
+        'test_symbols': len(corpus.test),
+        'rivals': {},
+        'missing': {},
+    }
+    unit = 'byte' if corpus.alphabet == compressors.BYTES else 'character'
+    print(
+        f'{corpus.name}, {len(corpus.alphabet)} symbols: bits per {unit} of the test text ({len(corpus.test):,}) '
+        f'after {results["known"]} ({len(known):,})\n\n'
+        f'{"":14s} {"static":>8s} {"online":>8s} {"CPU s":>8s} {"MiB":>8s}',
+        flush=True,
+    )
+    for name in names:
+        try:
+            measured = rivals.measure(name, known, corpus.test, corpus.alphabet)
+        except compressors.Unavailable as e:
+            if RIVALS.value:
+                raise
+            results['missing'][name] = columns = str(e)
+        else:
+            results['rivals'][name] = measured._asdict()
+            static = '-' if measured.static is None else f'{measured.static:.3f}'
+            columns = f'{static:>8s} {measured.online:8.3f} {measured.seconds:8.1f} {measured.mebibytes:8.0f}'
+        print(f'{name:14s} {columns}', flush=True)
+        if path:
+            runs.write_json(path, results)
+    if path:
+        print(f'\n{path}')
+
+
+def chosen():
+    """The rivals that were asked for."""
+    for name in RIVALS.value or ():
+        if name not in rivals.RIVALS:
+            raise FlagError(f'no rival {name!r}; there are {", ".join(rivals.RIVALS)}')
+        rivals.check(name)  # now, and not after an hour
+    return RIVALS.value or list(rivals.RIVALS)
+
+
+def results_path():
+    """Where to write the results, once it is sure that it can be done and that nothing else is overwritten."""
+    if not WORKDIR.value:
+        return None
+    path = pathlib.Path(WORKDIR.value) / 'results.json'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and runs.read_json(WORKDIR.value, 'results.json').get('experiment') != 'baselines':
+        raise FlagError(f'{path} holds the results of something else; name another --workdir')
+    return path
+
+
+if __name__ == '__main__':
+    app.run(main)

@@ -1,0 +1,126 @@
+"""Hierarchical Pitman-Yor models of text, such as the memoizer and n-grams: learnt, asked, and made into Predictors.
+
+A model learns by writing into its arrays, which for a long text are far too large to copy: what learns consumes the
+model that it is given, as JAX does with a donated buffer, and the caller goes on with the one returned.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hfrnn.baselines import context_tree
+from hfrnn.baselines.predictor import Predictor
+
+
+class Model(NamedTuple):
+    """A process and what it has seen."""
+
+    prior: context_tree.Prior
+    tree: context_tree.Tree
+
+
+def prior(
+    n_symbols: int, longest: int, discounts: Sequence[float], concentration: float = 0.0, one_table: bool = False
+) -> context_tree.Prior:
+    """A prior with these discounts for the depths 0, 1, ...; the last holds for all deeper ones.
+
+    Raises:
+      ValueError: if one is not between 0 and 1, or the product over the longest context is too small for a float.
+    """
+    n = longest + 1
+    discounts = np.concatenate([discounts[:n], np.full(max(n - len(discounts), 0), discounts[-1])])
+    if not np.all((discounts > 0) & (discounts < 1)):
+        raise ValueError(f'discounts are between 0 and 1, not {discounts.min()} and {discounts.max()}')
+    log_products = np.concatenate([[0.0], np.cumsum(np.log(discounts))])
+    if log_products[-1] < -700:
+        raise ValueError(f'the discounts of a context of {longest} multiply to less than a float can hold')
+    return context_tree.Prior(n_symbols, longest, log_products, float(concentration), one_table)
+
+
+def plant(prior: context_tree.Prior, seed: int = 0) -> Model:
+    """The model that has seen nothing."""
+    tree = context_tree.Tree(
+        np.zeros(1024, np.uint16),
+        np.zeros(2048, context_tree.NODE),
+        np.zeros(2048 + context_tree.margin(prior), context_tree.ENTRY),
+        np.array([0, 1, 0, 1]),
+        np.zeros(prior.longest + 2, np.int32),
+        np.array([seed], np.uint64),
+    )
+    tree.nodes[0] = (0, 0, -1, -1, -1, -1, 0, 0)
+    return Model(prior, tree)
+
+
+def learn(model: Model, symbols: np.ndarray) -> Model:
+    """The model after it has learnt more text; consumes the one given."""
+    return _read(model, symbols, False)[0]
+
+
+def online_bits(model: Model, symbols: np.ndarray) -> tuple[Model, float]:
+    """(the model after it has learnt the text, the bits of the text, foretold as it learnt); consumes the one given."""
+    return _read(model, symbols, True)
+
+
+def static_bits(model: Model, symbols: np.ndarray) -> float:
+    """The bits of a text that follows what the model has learnt, nothing being learnt from it."""
+    before = recent(model)
+    context = np.concatenate([before, np.asarray(symbols, np.uint16)])
+    return context_tree.static_bits(model.tree, model.prior, context, len(before))
+
+
+def distribution(model: Model, context: np.ndarray) -> np.ndarray:
+    """p (V,) of the symbol that follows a context (K,), which may be any text."""
+    p = np.empty(model.prior.n_symbols)
+    context_tree.distribution(model.tree, model.prior, np.asarray(context, np.uint16), len(context), p)
+    return p
+
+
+def online(model: Model) -> Predictor:
+    """Goes on learning.  Its state is a model, at first a copy of this one."""
+    return Predictor(
+        init=lambda: Model(model.prior, context_tree.Tree(*(array.copy() for array in model.tree))),
+        probs=lambda state: distribution(state, recent(state)),
+        update=lambda state, symbol: learn(state, np.array([symbol])),
+    )
+
+
+def static(model: Model) -> Predictor:
+    """Learns nothing.  Its state is the context: an array of symbols, at first the last that the model has learnt."""
+    return Predictor(
+        init=lambda: recent(model),
+        probs=lambda context: distribution(model, context),
+        update=lambda context, symbol: np.append(context, np.uint16(symbol))[-max(model.prior.longest, 1) :],
+    )
+
+
+def recent(model: Model) -> np.ndarray:
+    """(K,) the last symbols that the model has learnt, as many as can matter."""
+    now = model.tree.used[context_tree.TEXT]
+    return model.tree.text[max(now - model.prior.longest, 0) : now].copy()
+
+
+def _read(model, symbols, scored):
+    prior, tree = model
+    symbols = np.asarray(symbols)
+    if len(symbols) and not 0 <= symbols.min() <= symbols.max() < prior.n_symbols:
+        raise ValueError(f'symbols from {symbols.min()} to {symbols.max()}, in an alphabet of {prior.n_symbols}')
+    symbols = symbols.astype(np.uint16)
+    tree = tree._replace(text=_grown(tree.text, tree.used[context_tree.TEXT] + len(symbols)))
+    done, bits = 0, 0.0
+    while done < len(symbols):
+        tree = tree._replace(
+            nodes=_grown(tree.nodes, tree.used[context_tree.NODES] + 2),
+            entries=_grown(tree.entries, tree.used[context_tree.ENTRIES] + context_tree.margin(prior)),
+        )
+        done, more = context_tree.learn(tree, prior, symbols, done, context_tree.margin(prior), scored)
+        bits += more
+    return Model(prior, tree), bits
+
+
+def _grown(array, needed):
+    if needed <= len(array):
+        return array
+    new = np.zeros(max(needed, len(array) * 3 // 2), array.dtype)
+    new[: len(array)] = array
+    return new

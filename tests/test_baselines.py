@@ -1,0 +1,116 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hfrnn.baselines import compressors, rivals
+
+ROOT = pathlib.Path(__file__).parents[1]
+RNG = np.random.default_rng(0)
+WORDS = ['the', 'cat', 'sat', 'on', 'a', 'mat', 'and', 'caf\xe9', 'so', 'did', 'I']
+
+
+def prose(n):
+    return ' '.join(RNG.choice(WORDS, n))
+
+
+def script(*args, **environment):
+    return subprocess.run(
+        [sys.executable, '-m', 'experiments.baselines', *args],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize('name', [name for name in compressors.ALL if name != 'zpaq'])
+def test_conditional_bits_are_sane(name):
+    compress = compressors.ALL[name]
+    known, text, noise = prose(2000).encode(), prose(2000).encode(), RNG.bytes(4000)
+
+    def bits_per_byte(before, data):
+        return compressors.conditional_bits(compress, before, data) / len(data)
+
+    assert 7.9 < bits_per_byte(known, noise) < 9.2
+    assert bits_per_byte(known, text) < 2
+    assert bits_per_byte(known, text) < bits_per_byte(b'', text)
+    assert compressors.conditional_bits(compress, known, b'') == 0
+    if name != 'bzip2':  # which sorts, and finds no long repeat at once
+        assert bits_per_byte(noise, noise) < 0.5
+
+
+def test_ppmd_gives_the_text_back():
+    import pyppmd
+
+    text = prose(2000).encode()
+    decoder = pyppmd.Ppmd7Decoder(8, compressors.MEMORY)
+    assert decoder.decode(compressors.ppmd('H', 8)(text), len(text)) == text
+
+
+def test_compressors_read_bytes_as_they_are():
+    data = RNG.bytes(1000)
+    assert compressors.as_bytes(np.frombuffer(data, np.uint8), compressors.BYTES) == data
+    assert compressors.as_bytes(np.array([0, 1, 1]), 'a\xe9') == 'a\xe9\xe9'.encode()
+
+
+def test_what_is_missing_is_said_in_one_line(monkeypatch):
+    monkeypatch.setenv('PATH', '')
+    monkeypatch.setitem(sys.modules, 'pyppmd', None)
+    for name in ('zpaq', 'ppmd-h-8'):
+        with pytest.raises(compressors.Unavailable, match='install') as e:
+            rivals.check(name)
+        assert '\n' not in str(e.value)
+
+
+def test_missing_numba_is_said_in_one_line():
+    code = "import sys; sys.modules['numba'] = None; from hfrnn.baselines import rivals; rivals.check('memoizer')"
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('hfrnn.baselines.compressors.Unavailable: ') and "pip install 'hfrnn[rivals]'" in last
+
+
+@pytest.mark.parametrize('sizes, fair', [((10, 900_000), True), ((4_000_000, 300_000), False), ((5_000_000, 9), True)])
+def test_zpaq_is_measured_only_with_one_model(monkeypatch, sizes, fair):
+    monkeypatch.setattr(compressors, 'zpaq', bytes)
+    known, symbols = (np.zeros(size, np.uint8) for size in sizes)
+    if fair:
+        assert rivals.RIVALS['zpaq'](known, symbols, compressors.BYTES) == (None, 8.0)
+    else:
+        with pytest.raises(compressors.Unavailable, match='the same model'):
+            rivals.RIVALS['zpaq'](known, symbols, compressors.BYTES)
+
+
+def test_the_script(tmp_path):
+    (tmp_path / 'text').write_text(prose(3000), encoding='utf-8')
+    command = (f'--corpus={tmp_path / "text"}', f'--workdir={tmp_path / "run"}')
+    done = script(*command, '--rivals=ppmd-h-8,kneser-ney-4,memoizer')
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / 'run' / 'results.json').read_text())
+    assert results['known'] == 'train' and not results['missing']
+    for name, row in results['rivals'].items():
+        assert 0.5 < row['online'] < 1.5
+        assert f'{name:14s}' in done.stdout and f'{row["online"]:.3f}' in done.stdout
+        assert (row['static'] is None) == (name == 'ppmd-h-8')
+        assert row['seconds'] >= 0 and row['mebibytes'] >= 0
+    assert list(results['rivals']) == ['ppmd-h-8', 'kneser-ney-4', 'memoizer']
+
+
+def test_bad_input_is_one_line(tmp_path):
+    (tmp_path / 'text').write_text(prose(1000), encoding='utf-8')
+    (tmp_path / 'results.json').write_text('{"experiment": "text_mrnn"}')
+    corpus = f'--corpus={tmp_path / "text"}'
+    for args, word in (
+        (('--corpus=nowhere.txt', '--rivals=gzip'), 'nowhere.txt'),
+        ((corpus, '--rivals=zpaq'), 'apt install zpaq'),
+        ((corpus, '--rivals=paq9'), 'paq9'),
+        ((corpus, f'--workdir={tmp_path}'), 'something else'),
+    ):
+        done = script(*args, PATH='')
+        assert done.returncode == 1
+        assert done.stderr.startswith('error: ') and word in done.stderr and done.stderr.count('\n') == 1
