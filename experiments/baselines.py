@@ -59,7 +59,7 @@ def compare():
         'rivals': {},
         'missing': {},
     }
-    unit = 'byte' if corpus.alphabet == compressors.BYTES else 'character'
+    unit = 'byte' if corpus.alphabet == text.BYTES else 'character'
     print(
         f'{corpus.name}, {len(corpus.alphabet)} symbols: bits per {unit} of the test text ({len(corpus.test):,}) '
         f'after {results["known"]} ({len(known):,})\n\n'

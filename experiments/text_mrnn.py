@@ -355,9 +355,7 @@ def finish(run, corpus, net, state, seconds):
         results['test_unknown_symbols'] = int(np.sum(corpus.test == corpus.alphabet.index(text.UNKNOWN)))
     rows = [(f'{FLAGS.cell} by {FLAGS.optimizer}', test)]
     if FLAGS.compressors:
-        code = 'latin-1' if len(corpus.alphabet) == 256 and corpus.alphabet.isascii() else 'utf-8'
-        known, unseen = (text.decode(part, corpus.alphabet).encode(code) for part in (
-            np.concatenate([corpus.train, corpus.valid]), corpus.test))  # fmt: skip
+        known, unseen = (compressors.as_bytes(part, corpus.alphabet) for part in (corpus.train, corpus.test))
         results['compressors'] = {
             name: compressors.conditional_bits(compress, known, unseen) / len(corpus.test)
             for name, compress in compressors.COMPRESSORS.items()

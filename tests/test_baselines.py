@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hfrnn.baselines import compressors, rivals
+from hfrnn.data import text
 
 ROOT = pathlib.Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
@@ -55,7 +56,7 @@ def test_ppmd_gives_the_text_back():
 
 def test_compressors_read_bytes_as_they_are():
     data = RNG.bytes(1000)
-    assert compressors.as_bytes(np.frombuffer(data, np.uint8), compressors.BYTES) == data
+    assert compressors.as_bytes(np.frombuffer(data, np.uint8), text.BYTES) == data
     assert compressors.as_bytes(np.array([0, 1, 1]), 'a\xe9') == 'a\xe9\xe9'.encode()
 
 
@@ -80,10 +81,10 @@ def test_zpaq_is_measured_only_with_one_model(monkeypatch, sizes, fair):
     monkeypatch.setattr(compressors, 'zpaq', bytes)
     known, symbols = (np.zeros(size, np.uint8) for size in sizes)
     if fair:
-        assert rivals.RIVALS['zpaq'](known, symbols, compressors.BYTES) == (None, 8.0)
+        assert rivals.RIVALS['zpaq'](known, symbols, text.BYTES) == (None, 8.0)
     else:
         with pytest.raises(compressors.Unavailable, match='the same model'):
-            rivals.RIVALS['zpaq'](known, symbols, compressors.BYTES)
+            rivals.RIVALS['zpaq'](known, symbols, text.BYTES)
 
 
 def test_the_script(tmp_path):

@@ -13,7 +13,6 @@ import numpy as np
 
 from hfrnn.data import text
 
-BYTES = bytes(range(256)).decode('latin-1')  # the alphabet of bytes
 MEMORY = 1 << 30  # bytes for PPMd's model, whatever the text: what it has made of one does not depend on what follows
 
 
@@ -74,6 +73,6 @@ def conditional_bits(compress: Callable[[bytes], bytes], before: bytes, data: by
 
 def as_bytes(symbols: np.ndarray, alphabet: str) -> bytes:
     """What a compressor is given of a text (N,): its bytes, where the symbols are bytes; UTF-8 otherwise."""
-    if alphabet == BYTES:
+    if alphabet == text.BYTES:
         return symbols.astype(np.uint8).tobytes()
     return text.decode(symbols, alphabet).encode()

@@ -22,6 +22,7 @@ from hfrnn.training import Batch
 NAMES = ('pydoc', 'stdlib', 'ptb', 'enwik8', 'wiki')
 UNKNOWN = '\N{REPLACEMENT CHARACTER}'
 LARGEST_ALPHABET = 256
+BYTES = bytes(range(256)).decode('latin-1')  # the alphabet of bytes
 PAPER_ALPHABET = (
     'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+.,:;?/\\!@#$%&*()"\'\n ' + UNKNOWN
 )  # SMH11 sec. 5.1: 85 characters, as in S11c, and the unknown symbol
@@ -103,7 +104,7 @@ def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corp
     if name in ('enwik8', 'wiki'):
         data = _enwik8(folder)
         if name == 'enwik8':
-            return Corpus(name, _LATIN_1, *_split(np.frombuffer(data, np.uint8), 92_000_000, 4_000_000))
+            return Corpus(name, BYTES, *_split(np.frombuffer(data, np.uint8), 92_000_000, 4_000_000))
         symbols = encode(clean_wikipedia(data.decode()), PAPER_ALPHABET, strict=False)
         return Corpus(name, PAPER_ALPHABET, *_split(symbols, len(symbols) - 11_000_000, 1_000_000))
     if name == 'pydoc':
@@ -113,7 +114,7 @@ def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corp
     else:
         text = read(name, unit)
     if unit == 'bytes':
-        alphabet = _LATIN_1
+        alphabet = BYTES
         text = text if name not in NAMES else text.encode().decode('latin-1')
     else:
         alphabet = alphabet_of(text)
@@ -124,9 +125,6 @@ def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corp
     symbols = encode(text, alphabet, strict=False)
     test, valid = len(symbols) // 10, len(symbols) // 20
     return Corpus(name, alphabet, *_split(symbols, len(symbols) - test - valid, valid))
-
-
-_LATIN_1 = bytes(range(256)).decode('latin-1')
 
 
 def _split(symbols, train, valid):
