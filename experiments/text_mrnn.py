@@ -14,14 +14,17 @@ import sys
 import jax
 import numpy as np
 import optax
-from absl import app, flags, logging
+from absl import app, flags
 
+from experiments import cli
+from experiments.cli import FlagError, clock, say
 from hfrnn import cells, evaluation, hessian_free, model, outputs, parallel, plotting, runs, sampling, training
 from hfrnn.baselines import compressors
 from hfrnn.data import text
 from hfrnn.evaluation import BITS
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(cli)
 
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score'], 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
@@ -67,78 +70,24 @@ FREE = (
     flags.DEFINE_string('text', None, 'score: the text.'),
     flags.DEFINE_string('input', None, "score: the text's file."),
     flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).'),
-    flags.DEFINE_integer('devices', None, 'How many devices to use; all if not given.', lower_bound=1),
-    flags.DEFINE_integer('cpu_devices', None, 'Make so many devices of a CPU.', lower_bound=1),
-    flags.DEFINE_string('coordinator', None, 'host:port of process 0, in a run of several processes.'),
-    flags.DEFINE_integer('processes', 1, 'How many processes there are.', lower_bound=1),
-    flags.DEFINE_integer('process', 0, 'Which of them this is.', lower_bound=0),
 )
 
 
 def main(argv):
-    if len(argv) > 1:
-        fail(f'unknown argument {argv[1]!r}; flags begin with --')
-    if not FLAGS['verbosity'].present:
-        logging.set_verbosity(logging.WARNING)  # orbax tells its life at every save
-    try:
-        join_devices()
-        {'train': train, 'evaluate': evaluate, 'sample': sample, 'score': score}[MODE.value]()
-    except (text.DataError, runs.RunError, FlagError, training.NotFinite) as e:
-        fail(str(e))
-    except training.Interrupted as e:
-        print(f'stopped by {e}; saved. The same command goes on.', file=sys.stderr, flush=True)
-        os._exit(128 + e.signum)  # without waiting for the step in flight
-
-
-class FlagError(ValueError):
-    """Flags that do not go together; one line for the user."""
-
-
-def fail(message):
-    print(f'error: {message}', file=sys.stderr)
-    sys.exit(1)
-
-
-def say(*args):
-    if runs.writes():
-        print(*args, flush=True)
+    cli.main(argv, {'train': train, 'evaluate': evaluate, 'sample': sample, 'score': score}[MODE.value])
 
 
 # -- what the flags mean ----------------------------------------------------------------------------------------------
 
 
 def defining_flags():
-    free = {holder.name for holder in (MODE, WORKDIR, *FREE)}
-    mine = FLAGS.get_key_flags_for_module(sys.modules[__name__])
-    return {flag.name: flag.value for flag in mine if flag.name not in free}
-
-
-def join_devices():
-    if FLAGS.cpu_devices:
-        jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices)
-    if FLAGS.processes > 1:
-        if not FLAGS.coordinator or FLAGS.process >= FLAGS.processes:
-            raise FlagError('several --processes need --coordinator=host:port, and each its --process, from 0')
-        if np.isfinite(FLAGS.minutes):
-            raise FlagError('clocks differ between processes: say how long with --steps, not --minutes')
-        parallel.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
-    there = jax.device_count()
-    if FLAGS.devices and FLAGS.devices > there:
-        raise FlagError(f'--devices={FLAGS.devices}: there are {there} (of a CPU, --cpu_devices makes more)')
+    return cli.defining_flags(sys.modules[__name__], (MODE, WORKDIR, *FREE))
 
 
 def check_sizes():
-    devices = FLAGS.devices or jax.device_count()
     if FLAGS.unscored >= FLAGS.length:
         raise FlagError(f'--unscored={FLAGS.unscored} leaves nothing to score of --length={FLAGS.length}')
-    sizes = ['batch']
-    if FLAGS.optimizer == 'hf':
-        sizes.append('curvature_batch')
-        if FLAGS.curvature_batch > FLAGS.batch:
-            raise FlagError(f'--curvature_batch={FLAGS.curvature_batch} is no part of --batch={FLAGS.batch}')
-    for name in sizes:
-        if FLAGS[name].value % devices:
-            raise FlagError(f'--{name}={FLAGS[name].value} does not divide among {devices} devices')
+    cli.check_batches('batch', *(['curvature_batch'] if FLAGS.optimizer == 'hf' else []))
 
 
 def make_model(n_symbols):
@@ -217,22 +166,15 @@ def train():
         row['bits_per_char'] = float(metrics['nats']) * BITS
         line = f'step {i:4d}  {row["bits_per_char"]:6.3f} bits/char'
         if FLAGS.optimizer == 'hf':
-            happened = jax.device_get(state.opt_state._replace(start=None))
-            names = ('rho', 'damping', 'cg_iterations', 'backtracked', 'step_size', 'reduction')
-            row |= {name: getattr(happened, name).item() for name in names}
-            line += (
-                f'  rho {row["rho"]:6.2f}  lambda {row["damping"]:8.2g}  CG {row["cg_iterations"]:3d}'
-                f' -{row["backtracked"]}  alpha {row["step_size"]:.2f}'
-            )
-            if not row['step_size']:
-                line += '  rejected'
+            happened = cli.hessian_free_row(state.opt_state)
+            row |= happened
+            line += cli.hessian_free_line(happened)
         if i % FLAGS.evaluate_every == 0 and len(corpus.valid):
             row['valid_bits_per_char'] = measure(state.params, valid)
             line += f'  valid {row["valid_bits_per_char"]:.3f}'
         runs.log(run, row)
-        left = min(FLAGS.minutes * 60 - seconds, (FLAGS.steps - i) * seconds / i)
         if FLAGS.optimizer == 'hf' or i % FLAGS.evaluate_every == 0:
-            say(f'{line}  elapsed {clock(seconds)}  remaining {clock(max(left, 0))}')
+            say(f'{line}  {cli.progress(i, seconds)}')
 
     state, elapsed = training.fit(
         make_step(net, optimizer),
@@ -298,13 +240,6 @@ def about(corpus):
     return {'alphabet': corpus.alphabet, **sizes}
 
 
-def clock(seconds):
-    if not np.isfinite(seconds):
-        return '?'
-    minutes, seconds = divmod(int(seconds), 60)
-    return f'{minutes // 60}:{minutes % 60:02d}:{seconds:02d}'
-
-
 def evaluator(net):
     devices = FLAGS.devices or jax.device_count()
     step = parallel.spread(training.evaluation_step(net), FLAGS.devices)
@@ -344,7 +279,7 @@ def finish(run, corpus, net, state, seconds):
         'train_bits_per_char': train,
         'test_bits_per_char': test,
         'test_symbols': len(corpus.test),
-        'machine': f'{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores',
+        'machine': cli.machine(),
         'jax': jax.__version__,
     }
     if len(corpus.valid):

@@ -80,20 +80,23 @@ def take(W: jax.Array, x: jax.Array) -> jax.Array:
     return W[:, x] if jnp.issubdtype(x.dtype, jnp.integer) else W @ x
 
 
-def rnn(n_in: int, n_hidden: int) -> Cell:
+def rnn(n_in: int, n_hidden: int, *, input_scale: float = SCALE, bias_scale: float = 0.0) -> Cell:
     """The standard tanh RNN, SMH11 eq. 1::
 
         h_t = tanh(W_hx x_t + W_hh h_{t-1} + b_h)
 
     The initial h_0 is learned.  (The paper learns the product W_hh h_0 in its place: the same number of weights.)
+
+    Args:
+      input_scale, bias_scale: the standard deviations of W_hx's non-zero weights and of b_h at the start.
     """
 
     def init(key):
-        k_hx, k_hh = jax.random.split(key)
+        k_hx, k_hh, k_b = jax.random.split(key, 3)
         return {
-            'W_hx': sparse(k_hx, (n_hidden, n_in), SCALE),
+            'W_hx': sparse(k_hx, (n_hidden, n_in), input_scale),
             'W_hh': sparse(k_hh, (n_hidden, n_hidden), SCALE),
-            'b_h': jnp.zeros(n_hidden),
+            'b_h': bias_scale * jax.random.normal(k_b, (n_hidden,)),
             'h_init': jnp.zeros(n_hidden),
         }
 

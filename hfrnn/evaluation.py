@@ -5,26 +5,50 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from hfrnn import training
+from hfrnn.model import Model
+from hfrnn.parallel import AXIS
 from hfrnn.training import Batch
 
 BITS = 1 / math.log(2)  # bits in a nat
 
 
-def total_nats(step: Callable, params: Any, batch: Batch, chunk: int) -> tuple[float, float]:
-    """(sum of nats, sum of weights) over any number of sequences.
+def totals(step: Callable, params: Any, batch: Batch, chunk: int) -> tuple[float, ...]:
+    """What ``step(params, part)`` gives, a tuple of sums, added up over any number of sequences.
 
     Args:
-      step: ``training.evaluation_step``, spread over devices.
+      step: ``training.evaluation_step`` or ``answers_step``, spread over devices.
       chunk: how many sequences to evaluate at a time; the devices must divide it.
     """
-    nats = weight = 0.0
+    sums = []
     for first in range(0, len(batch.weights), chunk):
         part = jax.tree.map(lambda leaf, first=first: _padded(leaf[first : first + chunk], chunk), batch)
-        n, w = jax.device_get(step(params, part))
-        nats, weight = nats + float(n), weight + float(w)
-    return nats, weight
+        sums.append([float(number) for number in jax.device_get(step(params, part))])
+    return tuple(map(sum, zip(*sums, strict=True)))
+
+
+def total_nats(step: Callable, params: Any, batch: Batch, chunk: int) -> tuple[float, float]:
+    """(sum of nats, sum of weights) over any number of sequences; ``step`` is ``training.evaluation_step``."""
+    return totals(step, params, batch, chunk)
+
+
+def answers_step(model: Model, wrong: Callable[[jax.Array, Batch], jax.Array]) -> Callable:
+    """``(params, batch) -> (sum of nats, sum of weights, wrong sequences, sequences)`` over all devices.
+
+    Args:
+      wrong: ``wrong(z, batch) -> (B,)``, as the ``wrong`` of a ``tasks.Task``.  A sequence without weight is none.
+    """
+
+    def step(params, batch):
+        z = training.predict(model, params, batch).z
+        real = (batch.weights > 0).any(1)
+        counts = jnp.sum(batch.weights), jnp.sum(wrong(z, batch) & real), jnp.sum(real)
+        return jax.lax.psum((training.nats(model, z, batch), *counts), AXIS)
+
+    return step
 
 
 def _padded(leaf, rows):

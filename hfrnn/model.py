@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from hfrnn.cells import SCALE, Cell, sparse, unroll
 from hfrnn.outputs import Output
@@ -40,12 +39,17 @@ class Model(NamedTuple):
     output: Output
 
 
-def sequence_model(cell: Cell, output: Output) -> Model:
-    """o_t = W_oh h_t + b_o on top of a cell, Sutskever, Martens & Hinton 2011 eq. 2 and 9."""
+def sequence_model(cell: Cell, output: Output, *, bias_scale: float = 0.0) -> Model:
+    """o_t = W_oh h_t + b_o on top of a cell, Sutskever, Martens & Hinton 2011 eq. 2 and 9.
+
+    Args:
+      bias_scale: the standard deviation of b_o at the start.
+    """
 
     def init(key):
-        k_cell, k_oh = jax.random.split(key)
-        readout = {'W_oh': sparse(k_oh, (output.size, cell.size), SCALE), 'b_o': jnp.zeros(output.size)}
+        k_cell, k_oh, k_b = jax.random.split(key, 3)
+        W_oh = sparse(k_oh, (output.size, cell.size), SCALE)
+        readout = {'W_oh': W_oh, 'b_o': bias_scale * jax.random.normal(k_b, (output.size,))}
         return {'cell': cell.init(k_cell), 'readout': readout}
 
     def read(p, h):

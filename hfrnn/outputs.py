@@ -35,3 +35,33 @@ def categorical(n_symbols: int) -> Output:
         return jnp.where(temperature > 0, drawn, jnp.argmax(z))
 
     return Output(n_symbols, nll, sample)
+
+
+def gaussian(n_units: int) -> Output:
+    """n independent numbers of variance 1 and mean z: squared error, 1/2 sum (z - target)^2.
+
+    That is nats less the constant n/2 log(2 pi); targets are (n,).  Its Hessian is the identity.
+    """
+
+    def nll(z, target):
+        return 0.5 * jnp.sum((z - target) ** 2)
+
+    def sample(key, z):
+        return z + jax.random.normal(key, z.shape, z.dtype)
+
+    return Output(n_units, nll, sample)
+
+
+def bernoulli(n_units: int) -> Output:
+    """n independent bits, P(1) = sigmoid(z): nats = sum log(1 + e^z) - target z.
+
+    Targets are (n,) numbers from 0 to 1.  Its Hessian is diag(p (1 - p)).
+    """
+
+    def nll(z, target):
+        return jnp.sum(jax.nn.softplus(z) - target * z)
+
+    def sample(key, z):
+        return jax.random.bernoulli(key, jax.nn.sigmoid(z)).astype(z.dtype)
+
+    return Output(n_units, nll, sample)

@@ -141,7 +141,8 @@ def hessian_free_step(
 
     Args:
       chunk: how many sequences of the gradient's batch are in memory at once, on each device.
-      mu: the weight of structural damping (Martens & Sutskever 2011), whose distance is a sum over units and time.
+      mu: the weight of structural damping (Martens & Sutskever 2011), whose distance is a sum over units and time; each
+        time step with the largest weight of the targets from there on, so that padding behind the last adds nothing.
       preconditioned: whether to precondition CG by the squared gradients of the curvature batch's sequences.
     """
 
@@ -151,11 +152,16 @@ def hessian_free_step(
 
     def curvature(batch: Batch, params: Params):
         B = batch.xs.shape[0]
+        weights = jax.lax.cummax(jnp.asarray(batch.weights), axis=1, reverse=True)
+
+        def distance(moved, here):
+            return mu / B * jnp.sum(jax.vmap(jax.vmap(tanh_distance))(moved.h, here.h) * weights)
+
         local = gauss_newton(
             lambda params: predict(model, params, batch),
             lambda prediction: nats(model, prediction.z, batch) / B,
             params,
-            distance=(lambda moved, here: mu / B * tanh_distance(moved.h, here.h)) if mu else None,
+            distance=distance if mu else None,
         )
         return lambda v, lam: jax.lax.pmean(local(v, lam), AXIS)
 
@@ -217,7 +223,7 @@ def fit(
     elapsed: float,
     save: Callable[[TrainState, float], None],
     save_every: float,
-    on_step: Callable[[TrainState, dict, float], None],
+    on_step: Callable[[TrainState, dict, float], bool | None],
 ) -> tuple[TrainState, float]:
     """Trains until ``steps`` are done or ``seconds`` are spent, whichever comes first.
 
@@ -228,7 +234,7 @@ def fit(
       batches: the batches of step number i, from i alone, so that a resumed run draws the same ones.
       elapsed: the seconds of training that were spent before.
       save: ``save(state, seconds)``; called every ``save_every`` seconds, and at the end.
-      on_step: ``on_step(state, metrics, seconds)``, called after every step.
+      on_step: ``on_step(state, metrics, seconds)``, called after every step; training ends there if it returns True.
 
     Returns:
       The last state and the seconds spent in all.
@@ -256,7 +262,8 @@ def fit(
                 save(state, now - begun)
                 raise NotFinite(f'the loss or its gradient is not finite at step {i + 1}; the state before it is saved')
             state, i = new, i + 1
-            on_step(state, metrics, now - begun)
+            if on_step(state, metrics, now - begun):
+                break
             if now - saved >= save_every:
                 save(state, time.monotonic() - begun)
                 saved = time.monotonic()

@@ -194,3 +194,40 @@ def test_first_order_keeps_the_last_good_state():
     new, metrics = parallel.spread(STEPS['adam'][1], 1)(bad, batch())
     assert not metrics['finite']
     jax.tree.map(assert_array_equal, new, bad)
+
+
+# -- weights ----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def step_with_weights():
+    return parallel.spread(STEPS['hf'][1], 1)
+
+
+def weighted_step(b):
+    """A Hessian-Free step, structural damping and all, whose every batch is b."""
+    with jax.enable_x64(True):
+        state = training.init(NET, HF, jax.random.key(0))
+        state = jax.tree.map(lambda leaf: leaf.astype(float) if leaf.dtype == jnp.float32 else leaf, state)
+        b = b._replace(weights=b.weights.astype(np.float64))
+        return jax.device_get(step_with_weights()(state, training.HessianFreeBatches(b, b)))
+
+
+def test_a_sequence_of_weight_two_is_that_sequence_twice():
+    """In gradient, curvature, structural damping, model and search alike; one of weight 0 is none."""
+    a = batch(B=3)
+    weighted = a._replace(weights=a.weights * np.array([2, 1, 0], np.float32)[:, None])
+    repeated = jax.tree.map(lambda leaf: leaf[np.array([0, 0, 1])], a)
+    assert_trees_close(weighted_step(weighted), weighted_step(repeated), rtol=1e-9, atol=1e-12)
+
+
+def test_what_follows_the_last_target_changes_nothing():
+    a = batch(B=3)
+    weights = a.weights * (np.arange(12) < 9)
+    other = np.where(np.arange(12) < 9, a.xs, (a.xs + 1) % V).astype(a.xs.dtype)
+    one, two = (weighted_step(training.Batch(xs, a.targets, weights)) for xs in (a.xs, other))
+    jax.tree.map(assert_array_equal, one, two)
+
+
+def test_fit_ends_when_it_is_told_to():
+    assert fit(on_step=lambda state, *_: int(state.step) == 3)[0] == [3]

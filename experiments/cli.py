@@ -1,0 +1,126 @@
+"""What the experiments' command lines share: devices, errors in one line, and what is said of a step."""
+
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import jax
+import numpy as np
+from absl import flags, logging
+
+from hfrnn import parallel, runs, training
+from hfrnn.data import DataError
+
+FLAGS = flags.FLAGS
+
+# None of them defines a run.
+FREE = (
+    flags.DEFINE_integer('devices', None, 'How many devices to use; all if not given.', lower_bound=1),
+    flags.DEFINE_integer('cpu_devices', None, 'Make so many devices of a CPU.', lower_bound=1),
+    flags.DEFINE_string('coordinator', None, 'host:port of process 0, in a run of several processes.'),
+    flags.DEFINE_integer('processes', 1, 'How many processes there are.', lower_bound=1),
+    flags.DEFINE_integer('process', 0, 'Which of them this is.', lower_bound=0),
+)
+
+
+class FlagError(ValueError):
+    """Flags that do not go together; one line for the user."""
+
+
+def main(argv: list[str], mode: Callable[[], None]) -> None:
+    """Runs a mode of a script on the devices of the flags; what a user can have done wrong ends it with one line.
+
+    A script that uses it has the flags above and --minutes.
+    """
+    if len(argv) > 1:
+        fail(f'unknown argument {argv[1]!r}; flags begin with --')
+    if not FLAGS['verbosity'].present:
+        logging.set_verbosity(logging.WARNING)  # orbax tells its life at every save
+    try:
+        join_devices()
+        mode()
+    except (DataError, runs.RunError, FlagError, training.NotFinite) as e:
+        fail(str(e))
+    except training.Interrupted as e:
+        print(f'stopped by {e}; saved. The same command goes on.', file=sys.stderr, flush=True)
+        os._exit(128 + e.signum)  # without waiting for the step in flight
+
+
+def fail(message: str) -> None:
+    print(f'error: {message}', file=sys.stderr)
+    sys.exit(1)
+
+
+def say(*args) -> None:
+    if runs.writes():
+        print(*args, flush=True)
+
+
+def clock(seconds: float) -> str:
+    if not np.isfinite(seconds):
+        return '?'
+    minutes, seconds = divmod(int(seconds), 60)
+    return f'{minutes // 60}:{minutes % 60:02d}:{seconds:02d}'
+
+
+def machine() -> str:
+    return f'{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores'
+
+
+def defining_flags(script: ModuleType, free: tuple) -> dict:
+    """The flags that define a run of this script: all that it has but the ``free`` ones and those above."""
+    names = {holder.name for holder in (*free, *FREE)}
+    return {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(script) if flag.name not in names}
+
+
+def join_devices() -> None:
+    if FLAGS.cpu_devices:
+        jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices)
+    if FLAGS.processes > 1:
+        if not FLAGS.coordinator or FLAGS.process >= FLAGS.processes:
+            raise FlagError('several --processes need --coordinator=host:port, and each its --process, from 0')
+        if np.isfinite(FLAGS.minutes):
+            raise FlagError('clocks differ between processes: say how long with --steps, not --minutes')
+        parallel.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+    there = jax.device_count()
+    if FLAGS.devices and FLAGS.devices > there:
+        raise FlagError(f'--devices={FLAGS.devices}: there are {there} (of a CPU, --cpu_devices makes more)')
+
+
+def check_batches(*names: str) -> None:
+    """The devices divide the batches that these flags size, and the curvature's is part of the first one's.
+
+    Raises:
+      FlagError: if not.
+    """
+    devices = FLAGS.devices or jax.device_count()
+    sizes = {name: FLAGS[name].value for name in names}
+    curvature = sizes.get('curvature_batch')
+    if curvature and curvature > sizes['batch']:
+        raise FlagError(f'--curvature_batch={curvature} is no part of --batch={sizes["batch"]}')
+    for name, size in sizes.items():
+        if size % devices:
+            raise FlagError(f'--{name}={size} does not divide among {devices} devices')
+
+
+def hessian_free_row(opt_state) -> dict:
+    """What happened in a Hessian-Free step, for metrics.jsonl."""
+    happened = jax.device_get(opt_state._replace(start=None))
+    names = ('rho', 'damping', 'cg_iterations', 'backtracked', 'step_size', 'reduction')
+    return {name: getattr(happened, name).item() for name in names}
+
+
+def hessian_free_line(row: dict) -> str:
+    """The same, to be read."""
+    rejected = '' if row['step_size'] else '  rejected'
+    return (
+        f'  rho {row["rho"]:6.2f}  lambda {row["damping"]:8.2g}  CG {row["cg_iterations"]:3d}'
+        f' -{row["backtracked"]}  alpha {row["step_size"]:.2f}{rejected}'
+    )
+
+
+def progress(steps_done: int, seconds: float) -> str:
+    """Time spent, and left by --steps and --minutes."""
+    left = min(FLAGS.minutes * 60 - seconds, (FLAGS.steps - steps_done) * seconds / steps_done)
+    return f'elapsed {clock(seconds)}  remaining {clock(max(left, 0))}'
