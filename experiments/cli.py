@@ -40,8 +40,14 @@ def main(argv: list[str], mode: Callable[[], None]) -> None:
     try:
         join_devices()
         mode()
-    except (DataError, runs.RunError, FlagError, training.NotFinite) as e:
+    except (DataError, runs.RunError, FlagError, training.NotFinite, OSError) as e:
         fail(str(e))
+    except (MemoryError, jax.errors.JaxRuntimeError) as e:
+        if isinstance(e, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' not in str(e):
+            raise
+        fail(f'not enough memory; make the net, the batch or the --chunk smaller ({str(e).splitlines()[0]})')
+    except KeyboardInterrupt:
+        fail('stopped before the training began')
     except training.Interrupted as e:
         print(f'stopped by {e}; saved. The same command goes on.', file=sys.stderr, flush=True)
         os._exit(128 + e.signum)  # without waiting for the step in flight
@@ -102,6 +108,21 @@ def check_batches(*names: str) -> None:
     for name, size in sizes.items():
         if size % devices:
             raise FlagError(f'--{name}={size} does not divide among {devices} devices')
+
+
+def check_memory(weights: int, copies: int) -> None:
+    """A CPU has room for so many copies of the weights: there, too large an allocation is not refused, but kills.
+
+    Raises:
+      FlagError: if not.
+    """
+    need = 4 * weights * copies * len(jax.local_devices())
+    have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    if jax.devices()[0].platform == 'cpu' and need > have:
+        raise FlagError(
+            f'a net of {weights:,} weights needs {need / 2**30:.0f} GiB for its training, and this machine has '
+            f'{have / 2**30:.0f}; make it smaller'
+        )
 
 
 def hessian_free_row(opt_state) -> dict:

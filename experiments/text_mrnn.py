@@ -143,10 +143,12 @@ def train():
     corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
     text.random_substrings(corpus.train, np.random.default_rng(0), 1, FLAGS.length, FLAGS.unscored)  # long enough?
     net, optimizer = make_model(len(corpus.alphabet)), make_optimizer()
-    run = runs.open_run(WORKDIR.value, defining_flags(), about(corpus))
-
     init = functools.partial(training.init, net, optimizer)
-    found = runs.restore(run, jax.eval_shape(init, jax.random.key(0)))
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    cli.check_memory(model.size(shapes.params), 28 if FLAGS.optimizer == 'hf' else 6)  # HF keeps CG's iterates
+
+    run = runs.open_run(WORKDIR.value, defining_flags(), about(corpus))
+    found = runs.restore(run, shapes)
     state, elapsed = found or (init(jax.random.key(FLAGS.seed)), 0.0)
     state = parallel.replicate(state, FLAGS.devices)
     runs.history(run, step=int(state.step))

@@ -224,6 +224,7 @@ def test_two_processes_are_one_run(start, call, tmp_path):
         (['--cpu_devices=3'], 'does not divide among 3 devices'),
         (['--processes=2'], '--coordinator'),
         (['--hidden=0'], '--hidden'),
+        (['--hidden=100000', '--factors=100000'], 'make it smaller'),
         (['--hidden=many'], '--hidden'),
         (['--mode=dance'], '--mode'),
         (['--nonsense=1'], 'nonsense'),
