@@ -83,7 +83,6 @@ METHODS = {
     'adam': {'optimizer': 'adam'},
     'sgd': {'optimizer': 'sgd'},
 }
-TEST = (2011, 2013)  # the random stream of the test sequences
 
 
 def main(argv):
@@ -130,7 +129,7 @@ def make_parts(s) -> Parts:
         step = training.first_order_step(net, optimizer, FLAGS.chunk)
 
     answers = parallel.spread(evaluation.answers_step(net, task.wrong), FLAGS.devices)
-    test = task.draw(np.random.default_rng(TEST), s.test_sequences)
+    test = task.draw(np.random.default_rng((0, 0, 1)), s.test_sequences)  # a stream that no step has
     devices = FLAGS.devices or jax.device_count()
     chunk = devices * min(FLAGS.chunk, -(-s.test_sequences // devices))
 
@@ -143,7 +142,7 @@ def make_parts(s) -> Parts:
 
 def draw_batches(s, task, i):
     """The batches of step i: of nothing but the seed and i."""
-    rng = np.random.default_rng((s.seed, i))
+    rng = np.random.default_rng((s.seed, i, 0))
     if s.optimizer != 'hf':
         return task.draw(rng, s.first_order_batch)
     gradient = task.draw(rng, s.batch)
@@ -261,7 +260,12 @@ def numbers(name):
 
 
 def grid():
-    """Every net of the grid that is not finished; results.json and the figure after each."""
+    """Every net of the grid that is not finished; results.json and the figure after each.
+
+    Several of these may share a folder, each with nets of its own.
+    """
+    if FLAGS.processes > 1:
+        raise FlagError('a grid is of one process; start several, each with --tasks of its own, in one --workdir')
     lengths, seeds = numbers('lengths'), numbers('seeds')
     for name, there in (('tasks', tasks.TASKS), ('methods', METHODS)):
         for word in FLAGS[name].value:
@@ -318,9 +322,8 @@ def collect():
         for T in sorted({row['T'] for row in rows})
         if (group := [row for row in rows if (row['task'], row['method'], row['T']) == (task, name, T)])
     ]
-    if runs.writes():
-        runs.write_json(folder / 'results.json', {'experiment': 'long_term', 'shares': shares, 'runs': rows})
-        plotting.solved(folder / 'solved.png', shares)
+    runs.write_json(folder / 'results.json', {'experiment': 'long_term', 'shares': shares, 'runs': rows})
+    plotting.solved(folder / 'solved.png', shares)
     return shares
 
 
