@@ -141,7 +141,7 @@ def hessian_free_line(row: dict) -> str:
     )
 
 
-def progress(steps_done: int, seconds: float) -> str:
-    """Time spent, and left by --steps and --minutes."""
-    left = min(FLAGS.minutes * 60 - seconds, (FLAGS.steps - steps_done) * seconds / steps_done)
+def progress(done: int, steps: int, seconds: float) -> str:
+    """Time spent, and left until so many steps or --minutes."""
+    left = min(FLAGS.minutes * 60 - seconds, (steps - done) * seconds / done)
     return f'elapsed {clock(seconds)}  remaining {clock(max(left, 0))}'

@@ -176,7 +176,7 @@ def train():
             line += f'  valid {row["valid_bits_per_char"]:.3f}'
         runs.log(run, row)
         if FLAGS.optimizer == 'hf' or i % FLAGS.evaluate_every == 0:
-            say(f'{line}  {cli.progress(i, seconds)}')
+            say(f'{line}  {cli.progress(i, FLAGS.steps, seconds)}')
 
     state, elapsed = training.fit(
         make_step(net, optimizer),

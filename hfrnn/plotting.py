@@ -33,6 +33,38 @@ def learning_curve(path: pathlib.Path, runs: dict[str, list[dict]], x: str = 'se
     figure.savefig(path, dpi=120)
 
 
+def solved(path: pathlib.Path, rows: Sequence[dict]) -> None:
+    """The share of nets that solved each task against its lag, a line for each method, as PNG.
+
+    Args:
+      rows: dicts of task, method, T, and how many ``nets`` there were and how many of them ``solved`` it.
+    """
+    names, methods = (list(dict.fromkeys(row[key] for row in rows)) for key in ('task', 'method'))
+    across = min(4, len(names))
+    down = -(-len(names) // across)
+    figure = Figure(figsize=(2.6 * across + 0.6, 2.3 * down + 0.6), layout='constrained')
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes in grid[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(grid, names, strict=False):
+        for i, method in enumerate(methods):
+            points = sorted(
+                (r['T'], r['solved'] / r['nets']) for r in rows if (r['task'], r['method']) == (name, method)
+            )
+            if points:
+                xs, ys = np.transpose(points)
+                shifted = ys + 0.02 * (i - (len(methods) - 1) / 2)  # equal shares stay visible
+                axes.plot(xs, shifted, 'os^v'[i % 4] + '-', color=f'C{i}', label=method, markersize=4, linewidth=1)
+        axes.set(title=name.replace('_', ' '), ylim=(-0.07, 1.07))
+        axes.title.set_fontsize('medium')
+        axes.grid(alpha=0.3)
+    figure.supxlabel('minimum lag T, in time steps')
+    figure.supylabel('share of nets that solved it')
+    handles = {label: h for axes in grid for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc='outside upper center', ncols=4, fontsize='small')
+    figure.savefig(path, dpi=120)
+
+
 # -- handwriting ------------------------------------------------------------------------------------------------------
 
 MM = 0.025  # millimetres in a unit of the pen: a line comes out as high as one writes on paper

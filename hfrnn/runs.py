@@ -10,6 +10,7 @@ Of several processes only the first writes; all of them read.
 """
 
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -57,7 +58,7 @@ def read_json(workdir: str, name: str) -> Any:
 
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes a JSON file so that a kill leaves the old one or the new one."""
-    new = path.with_suffix('.new')
+    new = path.with_suffix(f'.{os.getpid()}.new')
     new.write_text(json.dumps(content, indent=1, ensure_ascii=False) + '\n')
     new.replace(path)
 
@@ -102,8 +103,18 @@ def _short(value):
 def save(run: Run, state: Any, step: int, seconds: float) -> None:
     """A checkpoint, whole or not at all: orbax writes it beside and renames it at the end."""
     if writes() and step not in run.manager.all_steps():
-        content = {'state': jax.device_get(state), 'seconds': np.float64(seconds)}
+        content = {'state': _not_empty(jax.device_get(state)), 'seconds': np.float64(seconds)}
         run.manager.save(step, args=ocp.args.StandardSave(content))
+
+
+def _not_empty(state):
+    """The state without its arrays of no size, which orbax refuses."""
+    return jax.tree.map(lambda leaf: leaf if np.size(leaf) else None, state)
+
+
+def _with_empty(found, zeros):
+    leaves = iter(jax.tree.leaves(found))
+    return jax.tree.map(lambda leaf: next(leaves) if leaf.size else leaf, zeros)
 
 
 def restore(run: Run, state: Any) -> tuple[Any, float] | None:
@@ -114,11 +125,12 @@ def restore(run: Run, state: Any) -> tuple[Any, float] | None:
     Args:
       state: a state, or the shapes of one, of the structure that is to be found.
     """
-    like = {'state': jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state), 'seconds': np.float64(0)}
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+    like = {'state': _not_empty(zeros), 'seconds': np.float64(0)}
     for step in sorted(run.manager.all_steps(), reverse=True):
         try:
             content = run.manager.restore(step, args=ocp.args.StandardRestore(like))
-            return content['state'], float(content['seconds'])
+            return _with_empty(content['state'], zeros), float(content['seconds'])
         except Exception as e:  # orbax and tensorstore raise many kinds for a damaged folder
             reason = (str(e).splitlines() or [''])[0][:200]
             print(

@@ -1,7 +1,11 @@
 import os
+import subprocess
+import sys
 
 import jax
 import pytest
+
+from tests.scripts import ROOT
 
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -21,3 +25,35 @@ def data():
     if not folder:
         pytest.skip('HFRNN_DATA names no folder with the big data sets')
     return folder
+
+
+@pytest.fixture(scope='session')
+def environment(tmp_path_factory):
+    """Of scripts: compiled programs are shared by the processes of this session."""
+    cache = tmp_path_factory.mktemp('compiled')
+    names = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+    return {k: v for k, v in os.environ.items() if k != 'HFRNN_DATA'} | names
+
+
+@pytest.fixture
+def start(environment, request):
+    """Starts the script that the test's module names as SCRIPT."""
+
+    def start(*args, **kwargs):
+        command = [sys.executable, '-m', request.module.SCRIPT, *args]
+        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
+        return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **kwargs)
+
+    return start
+
+
+@pytest.fixture
+def call(start):
+    """Runs the script to its end: (exit status, stdout, stderr)."""
+
+    def call(*args):
+        process = start(*args)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+
+    return call

@@ -102,3 +102,15 @@ def test_sparse_units_have_their_connections(sources):
 def test_another_gain_is_refused():
     with pytest.raises(ValueError, match='gain'):
         cells.mrnn(V, H, F, gain='cubic')
+
+
+def test_scales_at_the_start():
+    """input_scale and bias_scale are standard deviations, and change nothing else."""
+    key = jax.random.key(0)
+    plain, scaled = cells.rnn(2, 400).init(key), cells.rnn(2, 400, input_scale=1.0, bias_scale=0.5).init(key)
+    assert_allclose(scaled['W_hx'].std(), 1.0, rtol=0.1)
+    assert_allclose(scaled['b_h'].std(), 0.5, rtol=0.1)
+    assert_allclose(scaled['W_hx'] * cells.SCALE, plain['W_hx'], rtol=1e-6)
+    assert (plain['b_h'] == 0).all()
+    assert (scaled['W_hh'] == plain['W_hh']).all()
+    assert ((scaled['W_hh'] != 0).sum(1) == 15).all()

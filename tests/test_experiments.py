@@ -1,8 +1,6 @@
-"""Every experiment through its real command line, in a process of its own."""
+"""Text, through its real command line, in a process of its own."""
 
 import json
-import os
-import pathlib
 import re
 import signal
 import socket
@@ -10,66 +8,20 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import pytest
 
-from hfrnn import runs
+from tests.scripts import ROOT, assert_same_run, last_params, wait_for_step
 
-ROOT = pathlib.Path(__file__).parent.parent
+SCRIPT = 'experiments.text_mrnn'
 SMALL = ['--flagfile=experiments/flags/ci.flags']
-
-
-@pytest.fixture(scope='session')
-def environment(tmp_path_factory):
-    """Compiled programs are shared by the processes of this session."""
-    cache = tmp_path_factory.mktemp('compiled')
-    names = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
-    return {k: v for k, v in os.environ.items() if k != 'HFRNN_DATA'} | names
-
-
-@pytest.fixture
-def start(environment):
-    def start(*args, **kwargs):
-        command = [sys.executable, '-m', 'experiments.text_mrnn', *args]
-        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
-        return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **kwargs)
-
-    return start
-
-
-@pytest.fixture
-def call(start):
-    """Runs the script to its end: (exit status, stdout, stderr)."""
-
-    def call(*args):
-        process = start(*args)
-        out, err = process.communicate(timeout=300)
-        return process.returncode, out, err
-
-    return call
-
-
-def last_params(workdir):
-    """The arrays of the newest checkpoint, in a fixed order."""
-    run = runs.open_run(str(workdir))
-    content = run.manager.restore(run.manager.latest_step())
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(content['state'])]
-
-
-def assert_same_run(a, b):
-    for left, right in zip(last_params(a), last_params(b), strict=True):
-        np.testing.assert_array_equal(left, right)
-    rows = [[json.loads(line) for line in (w / 'metrics.jsonl').read_text().splitlines()] for w in (a, b)]
-    for left, right in zip(*rows, strict=True):
-        assert {**left, 'seconds': 0} == {**right, 'seconds': 0}
 
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory, environment):
     """A finished run of the small flagfile."""
     workdir = tmp_path_factory.mktemp('finished') / 'run'
-    command = [sys.executable, '-m', 'experiments.text_mrnn', *SMALL, f'--workdir={workdir}']
+    command = [sys.executable, '-m', SCRIPT, *SMALL, f'--workdir={workdir}']
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return workdir, done.stdout
@@ -153,17 +105,6 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(start, call, tmp_path):
     assert 'damaged and passed over' in err
     assert f'goes on from step {steps[-2]}' in out
     assert_same_run(tmp_path / 'whole', cut)
-
-
-def wait_for_step(workdir, step, process):
-    """Waits until a checkpoint of this step or a later one is there."""
-    for _ in range(3000):
-        names = [p.name for p in (workdir / 'checkpoints').iterdir()] if (workdir / 'checkpoints').exists() else []
-        if any(name.isdigit() and int(name) >= step for name in names):
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError(f'no checkpoint of step {step}')
 
 
 @pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])

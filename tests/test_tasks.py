@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hfrnn import outputs
+from hfrnn import cells, evaluation, model, outputs, parallel, training
 from hfrnn.data import DataError, tasks
 
 N = 4000
@@ -264,6 +264,17 @@ def test_the_shortest_lags_can_be_drawn(name):
         _, batch = draw(name, form, T, n=200)
         if name in ('addition', 'multiplication', 'xor'):
             assert_array_equal((batch.xs[..., 1] == 1).sum(1), 2)
+
+
+def test_wrong_sequences_are_counted_once_however_they_are_cut():
+    task, batch = draw('permutation', 'thesis', 5, n=20)
+    net = model.sequence_model(cells.rnn(task.inputs, 4), task.output)
+    params = net.init(jax.random.key(0))
+    step = parallel.spread(evaluation.answers_step(net, task.wrong), 2)
+    nats, weight, wrong, sequences = evaluation.totals(step, params, batch, 8)  # the last 8 are half padding
+    z = training.predict(net, params, batch).z
+    assert_allclose(nats, training.nats(net, z, batch), rtol=1e-5)
+    assert (weight, wrong, sequences) == (100, task.wrong(z, batch).sum(), 20)
 
 
 # -- their outputs ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,38 @@
+"""Experiments as processes of their own, and what they leave in their folders."""
+
+import json
+import pathlib
+import time
+
+import jax
+import numpy as np
+
+from hfrnn import runs
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def last_params(workdir):
+    """The arrays of the newest checkpoint, in a fixed order."""
+    run = runs.open_run(str(workdir))
+    content = run.manager.restore(run.manager.latest_step())
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(content['state'])]
+
+
+def assert_same_run(a, b):
+    for left, right in zip(last_params(a), last_params(b), strict=True):
+        np.testing.assert_array_equal(left, right)
+    rows = [[json.loads(line) for line in (w / 'metrics.jsonl').read_text().splitlines()] for w in (a, b)]
+    for left, right in zip(*rows, strict=True):
+        assert {**left, 'seconds': 0} == {**right, 'seconds': 0}
+
+
+def wait_for_step(workdir, step, process):
+    """Waits until a checkpoint of this step or a later one is there."""
+    for _ in range(3000):
+        names = [p.name for p in (workdir / 'checkpoints').iterdir()] if (workdir / 'checkpoints').exists() else []
+        if any(name.isdigit() and int(name) >= step for name in names):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError(f'no checkpoint of step {step}')
