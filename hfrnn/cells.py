@@ -8,7 +8,7 @@ Legend of the shapes, here and in the whole library:
 A symbol is a scalar integer, which selects a column of an input matrix; a vector of D numbers is
 multiplied by it.  A one-hot vector and its symbol therefore give the same result.
 
-Sources: Sutskever, Martens & Hinton 2011 (SMH11).
+Sources: Sutskever, Martens & Hinton 2011 (SMH11); Graves 2013 (G13).
 """
 
 from collections.abc import Callable
@@ -28,13 +28,16 @@ class Cell(NamedTuple):
       size: the number of outputs, the length of ``y`` below.
       init: ``init(key) -> params``.
       initial_state: ``initial_state(params) -> state``, the (learned) state before the first input.
-      step: ``step(params, state, x) -> (state, y)``.
+      step: ``step(params, state, embed(params, x)) -> (state, y)``.
+      embed: ``embed(params, x)``, what of a step depends on its input alone: ``unroll`` computes it of all inputs at
+        once before the loop, so that its weights' gradient is one product too.  By default the input as it is.
     """
 
     size: int
     init: Callable[[jax.Array], Params]
     initial_state: Callable[[Params], State]
-    step: Callable[[Params, State, jax.Array], tuple[State, jax.Array]]
+    step: Callable[[Params, State, Any], tuple[State, jax.Array]]
+    embed: Callable[[Params, jax.Array], Any] = lambda params, x: x
 
 
 def unroll(cell: Cell, params: Params, xs: jax.Array, state: State = None) -> tuple[State, jax.Array]:
@@ -43,7 +46,7 @@ def unroll(cell: Cell, params: Params, xs: jax.Array, state: State = None) -> tu
         state = cell.initial_state(params)
         ys = []
         for x in xs:
-            state, y = cell.step(params, state, x)
+            state, y = cell.step(params, state, cell.embed(params, x))
             ys.append(y)
         return state, stack(ys)
 
@@ -56,10 +59,14 @@ def unroll(cell: Cell, params: Params, xs: jax.Array, state: State = None) -> tu
     """
     if state is None:
         state = cell.initial_state(params)
-    return jax.lax.scan(lambda state, x: cell.step(params, state, x), state, xs)
+    embedded = jax.vmap(cell.embed, (None, 0))(params, xs)
+    return jax.lax.scan(lambda state, x: cell.step(params, state, x), state, embedded)
 
 
-def sparse(key: jax.Array, shape: tuple[int, int], scale: float, connections: int = 15) -> jax.Array:
+SCALE = 15**-0.5  # 15 inputs of variance 1 then give a sum of variance 1
+
+
+def sparse(key: jax.Array, shape: tuple[int, int], scale: float = SCALE, connections: int = 15) -> jax.Array:
     """Sparse initialisation: every unit (row) starts with exactly ``connections`` non-zero weights.
 
     Their values are N(0, scale^2); a row with fewer columns than that is dense.  SMH11 sec. 5.2.
@@ -72,7 +79,9 @@ def sparse(key: jax.Array, shape: tuple[int, int], scale: float, connections: in
     return jnp.where(rank < connections, scale * jax.random.normal(values, shape), 0.0)
 
 
-SCALE = 15**-0.5  # 15 inputs of variance 1 then give a sum of variance 1
+def gaussian(key: jax.Array, shape: tuple[int, ...], sd: float = 0.1) -> jax.Array:
+    """Weights drawn from N(0, sd^2); for the LSTM nets, whose paper does not say how they begin."""
+    return sd * jax.random.normal(key, shape)
 
 
 def take(W: jax.Array, x: jax.Array) -> jax.Array:
@@ -171,3 +180,114 @@ def mrnn(n_in: int, n_hidden: int, n_factors: int, *, gain: str = 'linear') -> C
         return h, h
 
     return Cell(n_hidden, init, lambda p: p['h_init'], step)
+
+
+def clip_cotangent(x: jax.Array, limit: float | None) -> jax.Array:
+    """x; the derivative of the loss with respect to it is clipped to [-limit, limit], element by element.
+
+    Forward-mode derivatives are those of the identity: only the transpose clips.  JAX has one linear map whose
+    transpose may be written by hand and that batches, loops and differentiates both ways: the solution of a linear
+    system, here x = b.  Clipping is not linear, so a Gauss-Newton matrix through it is no longer symmetric: no limit
+    for Hessian-Free.
+
+    Args:
+      limit: None for none.
+    """
+    if limit is None:
+        return x
+    return jax.lax.custom_linear_solve(
+        lambda v: v, x, solve=lambda _, b: b, transpose_solve=lambda _, b: jnp.clip(b, -limit, limit)
+    )
+
+
+def lstm(
+    n_in: int,
+    n_hidden: int,
+    n_below: int = 0,
+    *,
+    clip: float | None = None,
+    weights: Callable[[jax.Array, tuple[int, ...]], jax.Array] = gaussian,
+) -> Cell:
+    """Long short-term memory with peepholes, G13 eq. 7-11::
+
+        i_t = sigmoid(W_xi x_t + W_hi h_{t-1} + w_ci * c_{t-1} + b_i)
+        f_t = sigmoid(W_xf x_t + W_hf h_{t-1} + w_cf * c_{t-1} + b_f)
+        c_t = f_t * c_{t-1} + i_t * tanh(W_xc x_t + W_hc h_{t-1} + b_c)
+        o_t = sigmoid(W_xo x_t + W_ho h_{t-1} + w_co * c_t + b_o)
+        h_t = o_t * tanh(c_t)
+
+    The state is (h, c), zero at first.  The rows of W_x, W_h and b are those of i, f, o and c, one below the other, and
+    those of w_c the peepholes of i, f and o.
+
+    Args:
+      n_below: the length of a vector v that comes from the layer below: ``step`` then takes (embedded x, v), and
+        W_h acts on v and h_{t-1}, one after the other, in one product.  0 for none.
+      clip: the derivatives of the loss with respect to the four arguments of sigmoid and tanh are clipped to
+        [-clip, clip] on their way back (G13 sec. 2.1); None for none, and for Hessian-Free.
+      weights: ``weights(key, shape)`` draws all but the biases, which start at 0.  (G13 says nothing of either.)
+    """
+
+    def init(key):
+        k_x, k_h, k_c = jax.random.split(key, 3)
+        return {
+            'W_x': weights(k_x, (4 * n_hidden, n_in)),
+            'W_h': weights(k_h, (4 * n_hidden, n_below + n_hidden)),
+            'w_c': weights(k_c, (3, n_hidden)),
+            'b': jnp.zeros(4 * n_hidden),
+        }
+
+    def initial_state(p):
+        zeros = jnp.zeros_like(p['b'][:n_hidden])
+        return zeros, zeros
+
+    def embed(p, x):
+        return take(p['W_x'], x) + p['b']
+
+    def step(p, state, x):
+        h, c = state
+        if n_below:
+            x, below = x
+            h = jnp.concatenate([below, h])
+        i, f, o, g = (x + p['W_h'] @ h).reshape(4, n_hidden)
+        w_ci, w_cf, w_co = p['w_c']
+        i = jax.nn.sigmoid(clip_cotangent(i + w_ci * c, clip))
+        f = jax.nn.sigmoid(clip_cotangent(f + w_cf * c, clip))
+        c = f * c + i * jnp.tanh(clip_cotangent(g, clip))
+        o = jax.nn.sigmoid(clip_cotangent(o + w_co * c, clip))
+        h = o * jnp.tanh(c)
+        return (h, c), h
+
+    return Cell(n_hidden, init, initial_state, step, embed)
+
+
+def stack(*cells: Cell) -> Cell:
+    """Layers with skip connections, G13 eq. 1-4: the input goes to every layer, every layer's output to the readout.
+
+        h^1_t = layer_1(x_t, h^1_{t-1})
+        h^n_t = layer_n(x_t, h^{n-1}_t, h^n_{t-1})
+        y_t = h^1_t, ..., h^N_t, one after the other
+
+    so that the readout of y is the paper's sum over layers.  Parameters and state are tuples, one entry for each layer.
+
+    Args:
+      cells: from the lowest; every other one made for a vector from the one below it (``n_below`` of ``lstm``).
+    """
+
+    def init(key):
+        return tuple(cell.init(k) for cell, k in zip(cells, jax.random.split(key, len(cells)), strict=True))
+
+    def initial_state(params):
+        return tuple(cell.initial_state(p) for cell, p in zip(cells, params, strict=True))
+
+    def embed(params, x):
+        return tuple(cell.embed(p, x) for cell, p in zip(cells, params, strict=True))
+
+    def step(params, state, x):
+        after, ys = [], []
+        for cell, p, s, own in zip(cells, params, state, x, strict=True):
+            s, y = cell.step(p, s, (own, ys[-1]) if ys else own)
+            after.append(s)
+            ys.append(y)
+        return tuple(after), jnp.concatenate(ys)
+
+    return Cell(sum(cell.size for cell in cells), init, initial_state, step, embed)
