@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hfrnn.derivatives import clip_cotangent, recurrence
+
 Params = Any
 State = Any
 
@@ -28,16 +30,15 @@ class Cell(NamedTuple):
       size: the number of outputs, the length of ``y`` below.
       init: ``init(key) -> params``.
       initial_state: ``initial_state(params) -> state``, the (learned) state before the first input.
-      step: ``step(params, state, embed(params, x)) -> (state, y)``.
-      embed: ``embed(params, x)``, what of a step depends on its input alone: ``unroll`` computes it of all inputs at
-        once before the loop, so that its weights' gradient is one product too.  By default the input as it is.
+      step: ``step(params, state, x) -> (state, y)``.
+      run: ``run(params, state, xs) -> (state, ys)``, the loop over steps, of cells that have a faster way; else None.
     """
 
     size: int
     init: Callable[[jax.Array], Params]
     initial_state: Callable[[Params], State]
     step: Callable[[Params, State, Any], tuple[State, jax.Array]]
-    embed: Callable[[Params, jax.Array], Any] = lambda params, x: x
+    run: Callable[[Params, State, Any], tuple[State, jax.Array]] | None = None
 
 
 def unroll(cell: Cell, params: Params, xs: jax.Array, state: State = None) -> tuple[State, jax.Array]:
@@ -46,7 +47,7 @@ def unroll(cell: Cell, params: Params, xs: jax.Array, state: State = None) -> tu
         state = cell.initial_state(params)
         ys = []
         for x in xs:
-            state, y = cell.step(params, state, cell.embed(params, x))
+            state, y = cell.step(params, state, x)
             ys.append(y)
         return state, stack(ys)
 
@@ -59,8 +60,9 @@ def unroll(cell: Cell, params: Params, xs: jax.Array, state: State = None) -> tu
     """
     if state is None:
         state = cell.initial_state(params)
-    embedded = jax.vmap(cell.embed, (None, 0))(params, xs)
-    return jax.lax.scan(lambda state, x: cell.step(params, state, x), state, embedded)
+    if cell.run is not None:
+        return cell.run(params, state, xs)
+    return jax.lax.scan(lambda state, x: cell.step(params, state, x), state, xs)
 
 
 SCALE = 15**-0.5  # 15 inputs of variance 1 then give a sum of variance 1
@@ -182,24 +184,6 @@ def mrnn(n_in: int, n_hidden: int, n_factors: int, *, gain: str = 'linear') -> C
     return Cell(n_hidden, init, lambda p: p['h_init'], step)
 
 
-def clip_cotangent(x: jax.Array, limit: float | None) -> jax.Array:
-    """x; the derivative of the loss with respect to it is clipped to [-limit, limit], element by element.
-
-    Forward-mode derivatives are those of the identity: only the transpose clips.  JAX has one linear map whose
-    transpose may be written by hand and that batches, loops and differentiates both ways: the solution of a linear
-    system, here x = b.  Clipping is not linear, so a Gauss-Newton matrix through it is no longer symmetric: no limit
-    for Hessian-Free.
-
-    Args:
-      limit: None for none.
-    """
-    if limit is None:
-        return x
-    return jax.lax.custom_linear_solve(
-        lambda v: v, x, solve=lambda _, b: b, transpose_solve=lambda _, b: jnp.clip(b, -limit, limit)
-    )
-
-
 def lstm(
     n_in: int,
     n_hidden: int,
@@ -220,8 +204,8 @@ def lstm(
     those of w_c the peepholes of i, f and o.
 
     Args:
-      n_below: the length of a vector v that comes from the layer below: ``step`` then takes (embedded x, v), and
-        W_h acts on v and h_{t-1}, one after the other, in one product.  0 for none.
+      n_below: the length of a vector v that comes from the layer below: an input is then a pair (x_t, v_t), and
+        W_h acts on v_t and h_{t-1}, one after the other.  0 for none.
       clip: the derivatives of the loss with respect to the four arguments of sigmoid and tanh are clipped to
         [-clip, clip] on their way back (G13 sec. 2.1); None for none, and for Hessian-Free.
       weights: ``weights(key, shape)`` draws all but the biases, which start at 0.  (G13 says nothing of either.)
@@ -240,24 +224,35 @@ def lstm(
         zeros = jnp.zeros_like(p['b'][:n_hidden])
         return zeros, zeros
 
-    def embed(p, x):
-        return take(p['W_x'], x) + p['b']
+    def core(w_c, c, a):
+        i, f, o, g = a.reshape(4, n_hidden)
+        w_ci, w_cf, w_co = w_c
+        i = jax.nn.sigmoid(clip_cotangent(i + w_ci * c, clip))
+        f = jax.nn.sigmoid(clip_cotangent(f + w_cf * c, clip))
+        c = f * c + i * jnp.tanh(clip_cotangent(g, clip))
+        o = jax.nn.sigmoid(clip_cotangent(o + w_co * c, clip))
+        return c, o * jnp.tanh(c)
 
     def step(p, state, x):
         h, c = state
         if n_below:
             x, below = x
             h = jnp.concatenate([below, h])
-        i, f, o, g = (x + p['W_h'] @ h).reshape(4, n_hidden)
-        w_ci, w_cf, w_co = p['w_c']
-        i = jax.nn.sigmoid(clip_cotangent(i + w_ci * c, clip))
-        f = jax.nn.sigmoid(clip_cotangent(f + w_cf * c, clip))
-        c = f * c + i * jnp.tanh(clip_cotangent(g, clip))
-        o = jax.nn.sigmoid(clip_cotangent(o + w_co * c, clip))
-        h = o * jnp.tanh(c)
+        c, h = core(p['w_c'], c, take(p['W_x'], x) + p['W_h'] @ h + p['b'])
         return (h, c), h
 
-    return Cell(n_hidden, init, initial_state, step, embed)
+    def run(p, state, xs):
+        def share(x):
+            if not n_below:
+                return take(p['W_x'], x) + p['b']
+            x, below = x
+            return take(p['W_x'], x) + p['W_h'][:, :n_below] @ below + p['b']
+
+        h, c = state
+        c, hs = recurrence(core, p['W_h'][:, n_below:], p['w_c'], c, h, jax.vmap(share)(xs))
+        return (hs[-1], c), hs
+
+    return Cell(n_hidden, init, initial_state, step, run)
 
 
 def stack(*cells: Cell) -> Cell:
@@ -279,15 +274,19 @@ def stack(*cells: Cell) -> Cell:
     def initial_state(params):
         return tuple(cell.initial_state(p) for cell, p in zip(cells, params, strict=True))
 
-    def embed(params, x):
-        return tuple(cell.embed(p, x) for cell, p in zip(cells, params, strict=True))
-
-    def step(params, state, x):
+    def each(go, params, state, xs):
+        """The layers one after the other, each by go(cell, params, state, input)."""
         after, ys = [], []
-        for cell, p, s, own in zip(cells, params, state, x, strict=True):
-            s, y = cell.step(p, s, (own, ys[-1]) if ys else own)
+        for cell, p, s in zip(cells, params, state, strict=True):
+            s, y = go(cell, p, s, (xs, ys[-1]) if ys else xs)
             after.append(s)
             ys.append(y)
-        return tuple(after), jnp.concatenate(ys)
+        return tuple(after), jnp.concatenate(ys, axis=-1)
 
-    return Cell(sum(cell.size for cell in cells), init, initial_state, step, embed)
+    def step(params, state, x):
+        return each(lambda cell, *args: cell.step(*args), params, state, x)
+
+    def run(params, state, xs):
+        return each(lambda cell, p, s, xs: unroll(cell, p, xs, s), params, state, xs)
+
+    return Cell(sum(cell.size for cell in cells), init, initial_state, step, run)

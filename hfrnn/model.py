@@ -62,7 +62,7 @@ def sequence_model(
         return Prediction(jax.vmap(read, (None, 0))(params['readout'], h), h)
 
     def step(params, state, x):
-        state, h = cell.step(params['cell'], state, cell.embed(params['cell'], x))
+        state, h = cell.step(params['cell'], state, x)
         return state, read(params['readout'], h)
 
     return Model(init, lambda params: cell.initial_state(params['cell']), predict, step, output)

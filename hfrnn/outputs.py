@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hfrnn.cells import clip_cotangent
+from hfrnn.derivatives import clip_cotangent
 
 
 class Output(NamedTuple):

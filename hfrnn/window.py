@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hfrnn.cells import Cell, gaussian
+from hfrnn.cells import Cell, gaussian, unroll
 
 
 class Text(NamedTuple):
@@ -102,23 +102,34 @@ def attend(
         zeros = jnp.zeros(K, p['b_p'].dtype)
         return WindowState(below, zeros, zeros, zeros, jnp.zeros(n_symbols, p['b_p'].dtype))
 
-    def embed(p, x):
-        return tuple(layer.embed(q, x) for layer, q in zip(layers, p['layers'], strict=True))
-
     def move(p, state, h):
         alpha, beta, change = jnp.exp(p['W_hp'] @ h + p['b_p']).reshape(3, K)
         state = state._replace(alpha=alpha, beta=beta, kappa=state.kappa + change)
         return state._replace(w=phi(state, places.astype(h.dtype)) @ shown.astype(h.dtype))
 
-    def step(p, state, x):
-        after, ys = [], []
-        for layer, q, s, own in zip(layers, p['layers'], state.layers, x, strict=True):
-            below = jnp.concatenate([ys[-1], state.w]) if ys else state.w
-            s, y = layer.step(q, s, (own, below))
-            if not ys:
-                state = move(p, state, y)
+    def first(p, state, x):
+        inner, h = layers[0].step(p['layers'][0], state.layers[0], (x, state.w))
+        return move(p, state._replace(layers=(inner, *state.layers[1:])), h), h
+
+    def higher(go, p, state, xs, h, w):
+        """The other layers, each by go(layer, params, state, input)."""
+        after, ys = [state.layers[0]], [h]
+        for layer, q, s in zip(layers[1:], p['layers'][1:], state.layers[1:], strict=True):
+            s, y = go(layer, q, s, (xs, jnp.concatenate([ys[-1], w], axis=-1)))
             after.append(s)
             ys.append(y)
-        return state._replace(layers=tuple(after)), jnp.concatenate(ys)
+        return state._replace(layers=tuple(after)), jnp.concatenate(ys, axis=-1)
 
-    return Cell(sum(layer.size for layer in layers), init, initial_state, step, embed)
+    def step(p, state, x):
+        state, h = first(p, state, x)
+        return higher(lambda layer, *args: layer.step(*args), p, state, x, h, state.w)
+
+    def run(p, state, xs):
+        def body(state, x):
+            state, h = first(p, state, x)
+            return state, (h, state.w)
+
+        state, (hs, ws) = jax.lax.scan(body, state, xs)
+        return higher(lambda layer, q, s, xs: unroll(layer, q, xs, s), p, state, xs, hs, ws)
+
+    return Cell(sum(layer.size for layer in layers), init, initial_state, step, run)

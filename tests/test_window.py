@@ -27,7 +27,7 @@ NET = model.conditional(given)
 @pytest.fixture(scope='module')
 def params():
     with jax.enable_x64(True):
-        return params_of(NET)
+        return jax.jit(lambda: params_of(NET))()
 
 
 def offsets(seed=0, n=T):
