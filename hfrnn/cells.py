@@ -8,7 +8,7 @@ Legend of the shapes, here and in the whole library:
 A symbol is a scalar integer, which selects a column of an input matrix; a vector of D numbers is
 multiplied by it.  A one-hot vector and its symbol therefore give the same result.
 
-Sources: Sutskever, Martens & Hinton 2011 (SMH11).
+Sources: Sutskever, Martens & Hinton 2011 (SMH11); Graves 2013 (G13).
 """
 
 from collections.abc import Callable
@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from hfrnn.derivatives import clip_cotangent, recurrence
 
 Params = Any
 State = Any
@@ -29,12 +31,14 @@ class Cell(NamedTuple):
       init: ``init(key) -> params``.
       initial_state: ``initial_state(params) -> state``, the (learned) state before the first input.
       step: ``step(params, state, x) -> (state, y)``.
+      run: ``run(params, state, xs) -> (state, ys)``, the loop over steps, of cells that have a faster way; else None.
     """
 
     size: int
     init: Callable[[jax.Array], Params]
     initial_state: Callable[[Params], State]
-    step: Callable[[Params, State, jax.Array], tuple[State, jax.Array]]
+    step: Callable[[Params, State, Any], tuple[State, jax.Array]]
+    run: Callable[[Params, State, Any], tuple[State, jax.Array]] | None = None
 
 
 def unroll(cell: Cell, params: Params, xs: jax.Array, state: State = None) -> tuple[State, jax.Array]:
@@ -56,10 +60,15 @@ def unroll(cell: Cell, params: Params, xs: jax.Array, state: State = None) -> tu
     """
     if state is None:
         state = cell.initial_state(params)
+    if cell.run is not None:
+        return cell.run(params, state, xs)
     return jax.lax.scan(lambda state, x: cell.step(params, state, x), state, xs)
 
 
-def sparse(key: jax.Array, shape: tuple[int, int], scale: float, connections: int = 15) -> jax.Array:
+SCALE = 15**-0.5  # 15 inputs of variance 1 then give a sum of variance 1
+
+
+def sparse(key: jax.Array, shape: tuple[int, int], scale: float = SCALE, connections: int = 15) -> jax.Array:
     """Sparse initialisation: every unit (row) starts with exactly ``connections`` non-zero weights.
 
     Their values are N(0, scale^2); a row with fewer columns than that is dense.  SMH11 sec. 5.2.
@@ -72,7 +81,9 @@ def sparse(key: jax.Array, shape: tuple[int, int], scale: float, connections: in
     return jnp.where(rank < connections, scale * jax.random.normal(values, shape), 0.0)
 
 
-SCALE = 15**-0.5  # 15 inputs of variance 1 then give a sum of variance 1
+def gaussian(key: jax.Array, shape: tuple[int, ...], sd: float = 0.1) -> jax.Array:
+    """Weights drawn from N(0, sd^2); for the LSTM nets, whose paper does not say how they begin."""
+    return sd * jax.random.normal(key, shape)
 
 
 def take(W: jax.Array, x: jax.Array) -> jax.Array:
@@ -174,3 +185,111 @@ def mrnn(n_in: int, n_hidden: int, n_factors: int, *, gain: str = 'linear') -> C
         return h, h
 
     return Cell(n_hidden, init, lambda p: p['h_init'], step)
+
+
+def lstm(
+    n_in: int,
+    n_hidden: int,
+    n_below: int = 0,
+    *,
+    clip: float | None = None,
+    weights: Callable[[jax.Array, tuple[int, ...]], jax.Array] = gaussian,
+) -> Cell:
+    """Long short-term memory with peepholes, G13 eq. 7-11::
+
+        i_t = sigmoid(W_xi x_t + W_hi h_{t-1} + w_ci * c_{t-1} + b_i)
+        f_t = sigmoid(W_xf x_t + W_hf h_{t-1} + w_cf * c_{t-1} + b_f)
+        c_t = f_t * c_{t-1} + i_t * tanh(W_xc x_t + W_hc h_{t-1} + b_c)
+        o_t = sigmoid(W_xo x_t + W_ho h_{t-1} + w_co * c_t + b_o)
+        h_t = o_t * tanh(c_t)
+
+    The state is (h, c), zero at first.  The rows of W_x, W_h and b are those of i, f, o and c, one below the other, and
+    those of w_c the peepholes of i, f and o.
+
+    Args:
+      n_below: the length of a vector v that comes from the layer below: an input is then a pair (x_t, v_t), and
+        W_h acts on v_t and h_{t-1}, one after the other.  0 for none.
+      clip: the derivatives of the loss with respect to the four arguments of sigmoid and tanh are clipped to
+        [-clip, clip] on their way back (G13 sec. 2.1); None for none, and for Hessian-Free.
+      weights: ``weights(key, shape)`` draws all but the biases, which start at 0.  (G13 says nothing of either.)
+    """
+
+    def init(key):
+        k_x, k_h, k_c = jax.random.split(key, 3)
+        return {
+            'W_x': weights(k_x, (4 * n_hidden, n_in)),
+            'W_h': weights(k_h, (4 * n_hidden, n_below + n_hidden)),
+            'w_c': weights(k_c, (3, n_hidden)),
+            'b': jnp.zeros(4 * n_hidden),
+        }
+
+    def initial_state(p):
+        zeros = jnp.zeros_like(p['b'][:n_hidden])
+        return zeros, zeros
+
+    def core(w_c, c, a):
+        i, f, o, g = a.reshape(4, n_hidden)
+        w_ci, w_cf, w_co = w_c
+        i = jax.nn.sigmoid(clip_cotangent(i + w_ci * c, clip))
+        f = jax.nn.sigmoid(clip_cotangent(f + w_cf * c, clip))
+        c = f * c + i * jnp.tanh(clip_cotangent(g, clip))
+        o = jax.nn.sigmoid(clip_cotangent(o + w_co * c, clip))
+        return c, o * jnp.tanh(c)
+
+    def step(p, state, x):
+        h, c = state
+        if n_below:
+            x, below = x
+            h = jnp.concatenate([below, h])
+        c, h = core(p['w_c'], c, take(p['W_x'], x) + p['W_h'] @ h + p['b'])
+        return (h, c), h
+
+    def run(p, state, xs):
+        def share(x):
+            if not n_below:
+                return take(p['W_x'], x) + p['b']
+            x, below = x
+            return take(p['W_x'], x) + p['W_h'][:, :n_below] @ below + p['b']
+
+        h, c = state
+        c, hs = recurrence(core, p['W_h'][:, n_below:], p['w_c'], c, h, jax.vmap(share)(xs))
+        return (hs[-1], c), hs
+
+    return Cell(n_hidden, init, initial_state, step, run)
+
+
+def stack(*cells: Cell) -> Cell:
+    """Layers with skip connections, G13 eq. 1-4: the input goes to every layer, every layer's output to the readout.
+
+        h^1_t = layer_1(x_t, h^1_{t-1})
+        h^n_t = layer_n(x_t, h^{n-1}_t, h^n_{t-1})
+        y_t = h^1_t, ..., h^N_t, one after the other
+
+    so that the readout of y is the paper's sum over layers.  Parameters and state are tuples, one entry for each layer.
+
+    Args:
+      cells: from the lowest; every other one made for a vector from the one below it (``n_below`` of ``lstm``).
+    """
+
+    def init(key):
+        return tuple(cell.init(k) for cell, k in zip(cells, jax.random.split(key, len(cells)), strict=True))
+
+    def initial_state(params):
+        return tuple(cell.initial_state(p) for cell, p in zip(cells, params, strict=True))
+
+    def each(go, params, state, xs):
+        """The layers one after the other, each by go(cell, params, state, input)."""
+        after, ys = [], []
+        for cell, p, s in zip(cells, params, state, strict=True):
+            s, y = go(cell, p, s, (xs, ys[-1]) if ys else xs)
+            after.append(s)
+            ys.append(y)
+        return tuple(after), jnp.concatenate(ys, axis=-1)
+
+    def step(params, state, x):
+        return each(lambda cell, *args: cell.step(*args), params, state, x)
+
+    def run(params, state, xs):
+        return each(lambda cell, p, s, xs: unroll(cell, p, xs, s), params, state, xs)
+
+    return Cell(sum(cell.size for cell in cells), init, initial_state, step, run)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from hfrnn.cells import SCALE, Cell, sparse, unroll
+from hfrnn.cells import Cell, sparse, unroll
 from hfrnn.outputs import Output
 
 
@@ -39,16 +39,23 @@ class Model(NamedTuple):
     output: Output
 
 
-def sequence_model(cell: Cell, output: Output, *, bias_scale: float = 0.0) -> Model:
-    """o_t = W_oh h_t + b_o on top of a cell, Sutskever, Martens & Hinton 2011 eq. 2 and 9.
+def sequence_model(
+    cell: Cell,
+    output: Output,
+    weights: Callable[[jax.Array, tuple[int, int]], jax.Array] = sparse,
+    *,
+    bias_scale: float = 0.0,
+) -> Model:
+    """o_t = W_oh h_t + b_o on top of a cell, Sutskever, Martens & Hinton 2011 eq. 2 and 9, Graves 2013 eq. 5.
 
     Args:
+      weights: ``weights(key, shape)`` draws W_oh.
       bias_scale: the standard deviation of b_o at the start.
     """
 
     def init(key):
         k_cell, k_oh, k_b = jax.random.split(key, 3)
-        W_oh = sparse(k_oh, (output.size, cell.size), SCALE)
+        W_oh = weights(k_oh, (output.size, cell.size))
         readout = {'W_oh': W_oh, 'b_o': bias_scale * jax.random.normal(k_b, (output.size,))}
         return {'cell': cell.init(k_cell), 'readout': readout}
 
@@ -64,6 +71,38 @@ def sequence_model(cell: Cell, output: Output, *, bias_scale: float = 0.0) -> Mo
         return state, read(params['readout'], h)
 
     return Model(init, lambda params: cell.initial_state(params['cell']), predict, step, output)
+
+
+class Conditioned(NamedTuple):
+    """The input of a conditional model.
+
+    Attributes:
+      x: a sequence for ``predict``, one input for ``step``.
+      on: what the sequence depends on as a whole, any pytree: a line's text, say.
+    """
+
+    x: Any
+    on: Any
+
+
+def conditional(given: Callable[[Any], Model]) -> Model:
+    """A model whose predictions depend on more than its inputs: ``given(on)`` is the model for one condition.
+
+    All of them have the same parameters and the same states.  What this returns takes ``Conditioned`` inputs where
+    they take plain ones, so that a batch, each sequence with a condition of its own, is a ``vmap`` as ever.
+
+    Args:
+      given: also called with None, for what no condition has a part in.
+    """
+
+    def predict(params, xs):
+        return given(xs.on).predict(params, xs.x)
+
+    def step(params, state, x):
+        return given(x.on).step(params, state, x.x)
+
+    any_of_them = given(None)
+    return Model(any_of_them.init, any_of_them.initial_state, predict, step, any_of_them.output)
 
 
 def size(params: Any) -> int:

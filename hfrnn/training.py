@@ -35,12 +35,12 @@ class Batch(NamedTuple):
     """Sequences of one length, each target with its weight: 0 for padding and for what is read but not scored.
 
     Attributes:
-      xs: (B, T) or (B, T, D) inputs.
+      xs: (B, T) or (B, T, D) inputs, or ``model.Conditioned`` with them.
       targets: (B, T) or (B, T, ...) what is to be predicted after each.
       weights: (B, T).
     """
 
-    xs: np.ndarray
+    xs: Any
     targets: np.ndarray
     weights: np.ndarray
 
@@ -48,6 +48,19 @@ class Batch(NamedTuple):
 def init(model: Model, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
     params = model.init(key)
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def graves_rmsprop(learning_rate: float = 1e-4) -> optax.GradientTransformation:
+    """The rmsprop of Graves 2013, eq. 38-41::
+
+        n = .95 n + .05 g^2
+        m = .95 m + .05 g
+        D = .9 D - 1e-4 g / sqrt(n - m^2 + 1e-4)
+        w = w + D
+
+    for g a gradient on the scale of one sequence's nats: the offset under the root belongs to it.
+    """
+    return optax.rmsprop(learning_rate, decay=0.95, eps=1e-4, centered=True, momentum=0.9)
 
 
 def predict(model: Model, params: Params, batch: Batch):
@@ -67,7 +80,7 @@ def nll(model: Model, params: Params, batch: Batch) -> tuple[jax.Array, jax.Arra
 
 def chunked(function: Callable, batch: Batch, chunk: int):
     """Sums ``function(part)`` over equal parts of at most ``chunk`` sequences: memory for one part is enough."""
-    B = batch.xs.shape[0]
+    B = batch.weights.shape[0]
     parts = next(n for n in range(-(-B // chunk), B + 1) if B % n == 0)
     if parts == 1:
         return function(batch)
@@ -148,10 +161,10 @@ def hessian_free_step(
 
     def objective(batch: Batch, params: Params) -> jax.Array:
         loss = chunked(lambda part: nll(model, params, part)[0], batch, chunk)
-        return jax.lax.pmean(loss / batch.xs.shape[0], AXIS)
+        return jax.lax.pmean(loss / batch.weights.shape[0], AXIS)
 
     def curvature(batch: Batch, params: Params):
-        B = batch.xs.shape[0]
+        B = batch.weights.shape[0]
         weights = jax.lax.cummax(jnp.asarray(batch.weights), axis=1, reverse=True)
 
         def distance(moved, here):
@@ -174,13 +187,13 @@ def hessian_free_step(
             return jax.tree.map(lambda leaf: jnp.sum(leaf, 0), jax.vmap(of_one)(part))
 
         total = chunked(of_part, batch, 16)
-        return jax.lax.pmean(optax.tree.scale(1 / batch.xs.shape[0], total), AXIS)
+        return jax.lax.pmean(optax.tree.scale(1 / batch.weights.shape[0], total), AXIS)
 
     @jax.default_matmul_precision('highest')
     def step(state, batches: HessianFreeBatches):
         params, on = state.params, batches
         (loss, weight), grads = sum_and_gradient(model, params, on.gradient, chunk)
-        B = on.gradient.xs.shape[0] * jax.lax.axis_size(AXIS)
+        B = on.gradient.weights.shape[0] * jax.lax.axis_size(AXIS)
         backtrack = on.curvature if on.backtrack is None else on.backtrack
         line_search = on.gradient if on.line_search is None else on.line_search
         updates, opt_state = optimizer.update(

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,8 @@ CELLS = {
     'tensor_rnn': cells.tensor_rnn(V, H),
     'mrnn': cells.mrnn(V, H, F),
     'mrnn tanh': cells.mrnn(V, H, F, gain='tanh'),
+    'lstm': cells.lstm(V, H),
+    'stack': cells.stack(cells.lstm(V, 3), cells.lstm(V, 4, 3)),
 }
 each_cell = pytest.mark.parametrize('cell', CELLS.values(), ids=CELLS)
 
@@ -22,21 +26,22 @@ def symbols(seed=0, n=T):
 
 def params_of(cell, seed=0):
     """Random everywhere, the initial state included."""
-    params = cell.init(jax.random.key(seed))
-    keys = jax.random.split(jax.random.key(seed + 1), len(params))
-    return {n: p + 0.3 * jax.random.normal(k, p.shape) for (n, p), k in zip(params.items(), keys, strict=True)}
+    leaves, structure = jax.tree.flatten(cell.init(jax.random.key(seed)))
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    return structure.unflatten([p + 0.3 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)])
 
 
 @each_cell
 def test_unroll_is_the_loop(cell, x64):
     params, xs = params_of(cell), symbols()
     state, ys = cells.unroll(cell, params, xs)
+    step = jax.jit(lambda s, x: cell.step(params, s, x))
     s, loop = cell.initial_state(params), []
     for x in xs:
-        s, y = cell.step(params, s, x)
+        s, y = step(s, x)
         loop.append(y)
     assert_allclose(ys, jnp.stack(loop), rtol=1e-12)
-    assert_allclose(state, s, rtol=1e-12)
+    jax.tree.map(functools.partial(assert_allclose, rtol=1e-12), state, s)
 
 
 @each_cell
@@ -114,3 +119,109 @@ def test_scales_at_the_start():
     assert (plain['b_h'] == 0).all()
     assert (scaled['W_hh'] == plain['W_hh']).all()
     assert ((scaled['W_hh'] != 0).sum(1) == 15).all()
+
+
+# -- LSTM -------------------------------------------------------------------------------------------------------------
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm_by_hand(p, x, h, c):
+    """Graves 2013 eq. 7-11, for one step: h, c and the gates."""
+    p = {name: np.split(np.asarray(W), 3 if name == 'w_c' else 4) for name, W in p.items()}
+    a_i, a_f, a_o, a_c = (W_x @ x + W_h @ h + b for W_x, W_h, b in zip(p['W_x'], p['W_h'], p['b'], strict=True))
+    (w_ci,), (w_cf,), (w_co,) = p['w_c']
+    i, f, g = sigmoid(a_i + w_ci * c), sigmoid(a_f + w_cf * c), np.tanh(a_c)
+    c = f * c + i * g
+    o = sigmoid(a_o + w_co * c)
+    return o * np.tanh(c), c, (i, f, o, g)
+
+
+def test_lstm_is_eight_lines_of_numpy(x64):
+    cell, xs = CELLS['lstm'], np.random.default_rng(0).normal(size=(T, V))
+    params, h, c = params_of(cell), np.zeros(H), np.zeros(H)
+    (last_h, last_c), ys = cells.unroll(cell, params, jnp.asarray(xs))
+    for x, y in zip(xs, ys, strict=True):
+        h, c, _ = lstm_by_hand(params, x, h, c)
+        assert_allclose(y, h, rtol=1e-12)
+    assert_allclose((last_h, last_c), (h, c), rtol=1e-12)
+
+
+def lstm_derivatives_by_hand(p, xs, dys, limit):
+    """Backpropagation through time in which the derivatives of the four net inputs, and no others, are clipped."""
+    h, c, steps = np.zeros(H), np.zeros(H), []
+    for x in xs:
+        before = h, c
+        h, c, gates = lstm_by_hand(p, x, h, c)
+        steps.append((x, *before, c, gates))
+    p = {name: np.asarray(W) for name, W in p.items()}
+    w_ci, w_cf, w_co = p['w_c']
+    d, dxs = {name: np.zeros_like(W) for name, W in p.items()}, []
+    dh, dc = np.zeros(H), np.zeros(H)
+    for (x, h_, c_, c, (i, f, o, g)), dy in zip(reversed(steps), reversed(dys), strict=True):
+        dh = dh + dy
+        da_o = np.clip(dh * np.tanh(c) * o * (1 - o), -limit, limit)
+        dc = dc + dh * o * (1 - np.tanh(c) ** 2) + w_co * da_o
+        da_i = np.clip(dc * g * i * (1 - i), -limit, limit)
+        da_f = np.clip(dc * c_ * f * (1 - f), -limit, limit)
+        da = np.concatenate([da_i, da_f, da_o, np.clip(dc * i * (1 - g**2), -limit, limit)])
+        terms = {'W_x': np.outer(da, x), 'W_h': np.outer(da, h_), 'w_c': [da_i * c_, da_f * c_, da_o * c], 'b': da}
+        d = {name: d[name] + term for name, term in terms.items()}
+        dh, dc = p['W_h'].T @ da, dc * f + w_ci * da_i + w_cf * da_f
+        dxs.append(p['W_x'].T @ da)
+    return d, np.array(dxs[::-1])
+
+
+@pytest.mark.parametrize('limit', [None, 0.5])
+def test_derivatives_are_clipped_at_the_net_inputs_and_nowhere_else(limit, x64):
+    rng = np.random.default_rng(1)
+    xs, dys = rng.normal(size=(T, V)), 3 * rng.normal(size=(T, H))
+    cell = cells.lstm(V, H, clip=limit)
+    params = params_of(cell)
+    grads = jax.grad(lambda p, xs: jnp.sum(cells.unroll(cell, p, xs)[1] * dys), (0, 1))(params, jnp.asarray(xs))
+    by_hand = lstm_derivatives_by_hand(params, xs, dys, limit or np.inf)
+    jax.tree.map(functools.partial(assert_allclose, rtol=1e-9), grads, by_hand)
+    unclipped, _ = lstm_derivatives_by_hand(params, xs, dys, np.inf)
+    assert np.allclose(grads[0]['b'], unclipped['b']) == (limit is None)
+
+
+def test_skip_connections(x64):
+    """What is left of a stack of two, when the one or the other way into the second layer is shut."""
+    first, second = cells.lstm(V, 3), cells.lstm(V, 4, 3)
+    both, xs = cells.stack(first, second), symbols()
+    p, q = params_of(both)
+    _, ys = cells.unroll(both, (p, q), xs)
+    assert ys.shape == (T, both.size) == (T, 7)
+    _, h1 = cells.unroll(first, p, xs)
+    assert_allclose(ys[:, :3], h1, rtol=1e-12)
+
+    _, no_way_up = cells.unroll(both, (p, q | {'W_h': q['W_h'].at[:, :3].set(0)}), xs)
+    _, alone = cells.unroll(cells.lstm(V, 4), q | {'W_h': q['W_h'][:, 3:]}, xs)
+    assert_allclose(no_way_up[:, 3:], alone, rtol=1e-12)
+
+    _, no_input = cells.unroll(both, (p, q | {'W_x': 0 * q['W_x']}), xs)
+    _, alone = cells.unroll(cells.lstm(3, 4), q | {'W_x': q['W_h'][:, :3], 'W_h': q['W_h'][:, 3:]}, h1)
+    assert_allclose(no_input[:, 3:], alone, rtol=1e-12)
+
+
+def test_weights_are_as_many_as_in_graves_2013():
+    """Of which it gives 4.3 M and 54 M for Penn Treebank, 3.4 M for handwriting."""
+
+    def count(cell, output):
+        net = model.sequence_model(cell, output, cells.gaussian)
+        return model.size(jax.eval_shape(net.init, jax.random.key(0)))
+
+    three = cells.stack(cells.lstm(3, 400), cells.lstm(3, 400, 400), cells.lstm(3, 400, 400))
+    assert count(cells.lstm(49, 1000), outputs.categorical(49)) == 4_252_049
+    assert count(cells.lstm(10_000, 1000), outputs.categorical(10_000)) == 54_017_000
+    assert count(cells.lstm(3, 900), outputs.pen()) == 3_366_121
+    assert count(three, outputs.pen()) == 3_368_121
+
+
+def test_lstm_weights_begin_as_stated():
+    p = cells.lstm(50, 60).init(jax.random.key(0))
+    for name in ('W_x', 'W_h', 'w_c'):
+        assert_allclose(p[name].std(), 0.1, rtol=0.2)
+    assert (p['b'] == 0).all()

@@ -1,0 +1,135 @@
+"""The soft window through which a net reads a text while it writes it.
+
+    K  Gaussians of the window        U  characters of a text        C  symbols that they are of
+
+Source: Graves 2013 (G13), sec. 5.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hfrnn.cells import Cell, gaussian, unroll
+
+
+class Text(NamedTuple):
+    """A text, padded.
+
+    Attributes:
+      characters: (U,) symbols.
+      n_characters: how many of them are the text's; what stands behind them is padding.
+    """
+
+    characters: jax.Array
+    n_characters: jax.Array
+
+
+class WindowState(NamedTuple):
+    """The state of a stack of layers with a window.
+
+    Attributes:
+      layers: the state of each layer.
+      alpha, beta, kappa: (K,) the Gaussians' heights, sharpnesses and places; all 0 at first.
+      w: (C,) what the window shows, 0 at first.
+    """
+
+    layers: tuple[Any, ...]
+    alpha: jax.Array
+    beta: jax.Array
+    kappa: jax.Array
+    w: jax.Array
+
+
+def phi(state: WindowState, u: jax.Array) -> jax.Array:
+    """How much weight the window has at the places u (N,), the first character's being 1: (N,), G13 eq. 46-51::
+
+    phi(t, u) = sum_k alpha_k exp(-beta_k (kappa_k - u)^2)
+    """
+    return state.alpha @ jnp.exp(-state.beta[:, None] * (state.kappa[:, None] - u[None, :]) ** 2)
+
+
+def finished(state: WindowState, text: Text) -> jax.Array:
+    """Whether the writing should stop: phi(t, U+1) > phi(t, u) for all of the text's u = 1..U, G13 sec. 5.
+
+    A text of no characters is finished at once.
+    """
+    u = jnp.arange(1, len(text.characters) + 2)
+    weight = phi(state, u.astype(state.kappa.dtype))
+    return weight[text.n_characters] > jnp.max(jnp.where(u <= text.n_characters, weight, -jnp.inf))
+
+
+def attend(
+    text: Text | None, layers: Sequence[Cell], n_symbols: int, n_gaussians: int = 10, advance: float = 1 / 25
+) -> Cell:
+    """``cells.stack`` whose layers see a text through a window that the first of them moves, G13 eq. 46-51::
+
+        h^1_t = layer_1(x_t, w_{t-1}, h^1_{t-1})
+        (a, b, k) = W_hp h^1_t + b_p
+        alpha_t = exp(a),  beta_t = exp(b),  kappa_t = kappa_{t-1} + exp(k)
+        w_t = sum_{u=1..U} phi(t, u) c_u,    c_u the one-hot vector of character u
+        h^n_t = layer_n(x_t, h^{n-1}_t, w_t, h^n_{t-1}),    n > 1
+
+    As the text is an argument here, the step stays a function of parameters, state and input, and a batch of lines,
+    each with its text, is a ``vmap`` over a function that calls this (``model.conditional``).  The state's shapes do
+    not depend on the text.
+
+    Args:
+      text: None does for ``init`` and ``initial_state``.
+      layers: the first is made for C numbers from below, every other one for those of the layer below it and C.
+      n_symbols: C.
+      n_gaussians: K.
+      advance: how far a Gaussian moves in a step before anything is learnt, through the initial b_p.  The paper does
+        not say; its letters have 25 points and more.
+    """
+    K = n_gaussians
+    if text is not None:
+        U = len(text.characters)
+        places = jnp.arange(1, U + 1)
+        shown = jax.nn.one_hot(text.characters, n_symbols) * (places <= text.n_characters)[:, None]  # (U, C)
+
+    def init(key):
+        k_p, *keys = jax.random.split(key, 1 + len(layers))
+        return {
+            'layers': tuple(layer.init(k) for layer, k in zip(layers, keys, strict=True)),
+            'W_hp': gaussian(k_p, (3 * K, layers[0].size)),
+            'b_p': jnp.zeros(3 * K).at[2 * K :].set(jnp.log(advance)),
+        }
+
+    def initial_state(p):
+        below = tuple(layer.initial_state(q) for layer, q in zip(layers, p['layers'], strict=True))
+        zeros = jnp.zeros(K, p['b_p'].dtype)
+        return WindowState(below, zeros, zeros, zeros, jnp.zeros(n_symbols, p['b_p'].dtype))
+
+    def move(p, state, h):
+        alpha, beta, change = jnp.exp(p['W_hp'] @ h + p['b_p']).reshape(3, K)
+        state = state._replace(alpha=alpha, beta=beta, kappa=state.kappa + change)
+        return state._replace(w=phi(state, places.astype(h.dtype)) @ shown.astype(h.dtype))
+
+    def first(p, state, x):
+        inner, h = layers[0].step(p['layers'][0], state.layers[0], (x, state.w))
+        return move(p, state._replace(layers=(inner, *state.layers[1:])), h), h
+
+    def higher(go, p, state, xs, h, w):
+        """The other layers, each by go(layer, params, state, input)."""
+        after, ys = [state.layers[0]], [h]
+        for layer, q, s in zip(layers[1:], p['layers'][1:], state.layers[1:], strict=True):
+            s, y = go(layer, q, s, (xs, jnp.concatenate([ys[-1], w], axis=-1)))
+            after.append(s)
+            ys.append(y)
+        return state._replace(layers=tuple(after)), jnp.concatenate(ys, axis=-1)
+
+    def step(p, state, x):
+        state, h = first(p, state, x)
+        return higher(lambda layer, *args: layer.step(*args), p, state, x, h, state.w)
+
+    def run(p, state, xs):
+        def body(state, x):
+            state, h = first(p, state, x)
+            return state, (h, state.w)
+
+        state, (hs, ws) = jax.lax.scan(body, state, xs)
+        return higher(lambda layer, q, s, xs: unroll(layer, q, xs, s), p, state, xs, hs, ws)
+
+    return Cell(sum(layer.size for layer in layers), init, initial_state, step, run)

@@ -1,0 +1,142 @@
+"""The soft window, and a net that reads a text through it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hfrnn import cells, model, outputs, training, window
+from hfrnn.model import Conditioned
+from hfrnn.window import Text
+from tests.test_cells import lstm_by_hand, params_of
+
+C, K, T, H1, H2 = 5, 3, 12, 7, 4
+LAYERS = cells.lstm(3, H1, C), cells.lstm(3, H2, H1 + C)
+
+
+def given(text):
+    return model.sequence_model(window.attend(text, LAYERS, C, K, 0.4), outputs.pen(2), cells.gaussian)
+
+
+NET = model.conditional(given)
+
+
+@pytest.fixture(scope='module')
+def params():
+    with jax.enable_x64(True):
+        return jax.jit(lambda: params_of(NET))()
+
+
+def offsets(seed=0, n=T):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(n, 3)) * [1, 1, 0])
+
+
+def text(characters, length=None):
+    n = len(characters)
+    return Text(jnp.asarray(np.resize([*characters, 4, 4, 4], length or n), jnp.uint8), jnp.int32(n))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def states(net, params, xs, on):
+    """The window's state after every step."""
+
+    def step(state, x):
+        state, z = net.step(params, state, Conditioned(x, on))
+        return state, (state, z)
+
+    return jax.lax.scan(step, net.initial_state(params), xs)[1]
+
+
+def test_a_window_by_hand(x64, params):
+    """The whole net of two layers in NumPy: w_{t-1} goes to the first layer, w_t to the second."""
+    said, xs = [2, 0, 1, 1], offsets()
+    cell = jax.tree.map(np.asarray, params['cell'])
+    one_hot, u = np.eye(C)[said], np.arange(1, 5)
+    h1, c1, h2, c2 = np.zeros(H1), np.zeros(H1), np.zeros(H2), np.zeros(H2)
+    kappa, w = np.zeros(K), np.zeros(C)
+    after, zs = states(NET, params, xs, text(said))
+    p, q = cell['layers']
+    for t, x in enumerate(np.asarray(xs)):
+        h1, c1, _ = lstm_by_hand(p, x, np.concatenate([w, h1]), c1)
+        ahat, bhat, khat = np.split(cell['W_hp'] @ h1 + cell['b_p'], 3)
+        alpha, beta, kappa = np.exp(ahat), np.exp(bhat), kappa + np.exp(khat)
+        phi = (alpha[:, None] * np.exp(-beta[:, None] * (kappa[:, None] - u) ** 2)).sum(0)
+        w = sum(phi[i] * one_hot[i] for i in range(4))
+        h2, c2, _ = lstm_by_hand(q, x, np.concatenate([h1, w, h2]), c2)
+        z = params['readout']['W_oh'] @ np.concatenate([h1, h2]) + params['readout']['b_o']
+        now = jax.tree.map(lambda leaf, t=t: leaf[t], after)
+        assert_allclose(now.kappa, kappa, rtol=1e-10)
+        assert_allclose(window.phi(now, jnp.asarray(u, float)), phi, rtol=1e-9, atol=1e-12)
+        assert_allclose(now.w, w, rtol=1e-9, atol=1e-12)
+        assert_allclose(zs[t], z, rtol=1e-9)
+
+
+def test_steps_are_predictions_and_kappa_never_falls(x64, params):
+    xs, on = offsets(1), text([0, 1, 2, 3])
+    after, zs = states(NET, params, xs, on)
+    assert_allclose(NET.predict(params, Conditioned(xs, on)).z, zs, rtol=1e-10)
+    assert (jnp.diff(after.kappa, axis=0) > 0).all()
+    assert (after.kappa > 0).all()
+
+
+def test_padding_characters_have_no_weight(x64, params):
+    said = [3, 0, 1]
+    after, zs = states(NET, params, offsets(), text(said))
+    padded, padded_zs = states(NET, params, offsets(), text(said, 9))
+    assert_allclose(padded_zs, zs, rtol=1e-12)
+    assert (after.w[:, 4] == 0).all() and (padded.w[:, 4] == 0).all()  # the symbol that pads stands nowhere in it
+    none, _ = states(NET, params, offsets(), text([], 4))
+    assert (none.w == 0).all()
+
+
+def test_a_padded_batch_is_its_lines_one_by_one(x64, params):
+    """Nats and gradients, through ``training``: two lines, of which the shorter says nothing."""
+    lengths, texts = (9, 5), ([1, 2, 3, 0], [])
+    xs, targets, weights = np.zeros((2, T, 3)), np.zeros((2, T, 3)), np.zeros((2, T))
+    alone = []
+    for i, (n, said) in enumerate(zip(lengths, texts, strict=True)):
+        line = np.asarray(offsets(i, n + 1))
+        xs[i, :n], targets[i, :n], weights[i, :n] = line[:-1], line[1:], 1
+        one = jax.tree.map(lambda leaf: leaf[None], Conditioned(line[:-1], text(said or [4], len(said) or 1)))
+        if not said:
+            one = Conditioned(one.x, one.on._replace(n_characters=jnp.zeros(1, int)))
+        alone.append(training.Batch(one, line[None, 1:], np.ones((1, n))))
+    on = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(text(said, 6) for said in texts))
+    together = training.Batch(Conditioned(xs, on), targets, weights)
+
+    gradient = jax.value_and_grad(functools.partial(training.nll, NET), has_aux=True)
+    (nats, weight), grads = jax.jit(gradient)(params, together)
+    one_by_one = [jax.jit(gradient)(params, batch) for batch in alone]
+    assert weight == sum(lengths)
+    assert_allclose(nats, sum(n for (n, _), _ in one_by_one))
+    total = jax.tree.map(lambda *leaves: sum(leaves), *(g for _, g in one_by_one))
+    jax.tree.map(functools.partial(assert_allclose, rtol=1e-9, atol=1e-9), grads, total)
+    chunks = training.chunked(lambda part: training.nll(NET, params, part), together, 1)
+    assert_allclose(chunks, (nats, weight))
+
+
+def test_writing_is_finished_past_the_last_character(x64):
+    def at(kappa):
+        one = jnp.ones(1)
+        return window.WindowState((), one, one, jnp.array([kappa]), jnp.zeros(C))
+
+    for on in (text([0, 1, 2]), text([0, 1, 2], 8)):
+        assert [bool(window.finished(at(kappa), on)) for kappa in (0.0, 1.0, 3.0, 3.4, 3.6, 4.0, 9.0)] == [0] * 4 + [
+            1
+        ] * 3
+    assert_allclose(window.phi(at(2.0), jnp.arange(1.0, 5.0)), np.exp([-1, 0, -1, -4]))
+
+
+def test_windows_begin_as_stated_and_weights_are_as_many_as_in_the_paper():
+    """Graves 2013 has about 3.7 M."""
+    layers = cells.lstm(3, 400, 57), cells.lstm(3, 400, 457), cells.lstm(3, 400, 457)
+    net = model.conditional(lambda text: model.sequence_model(window.attend(text, layers, 57), outputs.pen()))
+    assert model.size(jax.eval_shape(net.init, jax.random.key(0))) == 3_653_751
+    p = window.attend(None, LAYERS, C, K, 0.04).init(jax.random.key(0))
+    assert_allclose(np.exp(p['b_p']), [1] * 2 * K + [0.04] * K, rtol=1e-6)
+    state = window.attend(None, LAYERS, C, K).initial_state(p)
+    assert_array_equal(state.kappa, np.zeros(K))
+    assert_array_equal(state.w, np.zeros(C))
