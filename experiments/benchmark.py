@@ -10,6 +10,7 @@ matrix products; memory; an HF step on 1 and on 2 devices.
 import functools
 import os
 import platform
+import sys
 import time
 
 import jax
@@ -29,7 +30,9 @@ SYMBOLS = 50
 
 
 def main(argv):
-    del argv
+    if len(argv) > 1 or BATCH.value % 2:
+        print('error: flags begin with --, and --batch is even', file=sys.stderr)
+        sys.exit(1)
     jax.config.update('jax_num_cpu_devices', 2)  # they share the cores; no word to an accelerator
     B, T, H = BATCH.value, LENGTH.value, HIDDEN.value
     net = model.sequence_model(cells.mrnn(SYMBOLS, H, H), outputs.categorical(SYMBOLS))

@@ -1,6 +1,8 @@
 """What the experiments' command lines share: devices, errors in one line, and what is said of a step."""
 
+import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -35,9 +37,13 @@ def main(argv: list[str], mode: Callable[[], None]) -> None:
     """
     if len(argv) > 1:
         fail(f'unknown argument {argv[1]!r}; flags begin with --')
+    sys.stdout.reconfigure(errors='replace')  # a terminal that cannot show a character shows another
     if not FLAGS['verbosity'].present:
         logging.set_verbosity(logging.WARNING)  # orbax tells its life at every save
     try:
+        for name in FLAGS:
+            if isinstance(FLAGS[name].value, float) and math.isnan(FLAGS[name].value):
+                raise FlagError(f'--{name}=nan is no number')
         join_devices()
         mode()
     except (DataError, runs.RunError, FlagError, training.NotFinite, OSError) as e:
@@ -47,9 +53,10 @@ def main(argv: list[str], mode: Callable[[], None]) -> None:
             raise
         fail(f'not enough memory; make the net, the batch or the --chunk smaller ({str(e).splitlines()[0]})')
     except KeyboardInterrupt:
-        fail('stopped before the training began')
+        fail('stopped; the same command goes on')
     except training.Interrupted as e:
-        print(f'stopped by {e}; saved. The same command goes on.', file=sys.stderr, flush=True)
+        saved = 'saved' if runs.writes() else 'process 0 saves'
+        print(f'stopped by {e}; {saved}. The same command goes on.', file=sys.stderr, flush=True)
         os._exit(128 + e.signum)  # without waiting for the step in flight
 
 
@@ -84,7 +91,9 @@ def join_devices() -> None:
     if FLAGS.cpu_devices:
         jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices)
     if FLAGS.processes > 1:
-        if not FLAGS.coordinator or FLAGS.process >= FLAGS.processes:
+        if FLAGS.devices:
+            raise FlagError('several --processes use all their devices: leave out --devices')
+        if not re.fullmatch(r'[^:]+:\d+', FLAGS.coordinator or '') or FLAGS.process >= FLAGS.processes:
             raise FlagError('several --processes need --coordinator=host:port, and each its --process, from 0')
         if np.isfinite(FLAGS.minutes):
             raise FlagError('clocks differ between processes: say how long with --steps, not --minutes')

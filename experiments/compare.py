@@ -31,20 +31,22 @@ def compare(paths, workdir):
     histories = {}
     for path in paths:
         rows = runs.history(runs.open_run(str(path)))
-        histories[path.name] = [row for row in rows if 'valid_bits_per_char' in row]
-        if not histories[path.name]:
+        histories[str(path)] = [row for row in rows if row.get('valid_bits_per_char') is not None]
+        if not histories[str(path)]:
             raise runs.RunError(f'{path} has not been evaluated on validation text yet')
     shared = {x: min(rows[-1][x] for rows in histories.values()) for x in ('seconds', 'characters')}
 
     table = []
     for path, rows in zip(paths, histories.values(), strict=True):
-        row = {'run': path.name, 'seconds': rows[-1]['seconds'], 'characters': rows[-1]['characters']}
+        row = {'run': str(path), 'seconds': rows[-1]['seconds'], 'characters': rows[-1]['characters']}
         for x, limit in shared.items():
             row[f'at_equal_{x}'] = reached(rows, x, limit)
         results = path / 'results.json'
         row['test'] = json.loads(results.read_text())['test_bits_per_char'] if results.exists() else None
         table.append(row)
 
+    if (workdir / 'flags.json').exists():
+        raise runs.RunError(f'{workdir} holds a run; name another --workdir')
     workdir.mkdir(parents=True, exist_ok=True)
     runs.write_json(workdir / 'results.json', {'experiment': 'compare', 'equal': shared, 'runs': table})
     for x in shared:
@@ -54,16 +56,20 @@ def compare(paths, workdir):
     )
     print(f'test at the end\n{"run":28s} {"seconds":>8s} {"M chars":>8s} {"=time":>7s} {"=chars":>7s} {"test":>7s}')
     for row in table:
-        test = '' if row['test'] is None else f'{row["test"]:.3f}'
+        columns = (row['at_equal_seconds'], row['at_equal_characters'], row['test'])
         print(
             f'{row["run"]:28s} {row["seconds"]:8.0f} {row["characters"] / 1e6:8.1f} '
-            f'{row["at_equal_seconds"]:7.3f} {row["at_equal_characters"]:7.3f} {test:>7s}'
+            + ' '.join(f'{shown(bits):>7s}' for bits in columns)
         )
 
 
 def reached(rows, x, limit):
-    """The lowest validation value that was there by the limit; the first one if there was none."""
-    return min((row['valid_bits_per_char'] for row in rows if row[x] <= limit), default=rows[0]['valid_bits_per_char'])
+    """The lowest validation value that was there by the limit, None if there was none."""
+    return min((row['valid_bits_per_char'] for row in rows if row[x] <= limit), default=None)
+
+
+def shown(bits):
+    return '-' if bits is None else f'{bits:.3f}'
 
 
 if __name__ == '__main__':

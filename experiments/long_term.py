@@ -58,7 +58,7 @@ flags.DEFINE_integer('cg_iterations', 300, 'HF: the most CG iterations in a step
 flags.DEFINE_integer('first_order_batch', 100, 'Adam, SGD: sequences for a gradient.', lower_bound=1)
 flags.DEFINE_float('learning_rate', None, 'Adam, SGD; if not given, 0.001 for Adam, 0.01 for SGD.', lower_bound=0.0)
 flags.DEFINE_float('momentum', 0.9, 'SGD.', lower_bound=0.0)
-flags.DEFINE_float('clip', 1.0, 'Adam, SGD: the largest norm of a gradient.', lower_bound=0.0)
+flags.DEFINE_float('clip', 1.0, 'Adam, SGD: the largest norm of a gradient.', lower_bound=1e-30)
 flags.DEFINE_integer('test_sequences', 10_000, 'How many sequences say whether a task is solved.', lower_bound=1)
 flags.DEFINE_float('solved_below', 0.01, 'It is solved when a smaller share of them is wrong.', lower_bound=0.0)
 flags.DEFINE_integer('evaluate_every', 5, 'HF: look for that every so many steps.', lower_bound=1)
@@ -179,7 +179,7 @@ def workdir():
 
 def train(s, folder, parts) -> dict:
     """Trains a net until it solves its task or its time is up; what results.json then holds."""
-    run = runs.open_run(folder, vars(s), {})
+    run = runs.train_in(folder, vars(s), {})
     init = functools.partial(training.init, parts.net, parts.optimizer)
     found = runs.restore(run, jax.eval_shape(init, jax.random.key(0)))
     state, elapsed = found or (init(jax.random.key(s.seed)), 0.0)
@@ -243,6 +243,7 @@ def train(s, folder, parts) -> dict:
     }
     if runs.writes():
         runs.write_json(run.path / 'results.json', result)
+    runs.close(run)
     return result
 
 
@@ -300,7 +301,7 @@ def finished(s, folder):
         result = runs.read_json(folder, 'results.json')
     except runs.RunError:
         return False
-    runs.open_run(folder, vars(s), {})  # the same run?
+    runs.check(folder, 'flags.json', vars(s))
     return (
         result['solved']
         or not result['finite']

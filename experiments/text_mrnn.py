@@ -10,6 +10,7 @@ score read a finished or unfinished run, and take from it the flags that define 
 import functools
 import os
 import sys
+import zlib
 
 import jax
 import numpy as np
@@ -36,7 +37,7 @@ flags.DEFINE_enum('cell', 'mrnn', ['rnn', 'tensor_rnn', 'mrnn'], 'The recurrent 
 flags.DEFINE_enum('gain', 'linear', ['linear', 'tanh'], "The MRNN's gain: the paper's, or that of its author's code.")
 flags.DEFINE_integer('hidden', 350, 'Hidden units, H.', lower_bound=1)
 flags.DEFINE_integer('factors', 350, 'Factors of the MRNN, F.', lower_bound=1)
-flags.DEFINE_integer('seed', 0, 'Of everything random: initial weights, batches.')
+flags.DEFINE_integer('seed', 0, 'Of everything random: initial weights, batches.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_integer('length', 250, 'Symbols that a training sequence predicts, T.', lower_bound=1)
 flags.DEFINE_integer('unscored', 50, 'How many of them are not scored, at its beginning.', lower_bound=0)
 flags.DEFINE_integer('batch', 48_000, 'Sequences for a gradient, of all devices.', lower_bound=1)
@@ -44,13 +45,13 @@ flags.DEFINE_enum('optimizer', 'hf', ['hf', 'adam', 'rmsprop'], 'Hessian-Free, o
 flags.DEFINE_enum('preset', 'martens2010', list(hessian_free.PRESETS), 'The variant of HF.')
 flags.DEFINE_integer('curvature_batch', 2_400, 'HF: sequences for the curvature; the first of --batch.', lower_bound=1)
 flags.DEFINE_bool('own_batches', False, 'HF: backtrack and search on batches of their own, of --curvature_batch.')
-flags.DEFINE_float('damping', 10.0, 'HF: lambda at the start.', lower_bound=0.0)
+flags.DEFINE_float('damping', 10.0, 'HF: lambda at the start.', lower_bound=1e-30)
 flags.DEFINE_float('mu', 0.1, 'HF: the weight of structural damping.', lower_bound=0.0)
 flags.DEFINE_integer('cg_iterations', 150, 'HF: the most CG iterations in a step.', lower_bound=1)
 flags.DEFINE_bool('preconditioned', False, 'HF: precondition CG by squared gradients.')
 flags.DEFINE_float('learning_rate', 1e-3, 'Adam, RMSProp: at the start.', lower_bound=0.0)
 flags.DEFINE_integer('decay_steps', 0, 'Adam, RMSProp: cosine decay to 0 at this step; 0 for none.', lower_bound=0)
-flags.DEFINE_float('clip', 1.0, 'Adam, RMSProp: the largest norm of a gradient.', lower_bound=0.0)
+flags.DEFINE_float('clip', 1.0, 'Adam, RMSProp: the largest norm of a gradient.', lower_bound=1e-30)
 flags.DEFINE_integer('chunk', 300, 'Sequences in memory at once for a gradient, on each device.', lower_bound=1)
 
 # These do not.
@@ -60,13 +61,15 @@ FREE = (
     flags.DEFINE_float('save_minutes', 5.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
     flags.DEFINE_integer('evaluate_every', 10, 'Evaluate on validation text every so many steps.', lower_bound=1),
     flags.DEFINE_integer('evaluate_symbols', 100_000, 'How much validation text to use for that.', lower_bound=1),
-    flags.DEFINE_integer('context', 50, 'Symbols read before the first scored one of a test window.', lower_bound=1),
-    flags.DEFINE_integer('stride', 200, 'Symbols that a test window scores.', lower_bound=1),
+    flags.DEFINE_integer(
+        'context', 50, 'Symbols that a test window reads before the first it scores.', lower_bound=1, upper_bound=10**6
+    ),
+    flags.DEFINE_integer('stride', 200, 'Symbols that a test window scores.', lower_bound=1, upper_bound=10**6),
     flags.DEFINE_bool('compressors', True, 'Measure gzip, bzip2 and xz on the same text.'),
-    flags.DEFINE_string('prompt', '\n', 'sample: what the model reads first. score: what stands before the text.'),
+    flags.DEFINE_string('prompt', None, 'What the model reads before it samples or scores; a new line if not given.'),
     flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols to draw.', lower_bound=1),
     flags.DEFINE_float('temperature', 1.0, 'sample: 0 takes the likeliest symbol.', lower_bound=0.0),
-    flags.DEFINE_integer('sample_seed', 0, 'sample: another seed, another text.'),
+    flags.DEFINE_integer('sample_seed', 0, 'sample: another seed, another text.', lower_bound=0, upper_bound=2**31 - 1),
     flags.DEFINE_string('text', None, 'score: the text.'),
     flags.DEFINE_string('input', None, "score: the text's file."),
     flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).'),
@@ -142,12 +145,13 @@ def train():
     check_sizes()
     corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
     text.random_substrings(corpus.train, np.random.default_rng(0), 1, FLAGS.length, FLAGS.unscored)  # long enough?
+    prompt(corpus.alphabet)  # now, and not after the training
     net, optimizer = make_model(len(corpus.alphabet)), make_optimizer()
     init = functools.partial(training.init, net, optimizer)
     shapes = jax.eval_shape(init, jax.random.key(0))
     cli.check_memory(model.size(shapes.params), 28 if FLAGS.optimizer == 'hf' else 6)  # HF keeps CG's iterates
 
-    run = runs.open_run(WORKDIR.value, defining_flags(), about(corpus))
+    run = runs.train_in(WORKDIR.value, defining_flags(), about(corpus))
     found = runs.restore(run, shapes)
     state, elapsed = found or (init(jax.random.key(FLAGS.seed)), 0.0)
     state = parallel.replicate(state, FLAGS.devices)
@@ -195,27 +199,29 @@ def train():
 def evaluate():
     run, net, state, elapsed = reopen()
     corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
-    runs.open_run(WORKDIR.value, defining_flags(), about(corpus))
+    runs.check(WORKDIR.value, 'about.json', about(corpus))
     finish(run, corpus, net, state, elapsed)
 
 
 def sample():
     run, net, state, _ = reopen()
-    say(FLAGS.prompt + draw_text(run, net, state.params))
+    say(draw_text(run, net, state.params))
 
 
 def score():
     run, net, state, _ = reopen()
     if (FLAGS.text is None) == (FLAGS.input is None):
         raise FlagError('score one text: give --text or --input')
-    content = FLAGS.text if FLAGS.text is not None else text.read(FLAGS.input, FLAGS.unit)
     alphabet = runs.read_json(run.path, 'about.json')['alphabet']
-    symbols = text.encode(content, alphabet)
+    unit = 'bytes' if alphabet == text.BYTES else 'characters'
+    if FLAGS.input is not None:
+        symbols = text.encode(text.read(FLAGS.input, unit), alphabet)
+    else:
+        symbols = text.symbols_of(FLAGS.text, alphabet)
     if not len(symbols):
         raise FlagError('the text to score is empty')
-    batch = text.windows(prompt(alphabet), symbols, len(FLAGS.prompt), len(symbols))
-    nats, _ = evaluation.total_nats(parallel.spread(training.evaluation_step(net), 1), state.params, batch, 1)
-    say(f'{nats * BITS:.4f} bits, {nats * BITS / len(symbols):.4f} bits per character, {len(symbols)} characters')
+    nats = sampling.total_nats(net, state.params, prompt(alphabet), symbols)
+    say(f'{nats * BITS:.2f} bits, {nats * BITS / len(symbols):.4f} bits per {unit[:-1]}, {len(symbols)} {unit}')
 
 
 def reopen():
@@ -225,7 +231,8 @@ def reopen():
     for name, value in runs.read_json(WORKDIR.value, 'flags.json').items():
         if name in FLAGS and not FLAGS[name].present:
             FLAGS[name].value = value
-    run = runs.open_run(WORKDIR.value, defining_flags())
+    run = runs.open_run(WORKDIR.value)
+    runs.check(WORKDIR.value, 'flags.json', defining_flags())
     alphabet = runs.read_json(run.path, 'about.json')['alphabet']
     net, optimizer = make_model(len(alphabet)), make_optimizer()
     found = runs.restore(run, jax.eval_shape(functools.partial(training.init, net, optimizer), jax.random.key(0)))
@@ -239,20 +246,26 @@ def reopen():
 
 def about(corpus):
     sizes = {part: len(getattr(corpus, part)) for part in ('train', 'valid', 'test')}
-    return {'alphabet': corpus.alphabet, **sizes}
+    checks = {f'{part}_crc32': zlib.crc32(getattr(corpus, part).tobytes()) for part in sizes}
+    return {'alphabet': corpus.alphabet, **sizes, **checks}
 
 
 def evaluator(net):
     devices = FLAGS.devices or jax.device_count()
     step = parallel.spread(training.evaluation_step(net), FLAGS.devices)
-    chunk = devices * min(FLAGS.chunk, 256)
-    return lambda params, batch: evaluation.bits_per_char(step, params, batch, chunk)
+
+    def measure(params, batch):
+        rows = min(FLAGS.chunk, 256, -(-len(batch.xs) // devices))
+        return evaluation.bits_per_char(step, params, batch, devices * rows)
+
+    return measure
 
 
 def prompt(alphabet):
-    if not FLAGS.prompt:
+    """The symbols of --prompt; if it is not given, of a new line, or of the first character of an alphabet without."""
+    if FLAGS.prompt == '':
         raise FlagError('the prompt is empty; give at least one symbol')
-    return text.encode(FLAGS.prompt, alphabet)
+    return text.symbols_of(FLAGS.prompt or ('\n' if '\n' in alphabet else alphabet[0]), alphabet)
 
 
 def draw_text(run, net, params):
@@ -260,7 +273,7 @@ def draw_text(run, net, params):
     draw = jax.jit(functools.partial(sampling.continue_text, net), static_argnames='length')
     key = jax.random.key(FLAGS.sample_seed)
     symbols = draw(params, key, prompt(alphabet), length=FLAGS.sample_length, temperature=FLAGS.temperature)
-    return text.decode(np.asarray(symbols), alphabet)
+    return text.text_of(np.concatenate([prompt(alphabet), symbols]), alphabet)
 
 
 def finish(run, corpus, net, state, seconds):
@@ -298,10 +311,10 @@ def finish(run, corpus, net, state, seconds):
             for name, compress in compressors.COMPRESSORS.items()
         }
         rows += results['compressors'].items()
-    sampled = FLAGS.prompt + draw_text(run, net, state.params)
+    sampled = draw_text(run, net, state.params)
     if runs.writes():
         runs.write_json(run.path / 'results.json', results)
-        (run.path / 'sample.txt').write_text(sampled)
+        (run.path / 'sample.txt').write_text(sampled, 'utf-8')
         history = runs.history(run)
         if history:
             plotting.learning_curve(run.path / 'learning_curve.png', {FLAGS.cell: history})

@@ -1,7 +1,7 @@
 """The folder of a run: its flags, metrics, checkpoints and results.
 
     flags.json      the flags that define the run
-    about.json      what the data must be for the run to go on: alphabet, sizes
+    about.json      what the data must be for the run to go on
     metrics.jsonl   a line for each step
     checkpoints/    the last two states (orbax)
     results.json    at the end
@@ -9,16 +9,18 @@
 Of several processes only the first writes; all of them read.
 """
 
+import fcntl
 import json
+import math
 import os
 import pathlib
-import shutil
 import sys
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 
 class RunError(ValueError):
@@ -26,14 +28,17 @@ class RunError(ValueError):
 
 
 class Run(NamedTuple):
-    """An open run folder."""
+    """An open run folder.
+
+    Attributes:
+      path: the folder.
+      manager: of its checkpoints.
+      lock: the descriptor of the file that keeps others from training in it; None to read.
+    """
 
     path: pathlib.Path
     manager: ocp.CheckpointManager
-
-    @property
-    def metrics(self) -> pathlib.Path:
-        return self.path / 'metrics.jsonl'
+    lock: int | None = None
 
 
 def writes() -> bool:
@@ -41,7 +46,7 @@ def writes() -> bool:
     return jax.process_index() == 0
 
 
-def read_json(workdir: str, name: str) -> Any:
+def read_json(workdir: str, name: str) -> dict:
     """The content of a JSON file in a run folder.
 
     Raises:
@@ -49,50 +54,38 @@ def read_json(workdir: str, name: str) -> Any:
     """
     path = pathlib.Path(workdir) / name
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text('utf-8'))
     except FileNotFoundError as e:
         raise RunError(f'{workdir} holds no run: there is no {name} in it; train one there first') from e
     except ValueError as e:
         raise RunError(f'{path} is damaged') from e
+    if not isinstance(content, dict):
+        raise RunError(f'{path} is damaged')
+    return content
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes a JSON file so that a kill leaves the old one or the new one."""
+    _write(path, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
+
+
+def _write(path, content):
     new = path.with_suffix(f'.{os.getpid()}.new')
-    new.write_text(json.dumps(content, indent=1, ensure_ascii=False) + '\n')
+    new.write_text(content, 'utf-8')
     new.replace(path)
 
 
-def open_run(workdir: str, flags: dict | None = None, about: dict | None = None) -> Run:
-    """Opens a run folder: to train if its flags are given (made if need be), else to read.
+def check(workdir: str, name: str, mine: dict) -> None:
+    """That a JSON file of a run, its flags or what it is about, is the same as it would be now.
 
     Raises:
-      RunError: if it holds a run with other flags, or on other data (where they are given), or, to read, no run at all.
+      RunError: if it is not.
     """
-    path = pathlib.Path(workdir).resolve()
-    if flags is None:
-        read_json(workdir, 'flags.json')
-    elif (path / 'flags.json').exists():
-        for name, mine in (('flags.json', flags), ('about.json', about)):
-            theirs = read_json(workdir, name)
-            differing = [k for k in mine or () if mine[k] != theirs.get(k)]
-            if differing:
-                what = ', '.join(f'{k} ({_short(theirs.get(k))}, not {_short(mine[k])})' for k in differing)
-                raise RunError(f'{workdir} holds a run with other {what}; repeat its flags or name another --workdir')
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError(f'{workdir} is there and holds no run; name a new or an empty folder')
-    elif writes():
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / 'about.json', about)
-        write_json(path / 'flags.json', flags)
-    me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me))
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=2, create=False, enable_async_checkpointing=False, multiprocessing_options=alone
-    )
-    if writes():
-        (path / 'checkpoints').mkdir(exist_ok=True)
-    return Run(path, ocp.CheckpointManager(path / 'checkpoints', options=options))
+    theirs = read_json(workdir, name)
+    differing = [k for k in mine if mine[k] != theirs.get(k)]
+    if differing:
+        what = ', '.join(f'{k} ({_short(theirs.get(k))}, not {_short(mine[k])})' for k in differing)
+        raise RunError(f'{workdir} holds a run with other {what}; repeat its flags or name another --workdir')
 
 
 def _short(value):
@@ -100,11 +93,81 @@ def _short(value):
     return text if len(text) < 40 else text[:36] + ' ...'
 
 
+def train_in(workdir: str, flags: dict, about: dict) -> Run:
+    """Opens a run folder to train in, or to go on in; made if need be.
+
+    Raises:
+      RunError: if it holds a run with other flags or on other data, or something else, or is being trained in.
+    """
+    path = pathlib.Path(workdir).resolve()
+    if (path / 'flags.json').exists():
+        check(workdir, 'flags.json', flags)
+        check(workdir, 'about.json', about)
+    elif path.exists() and (not path.is_dir() or any(not _ours(p.name) for p in path.iterdir())):
+        raise RunError(f'{workdir} is there and holds no run; name a new or an empty folder')
+    lock = None
+    if writes():
+        (path / 'checkpoints').mkdir(parents=True, exist_ok=True)
+        lock = os.open(path / 'lock', os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a process that ends, however it ends, frees it
+        except OSError as e:
+            os.close(lock)
+            raise RunError(f'another process is training in {workdir}') from e
+        if not (path / 'flags.json').exists():
+            write_json(path / 'about.json', about)
+            write_json(path / 'flags.json', flags)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices('the folder is there')
+    return Run(path, _manager(path), lock)
+
+
+def close(run: Run) -> None:
+    """Lets others train in the folder; the end of the process does so too."""
+    if run.lock is not None:
+        os.close(run.lock)
+
+
+def _ours(name):
+    """Whether a file may be what a kill left of the beginning of a run."""
+    return name in ('about.json', 'lock', 'checkpoints') or name.endswith('.new')
+
+
+def open_run(workdir: str) -> Run:
+    """Opens a run folder to read.
+
+    Raises:
+      RunError: if it holds no run.
+    """
+    read_json(workdir, 'flags.json')
+    path = pathlib.Path(workdir).resolve()
+    if not (path / 'checkpoints').is_dir():
+        raise RunError(f'{workdir} has no checkpoints; train it first')
+    return Run(path, _manager(path))
+
+
+def _manager(path):
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me))
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=2, create=False, enable_async_checkpointing=False, multiprocessing_options=alone
+    )
+    return ocp.CheckpointManager(path / 'checkpoints', options=options)
+
+
 def save(run: Run, state: Any, step: int, seconds: float) -> None:
-    """A checkpoint, whole or not at all: orbax writes it beside and renames it at the end."""
-    if writes() and step not in run.manager.all_steps():
+    """A checkpoint, whole or not at all: orbax writes it beside and renames it at the end.
+
+    It is the newest one from then on: those of later steps, if any, are removed.
+    """
+    if not writes():
+        return
+    for later in run.manager.all_steps():
+        if later > step:
+            run.manager.delete(later)
+    if step not in run.manager.all_steps():
         content = {'state': _not_empty(jax.device_get(state)), 'seconds': np.float64(seconds)}
-        run.manager.save(step, args=ocp.args.StandardSave(content))
+        run.manager.save(step, args=ocp.args.StandardSave(content), force=True)
 
 
 def _not_empty(state):
@@ -118,43 +181,74 @@ def _with_empty(found, zeros):
 
 
 def restore(run: Run, state: Any) -> tuple[Any, float] | None:
-    """The newest whole checkpoint, as (state, seconds of training), or None.
+    """The newest whole checkpoint, as (state, seconds of training), or None if there never was one.
 
-    A half-written one is passed over with a warning, and what it left removed.
+    A damaged one is passed over with a warning; where the run is open to train, it is set aside as STEP.damaged.
 
     Args:
       state: a state, or the shapes of one, of the structure that is to be found.
+
+    Raises:
+      RunError: if there are checkpoints and none can be read, or they are another model's, or not the same in all
+        processes.
     """
+    found = _newest(run, state)
+    if jax.process_count() > 1:
+        mine = np.asarray([run.manager.latest_step() or 0, found is not None])
+        if (multihost_utils.process_allgather(mine) != mine).any():
+            raise RunError(f'the processes find different checkpoints in {run.path}; give them one folder to share')
+    return found
+
+
+def _newest(run, state):
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
     like = {'state': _not_empty(zeros), 'seconds': np.float64(0)}
-    for step in sorted(run.manager.all_steps(), reverse=True):
+    steps = sorted(run.manager.all_steps(), reverse=True)
+    for step in steps:
         try:
             content = run.manager.restore(step, args=ocp.args.StandardRestore(like))
-            return _with_empty(content['state'], zeros), float(content['seconds'])
         except Exception as e:  # orbax and tensorstore raise many kinds for a damaged folder
             reason = (str(e).splitlines() or [''])[0][:200]
-            print(
-                f'warning: checkpoint {step} is damaged and passed over ({type(e).__name__}: {reason})', file=sys.stderr
-            )
-            if writes():
-                shutil.rmtree(run.path / 'checkpoints' / str(step), ignore_errors=True)
+            why = f'{type(e).__name__}: {reason}'
+            print(f'warning: checkpoint {step} is damaged and passed over ({why})', file=sys.stderr)
+            if run.lock is not None:
+                place = run.path / 'checkpoints' / str(step)
+                place.rename(place.with_name(f'{step}.damaged-{os.getpid()}'))
                 run.manager.reload()
+            continue
+        found = _with_empty(content['state'], zeros)
+        same = jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, found, zeros)
+        if not jax.tree.all(same):
+            raise RunError(f'checkpoint {step} in {run.path} is of another model; name another --workdir')
+        return found, float(content['seconds'])
+    if steps:
+        raise RunError(f'none of the checkpoints in {run.path} can be read')
     return None
 
 
 def log(run: Run, metrics: dict) -> None:
-    """Adds a line to metrics.jsonl."""
+    """Adds a line to metrics.jsonl; a number that is not finite is null there."""
     if writes():
-        with run.metrics.open('a') as f:
-            f.write(json.dumps(metrics) + '\n')
+        row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
+        with _metrics(run).open('a') as f:
+            f.write(json.dumps(row, allow_nan=False) + '\n')
 
 
 def history(run: Run, step: int | None = None) -> list[dict]:
-    """The metrics so far; with ``step``, first drops the lines after it and a last line that was broken off."""
-    lines = run.metrics.read_text().splitlines(keepends=True) if run.metrics.exists() else []
-    rows = [json.loads(line) for line in lines if line.endswith('\n')]
+    """The metrics so far, to the first line that is broken; with ``step``, drops what is after it and after them."""
+    lines = _metrics(run).read_text('utf-8').splitlines() if _metrics(run).exists() else []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
     if step is not None:
         rows = [row for row in rows if row['step'] <= step]
         if writes() and len(rows) < len(lines):
-            run.metrics.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+            _write(_metrics(run), ''.join(json.dumps(row) + '\n' for row in rows))
     return rows
+
+
+def _metrics(run):
+    return run.path / 'metrics.jsonl'

@@ -79,12 +79,21 @@ def nll(model: Model, params: Params, batch: Batch) -> tuple[jax.Array, jax.Arra
 
 
 def chunked(function: Callable, batch: Batch, chunk: int):
-    """Sums ``function(part)`` over equal parts of at most ``chunk`` sequences: memory for one part is enough."""
+    """Sums ``function(part)`` over parts of at most ``chunk`` sequences: memory for one part is enough.
+
+    The last part is filled up with sequences of weight 0, of which the function must make 0.
+    """
     B = batch.weights.shape[0]
-    parts = next(n for n in range(-(-B // chunk), B + 1) if B % n == 0)
+    parts = -(-B // chunk)
     if parts == 1:
         return function(batch)
-    batch = jax.tree.map(lambda leaf: leaf.reshape(parts, B // parts, *leaf.shape[1:]), batch)
+    size = -(-B // parts)
+
+    def cut(leaf):
+        leaf = jnp.concatenate([leaf, jnp.zeros((parts * size - B, *leaf.shape[1:]), leaf.dtype)])
+        return leaf.reshape(parts, size, *leaf.shape[1:])
+
+    batch = jax.tree.map(cut, batch)
     zeros = jax.tree.map(
         lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], batch))
     )
@@ -223,7 +232,15 @@ class Interrupted(Exception):
 
 
 class NotFinite(ValueError):
-    """A loss or gradient is not finite; the last good state has been saved."""
+    """A loss or gradient is not finite; the last state before, whose loss was seen and was finite, has been saved.
+
+    Attributes:
+      good_step: the step of that state; checkpoints of later ones are of no use.
+    """
+
+    def __init__(self, what: str, good_step: int):
+        super().__init__(f'{what}; the last good state, of step {good_step}, is saved')
+        self.good_step = good_step
 
 
 def fit(
@@ -240,7 +257,8 @@ def fit(
 ) -> tuple[TrainState, float]:
     """Trains until ``steps`` are done or ``seconds`` are spent, whichever comes first.
 
-    Ctrl-C and SIGTERM do not wait for the step in flight: the state before it is saved.
+    Ctrl-C, SIGTERM and a closed terminal do not wait for the step in flight: the state before it is saved, as it is
+    when anything fails.
 
     Args:
       step: ``(state, batches) -> (state, metrics)``, spread over devices.
@@ -254,42 +272,54 @@ def fit(
 
     Raises:
       Interrupted: after a signal.
-      NotFinite: if a step's loss or gradient is not finite; the step is not taken.
+      NotFinite: if a step's loss or gradient is not finite.
     """
     begun = time.monotonic() - elapsed
     saved = begun + elapsed
+    good = state  # the last state whose loss and gradient were seen, and were finite
+
+    def keep(state):
+        save(state, time.monotonic() - begun)
+
     with _signals() as caught:
         i = int(state.step)
-        while i < steps and time.monotonic() - begun < seconds:
-            new, metrics = step(state, batches(i))
-            while not all(leaf.is_ready() for leaf in jax.tree.leaves(metrics)):
+        try:
+            while i < steps and time.monotonic() - begun < seconds:
+                new, metrics = step(state, batches(i))
+                while not caught and not all(leaf.is_ready() for leaf in jax.tree.leaves(metrics)):
+                    time.sleep(0.001)
                 if caught:
                     break
-                time.sleep(0.001)
-            now = time.monotonic()
-            if caught:
-                save(state, now - begun)
-                raise Interrupted(caught[0])
-            metrics = jax.device_get(metrics)
-            if not metrics.pop('finite'):
-                save(state, now - begun)
-                raise NotFinite(f'the loss or its gradient is not finite at step {i + 1}; the state before it is saved')
-            state, i = new, i + 1
-            if on_step(state, metrics, now - begun):
-                break
-            if now - saved >= save_every:
-                save(state, time.monotonic() - begun)
-                saved = time.monotonic()
+                metrics = jax.device_get(metrics)
+                if not metrics.pop('finite'):
+                    raise NotFinite(f'the loss or its gradient is not finite at step {i + 1}', int(good.step))
+                good, state, i = state, new, i + 1
+                if on_step(state, metrics, time.monotonic() - begun):
+                    break
+                if time.monotonic() - saved >= save_every:
+                    keep(state)
+                    saved = time.monotonic()
+        except NotFinite:
+            keep(good)
+            raise
+        except BaseException:  # whatever it is, no training is lost
+            keep(state)
+            raise
         elapsed = time.monotonic() - begun
-        save(state, elapsed)
+        keep(state)
+        if caught:
+            raise Interrupted(caught[0])
     return state, elapsed
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def _signals():
-    """Catches Ctrl-C and SIGTERM; yields the list of those that came."""
+    """Catches Ctrl-C, SIGTERM and a closed terminal; yields the list of those that came."""
     caught = []
-    old = {s: signal.signal(s, lambda signum, frame: caught.append(signum)) for s in (signal.SIGINT, signal.SIGTERM)}
+    old = {s: signal.signal(s, lambda signum, frame: caught.append(signum)) for s in SIGNALS}
     try:
         yield caught
     finally:

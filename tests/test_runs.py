@@ -16,15 +16,18 @@ def folder(tmp_path):
 
 
 def test_it_opens_again_with_the_same_flags_alone(folder):
-    run = runs.open_run(folder, FLAGS, ABOUT)
-    runs.open_run(folder, FLAGS, ABOUT)
+    run = runs.train_in(folder, FLAGS, ABOUT)
     assert runs.open_run(folder).path == run.path
+    with pytest.raises(runs.RunError, match='another process is training'):
+        runs.train_in(folder, FLAGS, ABOUT)
+    runs.close(run)
+    runs.close(runs.train_in(folder, FLAGS, ABOUT))
     with pytest.raises(runs.RunError, match=r'other hidden \(3, not 4\)'):
-        runs.open_run(folder, FLAGS | {'hidden': 4}, ABOUT)
+        runs.train_in(folder, FLAGS | {'hidden': 4}, ABOUT)
     with pytest.raises(runs.RunError, match='other train'):
-        runs.open_run(folder, FLAGS, ABOUT | {'train': 11})
+        runs.train_in(folder, FLAGS, ABOUT | {'train': 11})
     with pytest.raises(runs.RunError, match='other new'):
-        runs.open_run(folder, FLAGS | {'new': 1}, ABOUT)
+        runs.train_in(folder, FLAGS | {'new': 1}, ABOUT)
 
 
 def test_what_is_no_run_is_refused(folder, tmp_path):
@@ -32,17 +35,18 @@ def test_what_is_no_run_is_refused(folder, tmp_path):
         runs.open_run(folder)
     (tmp_path / 'file').write_text('')
     with pytest.raises(runs.RunError, match='holds no run'):
-        runs.open_run(str(tmp_path / 'file'), FLAGS, ABOUT)
+        runs.train_in(str(tmp_path / 'file'), FLAGS, ABOUT)
     with pytest.raises(runs.RunError, match='holds no run'):
-        runs.open_run(str(tmp_path), FLAGS, ABOUT)
-    run = runs.open_run(folder, FLAGS, ABOUT)
-    (run.path / 'flags.json').write_text('{"hid')
-    with pytest.raises(runs.RunError, match='damaged'):
-        runs.open_run(folder)
+        runs.train_in(str(tmp_path), FLAGS, ABOUT)
+    run = runs.train_in(folder, FLAGS, ABOUT)
+    for content in ('{"hid', '[1]'):
+        (run.path / 'flags.json').write_text(content)
+        with pytest.raises(runs.RunError, match='damaged'):
+            runs.open_run(folder)
 
 
 def test_states_come_back_and_two_are_kept(folder):
-    run = runs.open_run(folder, FLAGS, ABOUT)
+    run = runs.train_in(folder, FLAGS, ABOUT)
     assert runs.restore(run, STATE) is None
     for step in (1, 2, 3):
         runs.save(run, STATE | {'step': jnp.array(step)}, step, 0.5 * step)
@@ -54,11 +58,59 @@ def test_states_come_back_and_two_are_kept(folder):
 
 
 def test_metrics_are_rewound_to_the_checkpoint(folder):
-    run = runs.open_run(folder, FLAGS, ABOUT)
+    run = runs.train_in(folder, FLAGS, ABOUT)
     for step in (1, 2, 3):
         runs.log(run, {'step': step})
-    with run.metrics.open('a') as f:
+    with (run.path / 'metrics.jsonl').open('a') as f:
         f.write('{"step": 4, "bi')
     assert [row['step'] for row in runs.history(run)] == [1, 2, 3]
     assert [row['step'] for row in runs.history(run, step=2)] == [1, 2]
-    assert [json.loads(line)['step'] for line in run.metrics.read_text().splitlines()] == [1, 2]
+    assert [json.loads(line)['step'] for line in (run.path / 'metrics.jsonl').read_text().splitlines()] == [1, 2]
+
+
+def test_what_a_kill_leaves_of_a_beginning_is_begun_anew(folder, tmp_path):
+    runs.close(runs.train_in(folder, FLAGS, ABOUT))
+    (tmp_path / 'run' / 'flags.json').unlink()
+    assert runs.restore(runs.train_in(folder, FLAGS, ABOUT), STATE) is None
+
+
+def damage(run, step):
+    for path in (run.path / 'checkpoints' / str(step)).rglob('*'):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_damaged_checkpoints_are_passed_over_and_never_removed(folder, capfd):
+    run = runs.train_in(folder, FLAGS, ABOUT)
+    for step in (1, 2):
+        runs.save(run, STATE | {'step': jnp.array(step)}, step, 0.0)
+    damage(run, 2)
+    before = sorted(run.path.rglob('*'))
+    assert runs.restore(runs.open_run(folder), STATE)[0]['step'] == 1
+    assert 'checkpoint 2 is damaged' in capfd.readouterr().err
+    assert sorted(run.path.rglob('*')) == before  # a reader leaves all as it is
+    assert runs.restore(run, STATE)[0]['step'] == 1
+    assert [p for p in (run.path / 'checkpoints').iterdir() if 'damaged' in p.name]
+    damage(run, 1)
+    with pytest.raises(runs.RunError, match='none of the checkpoints'):
+        runs.restore(run, STATE)
+
+
+def test_another_models_checkpoint_is_refused(folder):
+    run = runs.train_in(folder, FLAGS, ABOUT)
+    runs.save(run, STATE, 1, 0.0)
+    with pytest.raises(runs.RunError, match='another model'):
+        runs.restore(run, STATE | {'params': jnp.zeros(4)})
+
+
+def test_an_earlier_state_takes_the_place_of_later_ones(folder):
+    run = runs.train_in(folder, FLAGS, ABOUT)
+    for step in (4, 5, 3):
+        runs.save(run, STATE | {'step': jnp.array(step)}, step, 0.0)
+    assert runs.restore(runs.open_run(folder), STATE)[0]['step'] == 3
+
+
+def test_numbers_that_are_not_finite_are_null(folder):
+    run = runs.train_in(folder, FLAGS, ABOUT)
+    runs.log(run, {'step': 1, 'rho': float('-inf')})
+    assert runs.history(run) == [{'step': 1, 'rho': None}]

@@ -35,3 +35,12 @@ def test_the_same_key_draws_the_same_text():
     one, again, other = (draw(PARAMS, jax.random.key(k), PROMPT, length=20) for k in (0, 0, 1))
     assert (one == again).all()
     assert (one != other).any()
+
+
+@pytest.mark.parametrize('piece', [3, 5, 100])
+def test_the_bits_of_a_text_are_those_of_one_unroll(piece):
+    symbols = np.random.default_rng(0).integers(0, V, 13)
+    whole = np.concatenate([PROMPT, symbols])
+    log_p = jax.nn.log_softmax(NET.predict(PARAMS, jnp.asarray(whole[:-1])).z)
+    wanted = -sum(log_p[t][whole[t + 1]] for t in range(len(PROMPT) - 1, len(whole) - 1))
+    np.testing.assert_allclose(sampling.total_nats(NET, PARAMS, PROMPT, symbols, piece), wanted, rtol=1e-5)

@@ -46,6 +46,14 @@ def test_windows_score_every_symbol_once(n, context, stride, left):
     assert len(batch.xs) == -(-n // stride)
 
 
+def test_bytes_are_written_and_read_as_utf_8():
+    symbols = text.symbols_of('Grün', text.BYTES)
+    assert bytes(symbols) == 'Grün'.encode()
+    assert text.text_of(symbols, text.BYTES) == 'Grün'
+    assert text.text_of(symbols[:3], text.BYTES) == 'Gr\N{REPLACEMENT CHARACTER}'
+    assert text.text_of(text.symbols_of('ab', 'abc'), 'abc') == 'ab'
+
+
 def test_random_substrings_are_substrings_and_uniform():
     symbols = np.arange(50)
     batch = text.random_substrings(symbols, np.random.default_rng(0), 5000, 10, 4)
@@ -63,6 +71,9 @@ def test_python_carries_two_corpora():
     assert whole > 300_000
     assert abs(len(pydoc.test) - whole / 10) < 1
     assert 'assert' in text.decode(pydoc.train, pydoc.alphabet)
+    stdlib = text.load('stdlib')
+    assert len(stdlib.train) > 5_000_000
+    assert 'def ' in text.decode(stdlib.train[:100_000], stdlib.alphabet)
 
 
 def test_a_file_in_three_parts(tmp_path):

@@ -77,15 +77,15 @@ def test_devices_are_a_vmap_with_the_axis_name(kind, x64):
 def test_two_and_two_steps_are_four_bit_for_bit(kind, tmp_path):
     whole, _ = run_steps(kind, 4, 2)
     half, _ = run_steps(kind, 2, 2)
-    run = runs.open_run(str(tmp_path / 'run'), {}, {})
+    run = runs.train_in(str(tmp_path / 'run'), {}, {})
     runs.save(run, half, 2, 1.5)
-    restored, seconds = runs.restore(runs.open_run(str(tmp_path / 'run'), {}, {}), half)
+    restored, seconds = runs.restore(runs.open_run(str(tmp_path / 'run')), half)
     assert seconds == 1.5
     resumed, _ = run_steps(kind, 4, 2, first=2, state=restored)
     jax.tree.map(assert_array_equal, whole, resumed)
 
 
-@pytest.mark.parametrize('chunk', [1, 3, 4, 8, 100])
+@pytest.mark.parametrize('chunk', [1, 3, 5, 7, 8, 100])
 def test_chunks_change_no_number(chunk, x64):
     params = jax.tree.map(lambda p: p.astype(float), NET.init(jax.random.key(0)))
     whole = training.nll(NET, params, batch())
@@ -161,8 +161,27 @@ def test_fit_stops_at_what_is_not_finite():
         return new, metrics | {'finite': jnp.array(i < 3)}
 
     saved, error = fit(step)
-    assert saved == [3]
+    assert saved == [2]  # it is the loss of state 3 that is not finite
     assert 'step 4' in str(error)
+
+
+def test_fit_saves_whatever_fails():
+    def on_step(state, *_):
+        if state.step == 3:
+            raise BrokenPipeError
+
+    saved = []
+    with pytest.raises(BrokenPipeError):
+        training.fit(
+            count_up, start(), lambda i: i, steps=5, seconds=9.0, elapsed=0.0, save_every=9.0, on_step=on_step,
+            save=lambda s, t: saved.append(int(s.step)),
+        )  # fmt: skip
+    assert saved == [3]
+
+
+def test_a_signal_in_the_last_step_counts():
+    _, error = fit(on_step=lambda state, *_: os.kill(os.getpid(), signal.SIGTERM) if state.step == 5 else None)
+    assert error.signum == signal.SIGTERM
 
 
 @pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])

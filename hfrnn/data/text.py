@@ -70,11 +70,26 @@ def decode(symbols: np.ndarray, alphabet: str) -> str:
     return ''.join(alphabet[s] for s in symbols)
 
 
+def symbols_of(text: str, alphabet: str) -> np.ndarray:
+    """The symbols of what a user writes: of its UTF-8 bytes, where the alphabet is that of bytes."""
+    if alphabet == BYTES:
+        return np.frombuffer(text.encode('utf-8', 'surrogateescape'), np.uint8)
+    return encode(text, alphabet)
+
+
+def text_of(symbols: np.ndarray, alphabet: str) -> str:
+    """What a user reads of symbols; bytes that are not UTF-8 are shown as the replacement character."""
+    if alphabet == BYTES:
+        return np.asarray(symbols, np.uint8).tobytes().decode('utf-8', 'replace')
+    return decode(symbols, alphabet)
+
+
 def alphabet_of(text: str) -> str:
     """The characters of a text in order; where there are more than 256, the commonest 255 and the unknown symbol."""
     counts = Counter(text)
     if len(counts) <= LARGEST_ALPHABET:
         return ''.join(sorted(counts))
+    del counts[UNKNOWN]
     return ''.join(sorted(c for c, _ in counts.most_common(LARGEST_ALPHABET - 1))) + UNKNOWN
 
 
@@ -105,7 +120,7 @@ def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corp
         data = _enwik8(folder)
         if name == 'enwik8':
             return Corpus(name, BYTES, *_split(np.frombuffer(data, np.uint8), 92_000_000, 4_000_000))
-        symbols = encode(clean_wikipedia(data.decode()), PAPER_ALPHABET, strict=False)
+        symbols = encode(clean_wikipedia(data.decode(errors='replace')), PAPER_ALPHABET, strict=False)
         return Corpus(name, PAPER_ALPHABET, *_split(symbols, len(symbols) - 11_000_000, 1_000_000))
     if name == 'pydoc':
         text = _pydoc()
@@ -188,10 +203,15 @@ def _ptb(folder):
     files = _find(folder, 'ptb.tar.xz', *(f'ptb.char.{part}.txt' for part in parts))
 
     def plain(data):  # ' a e r _ b a n k \n' is 'aer bank\n'
-        lines = [line.replace(' ', '').replace('_', ' ') for line in data.decode('ascii').splitlines()]
+        lines = [line.replace(' ', '').replace('_', ' ') for line in data.decode().splitlines()]
         return ''.join(line + '\n' for line in lines if line)
 
-    texts = [plain(data) for data in files]
+    try:
+        texts = [plain(data) for data in files]
+    except UnicodeDecodeError as e:
+        raise DataError(f'a file of ptb in {folder} is not UTF-8') from e
+    if not all(texts):
+        raise DataError(f'a file of ptb in {folder} is empty')
     alphabet = alphabet_of(''.join(texts))
     return Corpus('ptb', alphabet, *(encode(text, alphabet) for text in texts))
 
