@@ -18,7 +18,7 @@ def total_nats(model: Model, params: Any, prompt: jax.Array, symbols: jax.Array,
     """
 
     @jax.jit
-    def read(state, xs, targets):
+    def read(params, state, xs, targets):
         def body(state, x_and_target):
             x, target = x_and_target
             state, z = model.step(params, state, x)
@@ -30,7 +30,7 @@ def total_nats(model: Model, params: Any, prompt: jax.Array, symbols: jax.Array,
     state, total = model.initial_state(params), 0.0
     for first in range(0, len(text) - 1, piece):
         part = text[first : first + piece + 1]
-        state, nats = read(state, part[:-1], part[1:])
+        state, nats = read(params, state, part[:-1], part[1:])
         total += float(np.sum(np.asarray(nats, np.float64)[max(len(prompt) - 1 - first, 0) :]))
     return total
 

@@ -134,9 +134,9 @@ def test_weights_of_examples_are_repeated_examples(x64):
 def test_saved_in_the_middle_and_restored_it_is_the_same_run(tmp_path):
     whole = run(6)
     half = run(3)
-    folder = runs.open_run(str(tmp_path / 'run'), {}, {})
+    folder = runs.train_in(str(tmp_path / 'run'), {}, {})
     runs.save(folder, half, 3, 0.0)
-    (params, state), _ = runs.restore(runs.open_run(str(tmp_path / 'run'), {}, {}), half)
+    (params, state), _ = runs.restore(runs.open_run(str(tmp_path / 'run')), half)
     jax.tree.map(assert_array_equal, whole, run(6, params, state, first=3))
 
 
