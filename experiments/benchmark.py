@@ -16,7 +16,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from hfrnn import cells, hessian_free, model, outputs, parallel, training
 from hfrnn.curvature import gauss_newton, tanh_distance
@@ -33,6 +33,7 @@ def main(argv):
     if len(argv) > 1 or BATCH.value % 2:
         print('error: flags begin with --, and --batch is even', file=sys.stderr)
         sys.exit(1)
+    logging.set_verbosity(logging.WARNING)
     jax.config.update('jax_num_cpu_devices', 2)  # they share the cores; no word to an accelerator
     B, T, H = BATCH.value, LENGTH.value, HIDDEN.value
     net = model.sequence_model(cells.mrnn(SYMBOLS, H, H), outputs.categorical(SYMBOLS))
