@@ -45,9 +45,11 @@ flags.DEFINE_enum('optimizer', 'hf', ['hf', 'adam', 'rmsprop'], 'Hessian-Free, o
 flags.DEFINE_enum('preset', 'martens2010', list(hessian_free.PRESETS), 'The variant of HF.')
 flags.DEFINE_integer('curvature_batch', 2_400, 'HF: sequences for the curvature; the first of --batch.', lower_bound=1)
 flags.DEFINE_bool('own_batches', False, 'HF: backtrack and search on batches of their own, of --curvature_batch.')
-flags.DEFINE_float('damping', 10.0, 'HF: lambda at the start.', lower_bound=1e-30)
+flags.DEFINE_float('damping', None, "HF: lambda at the start; the preset's if not given.", lower_bound=1e-30)
 flags.DEFINE_float('mu', 0.1, 'HF: the weight of structural damping.', lower_bound=0.0)
-flags.DEFINE_integer('cg_iterations', 150, 'HF: the most CG iterations in a step.', lower_bound=1)
+flags.DEFINE_integer(
+    'cg_iterations', None, "HF: the most CG iterations in a step; the preset's if not given.", lower_bound=1
+)
 flags.DEFINE_bool('preconditioned', False, 'HF: precondition CG by squared gradients.')
 flags.DEFINE_float('learning_rate', 1e-3, 'Adam, RMSProp: at the start.', lower_bound=0.0)
 flags.DEFINE_integer('decay_steps', 0, 'Adam, RMSProp: cosine decay to 0 at this step; 0 for none.', lower_bound=0)
@@ -105,7 +107,8 @@ def make_model(n_symbols):
 
 def make_optimizer():
     if FLAGS.optimizer == 'hf':
-        return hessian_free.PRESETS[FLAGS.preset](FLAGS.damping, FLAGS.cg_iterations)
+        given = {name: FLAGS[name].value for name in ('damping', 'cg_iterations') if FLAGS[name].value is not None}
+        return hessian_free.PRESETS[FLAGS.preset](**given)
     rate = FLAGS.learning_rate
     if FLAGS.decay_steps:
         rate = optax.cosine_decay_schedule(rate, FLAGS.decay_steps)
@@ -220,7 +223,7 @@ def score():
         symbols = text.symbols_of(FLAGS.text, alphabet)
     if not len(symbols):
         raise FlagError('the text to score is empty')
-    nats = sampling.total_nats(net, state.params, prompt(alphabet), symbols)
+    nats = evaluation.text_nats(net, state.params, prompt(alphabet), symbols)
     say(f'{nats * BITS:.2f} bits, {nats * BITS / len(symbols):.4f} bits per {unit[:-1]}, {len(symbols)} {unit}')
 
 

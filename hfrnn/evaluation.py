@@ -30,11 +30,6 @@ def totals(step: Callable, params: Any, batch: Batch, chunk: int) -> tuple[float
     return tuple(map(sum, zip(*sums, strict=True)))
 
 
-def total_nats(step: Callable, params: Any, batch: Batch, chunk: int) -> tuple[float, float]:
-    """(sum of nats, sum of weights) over any number of sequences; ``step`` is ``training.evaluation_step``."""
-    return totals(step, params, batch, chunk)
-
-
 def answers_step(model: Model, wrong: Callable[[jax.Array, Batch], jax.Array]) -> Callable:
     """``(params, batch) -> (sum of nats, sum of weights, wrong sequences, sequences)`` over all devices.
 
@@ -57,5 +52,31 @@ def _padded(leaf, rows):
 
 def bits_per_char(step: Callable, params: Any, batch: Batch, chunk: int) -> float:
     """The mean of -log2 P over the weighted targets of a batch."""
-    nats, weight = total_nats(step, params, batch, chunk)
+    nats, weight = totals(step, params, batch, chunk)
     return nats / weight * BITS
+
+
+def text_nats(model: Model, params: Any, prompt: jax.Array, symbols: jax.Array, piece: int = 10_000) -> float:
+    """-log P(symbols | prompt): a text of any length, read from its beginning, in pieces that memory has room for.
+
+    Args:
+      prompt: (P,) symbols, P >= 1.
+      symbols: (N,).
+    """
+
+    @jax.jit
+    def read(params, state, xs, targets):
+        def body(state, x_and_target):
+            x, target = x_and_target
+            state, z = model.step(params, state, x)
+            return state, model.output.nll(z, target)
+
+        return jax.lax.scan(body, state, (xs, targets))
+
+    text = np.concatenate([prompt, symbols])
+    state, total = model.initial_state(params), 0.0
+    for first in range(0, len(text) - 1, piece):
+        part = text[first : first + piece + 1]
+        state, nats = read(params, state, part[:-1], part[1:])
+        total += float(np.sum(np.asarray(nats, np.float64)[max(len(prompt) - 1 - first, 0) :]))
+    return total

@@ -4,35 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from hfrnn.model import Model
-
-
-def total_nats(model: Model, params: Any, prompt: jax.Array, symbols: jax.Array, piece: int = 10_000) -> float:
-    """-log P(symbols | prompt): a text of any length, read from its beginning, in pieces that memory has room for.
-
-    Args:
-      prompt: (P,) symbols, P >= 1.
-      symbols: (N,).
-    """
-
-    @jax.jit
-    def read(params, state, xs, targets):
-        def body(state, x_and_target):
-            x, target = x_and_target
-            state, z = model.step(params, state, x)
-            return state, model.output.nll(z, target)
-
-        return jax.lax.scan(body, state, (xs, targets))
-
-    text = np.concatenate([prompt, symbols])
-    state, total = model.initial_state(params), 0.0
-    for first in range(0, len(text) - 1, piece):
-        part = text[first : first + piece + 1]
-        state, nats = read(params, state, part[:-1], part[1:])
-        total += float(np.sum(np.asarray(nats, np.float64)[max(len(prompt) - 1 - first, 0) :]))
-    return total
 
 
 def continue_text(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hfrnn import cells, model, outputs, sampling
+from hfrnn import cells, evaluation, model, outputs, sampling
 
 V = 4
 NET = model.sequence_model(cells.rnn(V, 6), outputs.categorical(V))
@@ -43,4 +43,4 @@ def test_the_bits_of_a_text_are_those_of_one_unroll(piece):
     whole = np.concatenate([PROMPT, symbols])
     log_p = jax.nn.log_softmax(NET.predict(PARAMS, jnp.asarray(whole[:-1])).z)
     wanted = -sum(log_p[t][whole[t + 1]] for t in range(len(PROMPT) - 1, len(whole) - 1))
-    np.testing.assert_allclose(sampling.total_nats(NET, PARAMS, PROMPT, symbols, piece), wanted, rtol=1e-5)
+    np.testing.assert_allclose(evaluation.text_nats(NET, PARAMS, PROMPT, symbols, piece), wanted, rtol=1e-5)

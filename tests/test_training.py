@@ -121,7 +121,7 @@ def test_evaluation_counts_what_is_padded_once():
     params = NET.init(jax.random.key(0))
     step = parallel.spread(training.evaluation_step(NET), 2)
     whole = training.nll(NET, params, batch(B=7))
-    assert_allclose(evaluation.total_nats(step, params, batch(B=7), 4), whole, rtol=1e-6)
+    assert_allclose(evaluation.totals(step, params, batch(B=7), 4), whole, rtol=1e-6)
 
 
 # -- fit --------------------------------------------------------------------------------------------------------------
