@@ -9,7 +9,7 @@ import json
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from hfrnn import plotting, runs
 
@@ -18,6 +18,7 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write the table and the
 
 
 def main(argv):
+    logging.set_verbosity(logging.WARNING)
     try:
         if len(argv) > 1 or not RUNS.value or not WORKDIR.value:
             raise runs.RunError('say --runs=FOLDER,FOLDER,... and --workdir=FOLDER')
