@@ -1,0 +1,52 @@
+"""Comparing runs, from their folders alone."""
+
+import json
+
+import pytest
+
+from hfrnn import runs
+
+SCRIPT = 'experiments.compare'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with two runs, the second of which began late."""
+
+    def begin(name, rows):
+        run = runs.train_in(str(tmp_path / name), {}, {})
+        for i, (seconds, characters, valid) in enumerate(rows):
+            row = {'step': i + 1, 'seconds': seconds, 'characters': characters, 'bits_per_char': 2.0}
+            runs.log(run, row | ({} if valid is None else {'valid_bits_per_char': valid}))
+        runs.close(run)
+
+    begin('fast', [(1, 100, 3.0), (2, 200, None), (3, 300, 2.5), (4, 400, 2.7)])
+    begin('slow', [(5, 50, 2.0), (9, 150, 1.5)])
+    begin('bare', [(1, 100, None)])
+    return tmp_path
+
+
+def test_what_was_reached_by_then_and_nothing_later(folder, call):
+    status, out, err = call(f'--runs={folder}/fast,{folder}/slow', f'--workdir={folder}/out')
+    assert (status, err) == (0, '')
+    results = json.loads((folder / 'out' / 'results.json').read_text())
+    assert results['equal'] == {'seconds': 4, 'characters': 150}
+    fast, slow = results['runs']
+    assert (fast['at_equal_seconds'], fast['at_equal_characters']) == (2.5, 3.0)
+    assert (slow['at_equal_seconds'], slow['at_equal_characters']) == (None, 1.5)
+    for name in ('seconds.png', 'characters.png'):
+        assert (folder / 'out' / name).exists()
+    assert 'fast' in out
+
+
+def test_bad_input_is_one_line(folder, call):
+    for flags, said in (
+        ([], '--runs'),
+        ([f'--runs={folder}/nowhere', f'--workdir={folder}/out'], 'holds no run'),
+        ([f'--runs={folder}/bare', f'--workdir={folder}/out'], 'not been evaluated'),
+        ([f'--runs={folder}/fast', f'--workdir={folder}/fast'], 'name another --workdir'),
+    ):
+        status, _, err = call(*flags)
+        assert status == 1
+        assert said in err
+        assert err.count('\n') == 1
