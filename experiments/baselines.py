@@ -9,11 +9,11 @@ passed over unless it was asked for by name.
 
 import os
 import pathlib
-import sys
 
 import numpy as np
 from absl import app, flags
 
+from experiments.cli import FlagError, fail
 from hfrnn import runs
 from hfrnn.baselines import compressors, rivals
 from hfrnn.data import text
@@ -33,15 +33,6 @@ def main(argv):
         compare()
     except (text.DataError, runs.RunError, compressors.Unavailable, FlagError, OSError) as e:
         fail(str(e))
-
-
-class FlagError(ValueError):
-    """Flags that do not go together; one line for the user."""
-
-
-def fail(message):
-    print(f'error: {message}', file=sys.stderr)
-    sys.exit(1)
 
 
 def compare():

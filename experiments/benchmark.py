@@ -10,7 +10,6 @@ matrix products; memory; an HF step on 1 and on 2 devices.
 import functools
 import os
 import platform
-import sys
 import time
 
 import jax
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
+from experiments.cli import fail
 from hfrnn import cells, hessian_free, model, outputs, parallel, training
 from hfrnn.curvature import gauss_newton, tanh_distance
 from hfrnn.data import text
@@ -31,8 +31,7 @@ SYMBOLS = 50
 
 def main(argv):
     if len(argv) > 1 or BATCH.value % 2:
-        print('error: flags begin with --, and --batch is even', file=sys.stderr)
-        sys.exit(1)
+        fail('flags begin with --, and --batch is even')
     logging.set_verbosity(logging.WARNING)
     jax.config.update('jax_num_cpu_devices', 2)  # they share the cores; no word to an accelerator
     B, T, H = BATCH.value, LENGTH.value, HIDDEN.value

@@ -7,10 +7,10 @@ It reads the runs' metrics.jsonl and results.json, prints a table, and writes it
 
 import json
 import pathlib
-import sys
 
 from absl import app, flags, logging
 
+from experiments.cli import fail
 from hfrnn import plotting, runs
 
 RUNS = flags.DEFINE_list('runs', [], 'Folders of runs of text_mrnn, with commas between.')
@@ -24,8 +24,7 @@ def main(argv):
             raise runs.RunError('say --runs=FOLDER,FOLDER,... and --workdir=FOLDER')
         compare([pathlib.Path(path) for path in RUNS.value], pathlib.Path(WORKDIR.value))
     except (runs.RunError, OSError) as e:
-        print(f'error: {e}', file=sys.stderr)
-        sys.exit(1)
+        fail(str(e))
 
 
 def compare(paths, workdir):

@@ -196,14 +196,14 @@ def train():
         save_every=FLAGS.save_minutes * 60,
         on_step=on_step,
     )
-    finish(run, corpus, net, state, elapsed)
+    finish(run, corpus, net, state, elapsed, measure)
 
 
 def evaluate():
     run, net, state, elapsed = reopen()
     corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
     runs.check(WORKDIR.value, 'about.json', about(corpus))
-    finish(run, corpus, net, state, elapsed)
+    finish(run, corpus, net, state, elapsed, evaluator(net))
 
 
 def sample():
@@ -275,13 +275,13 @@ def draw_text(run, net, params):
     alphabet = runs.read_json(run.path, 'about.json')['alphabet']
     draw = jax.jit(functools.partial(sampling.continue_text, net), static_argnames='length')
     key = jax.random.key(FLAGS.sample_seed)
-    symbols = draw(params, key, prompt(alphabet), length=FLAGS.sample_length, temperature=FLAGS.temperature)
-    return text.text_of(np.concatenate([prompt(alphabet), symbols]), alphabet)
+    read = prompt(alphabet)
+    symbols = draw(params, key, read, length=FLAGS.sample_length, temperature=FLAGS.temperature)
+    return text.text_of(np.concatenate([read, symbols]), alphabet)
 
 
-def finish(run, corpus, net, state, seconds):
+def finish(run, corpus, net, state, seconds, measure):
     """Evaluates and samples: results.json, sample.txt, learning_curve.png, and a table."""
-    measure = evaluator(net)
     before_test = np.concatenate([corpus.train[-FLAGS.context :], corpus.valid])
     test = measure(state.params, text.windows(before_test, corpus.test, FLAGS.context, FLAGS.stride))
     end = min(len(corpus.test), len(corpus.train) - 1)
