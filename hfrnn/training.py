@@ -254,6 +254,7 @@ def fit(
     save: Callable[[TrainState, float], None],
     save_every: float,
     on_step: Callable[[TrainState, dict, float], bool | None],
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[TrainState, float]:
     """Trains until ``steps`` are done or ``seconds`` are spent, whichever comes first.
 
@@ -266,6 +267,7 @@ def fit(
       elapsed: the seconds of training that were spent before.
       save: ``save(state, seconds)``; called every ``save_every`` seconds, and at the end.
       on_step: ``on_step(state, metrics, seconds)``, called after every step; training ends there if it returns True.
+      clock: what all these seconds are read from.
 
     Returns:
       The last state and the seconds spent in all.
@@ -274,17 +276,17 @@ def fit(
       Interrupted: after a signal.
       NotFinite: if a step's loss or gradient is not finite.
     """
-    begun = time.monotonic() - elapsed
+    begun = clock() - elapsed
     saved = begun + elapsed
     good = state  # the last state whose loss and gradient were seen, and were finite
 
     def keep(state):
-        save(state, time.monotonic() - begun)
+        save(state, clock() - begun)
 
     with _signals() as caught:
         i = int(state.step)
         try:
-            while i < steps and time.monotonic() - begun < seconds:
+            while i < steps and clock() - begun < seconds:
                 new, metrics = step(state, batches(i))
                 while not caught and not all(leaf.is_ready() for leaf in jax.tree.leaves(metrics)):
                     time.sleep(0.001)
@@ -294,18 +296,18 @@ def fit(
                 if not metrics.pop('finite'):
                     raise NotFinite(f'the loss or its gradient is not finite at step {i + 1}', int(good.step))
                 good, state, i = state, new, i + 1
-                if on_step(state, metrics, time.monotonic() - begun):
+                if on_step(state, metrics, clock() - begun):
                     break
-                if time.monotonic() - saved >= save_every:
+                if clock() - saved >= save_every:
                     keep(state)
-                    saved = time.monotonic()
+                    saved = clock()
         except NotFinite:
             keep(good)
             raise
         except BaseException:  # whatever it is, no training is lost
             keep(state)
             raise
-        elapsed = time.monotonic() - begun
+        elapsed = clock() - begun
         keep(state)
         if caught:
             raise Interrupted(caught[0])
