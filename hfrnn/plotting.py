@@ -10,24 +10,38 @@ from matplotlib.figure import Figure
 from hfrnn.data.strokes import to_strokes
 
 
-def learning_curve(path: pathlib.Path, runs: dict[str, list[dict]], x: str = 'seconds') -> None:
-    """Bits per character against seconds, steps or characters, as PNG.
+def learning_curve(
+    path: pathlib.Path,
+    runs: dict[str, list[dict]],
+    x: str = 'seconds',
+    y: str = 'bits_per_char',
+    label: str = 'bits per character',
+) -> None:
+    """What is learnt against seconds, steps or characters, as PNG.
 
     Args:
       path: where to.
       runs: the rows of each run's metrics.jsonl by its name; dashed where a row has a training value, solid with dots
         where it has a validation value.
+      y: the name of the training value; that of the validation value has valid_ before it.
+      label: of y, for people.
     """
     figure = Figure(figsize=(7, 4.5), layout='constrained')
     axes = figure.subplots()
     for i, (name, rows) in enumerate(runs.items()):
-        for key, style in (('bits_per_char', '--'), ('valid_bits_per_char', '.-')):
+        for key, style in ((y, '--'), (f'valid_{y}', '.-')):
             points = [(row[x], row[key]) for row in rows if row.get(key) is not None]
             if points:
-                label = f'{name} {"validation" if key.startswith("valid") else "training batches"}'.strip()
-                axes.plot(*zip(*points, strict=True), style, color=f'C{i}', label=label, linewidth=1)
-    lowest = min((row['bits_per_char'] for rows in runs.values() for row in rows), default=1.0)
-    axes.set(xlabel=x, ylabel='bits per character', ylim=(0.9 * lowest, min(3 * lowest, lowest + 3)))
+                said = f'{name} {"validation" if key.startswith("valid") else "training batches"}'.strip()
+                axes.plot(*zip(*points, strict=True), style, color=f'C{i}', label=said, linewidth=1)
+    values = sorted(row[y] for rows in runs.values() for row in rows if row.get(y) is not None) or [1.0]
+    lowest = values[0]
+    if lowest > 0:
+        limits = 0.9 * lowest, min(3 * lowest, lowest + 3)
+    else:  # a density's nats have no natural zero; what stands highest is from before anything was learnt
+        span = values[int(0.9 * (len(values) - 1))] - lowest or 1.0
+        limits = lowest - 0.1 * span, lowest + 1.3 * span
+    axes.set(xlabel=x, ylabel=label, ylim=limits)
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
     figure.savefig(path, dpi=120)
