@@ -96,9 +96,13 @@ class Data(NamedTuple):
     text_up_to: dict[int, int]
 
 
+def cache_folder() -> str | None:
+    return str(pathlib.Path(FLAGS.cache).expanduser()) if FLAGS.cache else None
+
+
 def load(task: Task) -> Data:
     """The lines of --source."""
-    cache = str(pathlib.Path(FLAGS.cache).expanduser()) if FLAGS.cache else None
+    cache = cache_folder()
     if FLAGS.source == 'pens':
         lines = pens.load(0, FLAGS.lines, FLAGS.valid_lines, cache)
     elif not FLAGS.data:
