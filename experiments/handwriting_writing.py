@@ -157,6 +157,8 @@ def write(task: Task) -> None:
     lines = lines * FLAGS.copies
     primer = chosen_primer(scribe)
     written = writing.write(scribe, lines, seed=FLAGS.seed, bias=FLAGS.bias, primer=primer, cap=FLAGS.points)
+    if primer and not all(map(len, written.lines)):
+        raise FlagError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
     for i in np.flatnonzero(~written.stopped):
         say(
             f'line {i + 1} was cut off after {len(written.lines[i])} points, as the net found no end; '
