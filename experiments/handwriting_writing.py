@@ -148,7 +148,7 @@ def write(task: Task) -> None:
     """Writes --text, or the text of --text_file, to --output."""
     if (TEXT.value is None) == (FLAGS.text_file is None):
         raise FlagError('say what to write: --text or --text_file')
-    said = text.read(FLAGS.text_file) if TEXT.value is None else TEXT.value
+    said = text_of_file(FLAGS.text_file) if TEXT.value is None else TEXT.value
     scribe = chosen_scribe(task)
     lines, replaced = writing.broken(said, scribe.alphabet, FLAGS.width)
     tell(replaced)
@@ -203,6 +203,13 @@ def look(task: Task) -> None:
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
+
+
+def text_of_file(path: str) -> str:
+    try:
+        return pathlib.Path(path).read_text('utf-8')
+    except UnicodeDecodeError as e:
+        raise FlagError(f'{path} is not UTF-8 (byte {e.start})') from e
 
 
 def tell(replaced: dict[str, str]) -> None:
