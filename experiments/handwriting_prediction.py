@@ -21,8 +21,10 @@ flags.adopt_module_key_flags(handwriting)
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate'], 'What to do.')
 
 
-def make_net(n_symbols):
-    return prediction_net(FLAGS.layers, FLAGS.hidden, FLAGS.mixtures, FLAGS.clip or None, FLAGS.output_clip or None)
+def make_net(n_symbols, dtype):
+    return prediction_net(
+        FLAGS.layers, FLAGS.hidden, FLAGS.mixtures, FLAGS.clip or None, FLAGS.output_clip or None, dtype
+    )
 
 
 TASK = handwriting.Task('handwriting_prediction', sys.modules[__name__], (MODE,), make_net, reads_text=False)
