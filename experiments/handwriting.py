@@ -295,6 +295,7 @@ def train(task: Task) -> None:
         row['nats_per_line'] = (
             nats * points / len(data.lines.train.names)
         )  # as if the batch's lines were as long as all
+        row['gradient'] = float(metrics['gradient'])
         row['points_per_second'] = round(targets / max(seconds - last, 1e-6))
         line = f'step {i:6d}  epoch {i / epoch:7.2f}  {row["nats_per_line"]:9.1f} nats/line'
         if i % every == 0:
