@@ -40,6 +40,7 @@ flags.DEFINE_integer('decay_steps', 0, 'Cosine decay to 0 at this step; 0 for no
 flags.DEFINE_float('clip_norm', 0.0, "The largest norm of a gradient, of a line's nats; 0 for any.", lower_bound=0.0)
 flags.DEFINE_float('clip', 10.0, "Of the derivatives in the LSTM, of a line's nats; 0 for none.", lower_bound=0.0)
 flags.DEFINE_float('output_clip', 100.0, 'Of those with respect to the outputs; 0 for none.', lower_bound=0.0)
+flags.DEFINE_enum('products', 'float32', ['float32', 'bfloat16'], 'What the LSTM multiplies while it is trained.')
 flags.DEFINE_float('average', 0.0, 'Evaluate and keep an average of the weights with this decay.', lower_bound=0.0)
 flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, while training.')
 flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; of adaptive noise at the start.', lower_bound=1e-30)
@@ -68,14 +69,14 @@ class Task(NamedTuple):
       name: of the experiment.
       script: its module, whose flags define a run.
       free: those of them that do not, besides those above.
-      make_net: ``make_net(n_symbols) -> Model``, from flags.
+      make_net: ``make_net(n_symbols, dtype) -> Model``, from flags; dtype that of ``cells.lstm``.
       reads_text: whether its inputs come with their texts.
     """
 
     name: str
     script: ModuleType
     free: tuple
-    make_net: Callable[[int], model.Model]
+    make_net: Callable[[int, Any], model.Model]
     reads_text: bool
 
 
@@ -195,9 +196,10 @@ def make_noisy(net: model.Model, n_lines: int) -> Callable | None:
     return {'none': None, 'fixed': fixed, 'adaptive': adaptive}[FLAGS.noise]
 
 
-def make_step(net: model.Model, optimizer: optax.GradientTransformation, n_lines: int) -> Callable:
+def make_step(task: Task, data: Data, optimizer: optax.GradientTransformation) -> Callable:
     """``step(state, batch)``: the gradient of a line's nats, as many lines in memory as --chunk_points allows."""
-    noisy = make_noisy(net, n_lines)
+    net = task.make_net(len(data.lines.alphabet), jnp.bfloat16 if FLAGS.products == 'bfloat16' else None)
+    noisy = make_noisy(net, len(data.lines.train.names))
 
     def step(state, batch):
         chunk = max(1, FLAGS.chunk_points // batch.weights.shape[1])
@@ -258,7 +260,7 @@ def train(task: Task) -> None:
         raise FlagError('say where to keep the run: --workdir=FOLDER')
     cli.check_batches('batch')
     data = load(task)
-    net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
+    net, optimizer = task.make_net(len(data.lines.alphabet), None), make_optimizer()
 
     def begin(params):
         return training.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
@@ -297,6 +299,7 @@ def train(task: Task) -> None:
         row['nats_per_line'] = (
             nats * points / len(data.lines.train.names)
         )  # as if the batch's lines were as long as all
+        row['gradient'] = float(metrics['gradient'])
         row['points_per_second'] = round(targets / max(seconds - last, 1e-6))
         line = f'step {i:6d}  epoch {i / epoch:7.2f}  {row["nats_per_line"]:9.1f} nats/line'
         if i % every == 0:
@@ -314,7 +317,7 @@ def train(task: Task) -> None:
         return stale(history) >= FLAGS.patience
 
     state, elapsed = training.fit(
-        make_step(net, optimizer, len(data.lines.train.names)),
+        make_step(task, data, optimizer),
         state,
         lambda i: make_batch(
             data, data.lines.train, buckets.at_step(data.lines.train, data.up_to, FLAGS.batch, FLAGS.seed, i)
@@ -346,7 +349,7 @@ def reopen(task: Task) -> tuple[runs.Run, Data, model.Model, training.TrainState
     runs.check(WORKDIR.value, 'flags.json', defining_flags(task))
     data = load(task)
     runs.check(WORKDIR.value, 'about.json', about(data))
-    net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
+    net, optimizer = task.make_net(len(data.lines.alphabet), None), make_optimizer()
 
     def begin(key):
         params = first_params(task, net, key)

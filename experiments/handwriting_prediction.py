@@ -32,8 +32,10 @@ MODES = {
 MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
 
 
-def make_net(n_symbols):
-    return prediction_net(FLAGS.layers, FLAGS.hidden, FLAGS.mixtures, FLAGS.clip or None, FLAGS.output_clip or None)
+def make_net(n_symbols, dtype):
+    return prediction_net(
+        FLAGS.layers, FLAGS.hidden, FLAGS.mixtures, FLAGS.clip or None, FLAGS.output_clip or None, dtype
+    )
 
 
 TASK = handwriting.Task(

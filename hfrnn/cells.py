@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hfrnn.derivatives import clip_cotangent, recurrence
+from hfrnn.derivatives import clip_cotangent, recurrence, reverse_recurrence
 
 Params = Any
 State = Any
@@ -32,6 +32,7 @@ class Cell(NamedTuple):
       initial_state: ``initial_state(params) -> state``, the (learned) state before the first input.
       step: ``step(params, state, x) -> (state, y)``.
       run: ``run(params, state, xs) -> (state, ys)``, the loop over steps, of cells that have a faster way; else None.
+      run_fed: the same of a layer whose input from below depends on what it put out itself; see ``lstm``.
     """
 
     size: int
@@ -39,6 +40,7 @@ class Cell(NamedTuple):
     initial_state: Callable[[Params], State]
     step: Callable[[Params, State, Any], tuple[State, jax.Array]]
     run: Callable[[Params, State, Any], tuple[State, jax.Array]] | None = None
+    run_fed: Callable[..., tuple[State, State, jax.Array, jax.Array]] | None = None
 
 
 def unroll(cell: Cell, params: Params, xs: jax.Array, state: State = None) -> tuple[State, jax.Array]:
@@ -194,6 +196,8 @@ def lstm(
     *,
     clip: float | None = None,
     weights: Callable[[jax.Array, tuple[int, ...]], jax.Array] = gaussian,
+    reverse: bool = False,
+    dtype: Any = None,
 ) -> Cell:
     """Long short-term memory with peepholes, G13 eq. 7-11::
 
@@ -212,6 +216,9 @@ def lstm(
       clip: the derivatives of the loss with respect to the four arguments of sigmoid and tanh are clipped to
         [-clip, clip] on their way back (G13 sec. 2.1); None for none, and for Hessian-Free.
       weights: ``weights(key, shape)`` draws all but the biases, which start at 0.  (G13 says nothing of either.)
+      reverse: derivatives by reverse mode alone, and quicker: for first-order methods.
+      dtype: with ``reverse``, what the factors of products are rounded to while training: bfloat16, where that is
+        quicker; None for what they are.
     """
 
     def init(key):
@@ -236,6 +243,8 @@ def lstm(
         o = jax.nn.sigmoid(clip_cotangent(o + w_co * c, clip))
         return c, o * jnp.tanh(c)
 
+    quick_core = _lstm_core(clip)
+
     def step(p, state, x):
         h, c = state
         if n_below:
@@ -255,7 +264,74 @@ def lstm(
         c, hs = recurrence(core, p['W_h'][:, n_below:], p['w_c'], c, h, jax.vmap(share)(xs))
         return (hs[-1], c), hs
 
+    def run_reverse(p, state, xs):
+        x, *below = xs if n_below else (xs,)
+        W_x, (W_below, W) = p['W_x'], jnp.split(p['W_h'], [n_below], axis=1)
+        a = None
+        if jnp.issubdtype(x.dtype, jnp.integer):
+            a = jax.vmap(take, (None, 0))(W_x, x)
+            x, W_x = jnp.zeros((len(x), 0), a.dtype), W_x[:, :0]
+        xs = jnp.concatenate([x, *below, jnp.ones((len(x), 1), x.dtype)], axis=1)
+        V = jnp.concatenate([W_x, W_below, p['b'][:, None]], axis=1)
+        h, c = state
+        c, hs = reverse_recurrence(lambda _, __, *args: quick_core(*args), dtype, None, W, V, p['w_c'], c, h, xs, a)
+        return (hs[-1], c), hs
+
+    def run_fed(p, state, xs, feed, given, U, b, fed, below):
+        """The loop, where what comes from below is ``fed, below = feed(given, fed, U @ h + b)`` of the step before.
+
+        Returns:
+          The state, fed, the layer's hs, and what came from below after each step.
+        """
+        E = len(U)
+
+        def core(given, U, w_c, state, a):
+            c, fed = state
+            c, h = quick_core(w_c, c, a[:-E])
+            fed, below = feed(given, fed, U @ h + a[-E:])
+            return (c, fed), jnp.concatenate([below, h])
+
+        W = jnp.pad(p['W_h'], ((0, E), (0, 0)))
+        V = jnp.concatenate([jnp.pad(p['W_x'], ((0, E), (0, 0))), jnp.concatenate([p['b'], b])[:, None]], axis=1)
+        xs = jnp.concatenate([xs, jnp.ones((len(xs), 1), xs.dtype)], axis=1)
+        h, c = state
+        y = jnp.concatenate([below, h])
+        (c, fed), ys = reverse_recurrence(core, dtype, given, W, V, p['w_c'], (c, fed), y, xs, None, U)
+        return (ys[-1, n_below:], c), fed, ys[:, n_below:], ys[:, :n_below]
+
+    if reverse:
+        return Cell(n_hidden, init, initial_state, step, run_reverse, run_fed)
     return Cell(n_hidden, init, initial_state, step, run)
+
+
+def _lstm_core(clip):
+    """c, h and the derivatives of the LSTM from c and its four sums, with little kept for the way back."""
+
+    def bound(da):
+        return da if clip is None else jnp.clip(da, -clip, clip)
+
+    @jax.custom_vjp
+    def core(w_c, c, a):
+        return there(w_c, c, a)[0]
+
+    def there(w_c, c, a):
+        i, f, o, g = a.reshape(4, -1)
+        i, f, g = jax.nn.sigmoid(i + w_c[0] * c), jax.nn.sigmoid(f + w_c[1] * c), jnp.tanh(g)
+        after = f * c + i * g
+        o, s = jax.nn.sigmoid(o + w_c[2] * after), jnp.tanh(after)
+        return (after, o * s), (w_c, c, after, i, f, o, g, s)
+
+    def back(kept, cotangent):
+        w_c, c, after, i, f, o, g, s = kept
+        dc, dh = cotangent
+        da_o = bound(dh * s * o * (1 - o))
+        dc = dc + dh * o * (1 - s**2) + da_o * w_c[2]
+        da_i, da_f, da_g = bound(dc * g * i * (1 - i)), bound(dc * c * f * (1 - f)), bound(dc * i * (1 - g**2))
+        dw_c = jnp.stack([da_i * c, da_f * c, da_o * after])
+        return dw_c, dc * f + da_i * w_c[0] + da_f * w_c[1], jnp.concatenate([da_i, da_f, da_o, da_g])
+
+    core.defvjp(there, back)
+    return core
 
 
 def stack(*cells: Cell) -> Cell:

@@ -77,3 +77,116 @@ def _recurrence_jvp(core, primals, tangents):
 
     (dstate, _), dys = jax.lax.scan(body, (dstate, dy), (states, totals, da + before @ dW.T))
     return (state, ys), (dstate, dys)
+
+
+def reverse_recurrence(
+    core: Callable,
+    dtype: Any,
+    given: Any,
+    W: jax.Array,
+    V: jax.Array,
+    p: Params,
+    state: State,
+    y: jax.Array,
+    xs: jax.Array,
+    a: jax.Array | None = None,
+    U: jax.Array | None = None,
+) -> tuple[State, jax.Array]:
+    """The same loop for training: reverse-mode derivatives only, and these in the fastest order that we know::
+
+        ys = []
+        for x_t, a_t in zip(xs, a):
+            state, y = core(given, U, p, state, a_t + V @ x_t + W @ y)
+            ys.append(y)
+        return state, stack(ys)
+
+    What the way back needs of ``core`` is kept on the way there, not computed again.  Products over all steps stand
+    outside of the loops, and those that lead to W and V take all sequences of a ``vmap`` at once, where these share W.
+
+    Args:
+      core: ``core(given, U, p, state, a) -> (state, y)``, element by element, but for U, and with few parameters p.
+      dtype: the factors of all products are rounded to it, and their sums are float32; None leaves them as they are.
+      given: arrays that nothing is derived with respect to.
+      W: (A, H) recurrent weights.
+      V: (A, D) weights of the inputs.
+      y: (H,) what the layer put out last.
+      xs: (T, D).
+      a: (T, A); None for 0.
+      U: (E, N) weights by which ``core`` multiplies the last N of its own y, to add them to the last E of its sums
+        a and to nothing else; so that what those get, U gets too, as one product.  None for none.
+    """
+    return _reverse_recurrence(core, dtype, given, W, V, p, state, y, xs, a, U)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _reverse_recurrence(core, dtype, *args):
+    return _there(core, dtype, *args)[0]
+
+
+def _there(core, dtype, given, W, V, p, state, y, xs, a, U):
+    W_T = _rounded(W, dtype).T
+
+    def body(carry, a):
+        state, y = carry
+        after, pull = jax.vjp(functools.partial(core, given, U), p, state, a + _dot(y, W_T, dtype))
+        return after, (after[1], pull)
+
+    inputs = _dot(xs, V.T, dtype)
+    (state, _), (ys, pulls) = jax.lax.scan(body, (state, y), inputs if a is None else inputs + a)
+    return (state, ys), (W, V, p, y, xs, a is None, U, ys, pulls)
+
+
+def _back(core, dtype, kept, cotangent):
+    W, V, p, y, xs, no_a, U, ys, pulls = kept
+    dstate, dys = cotangent
+    rounded = _rounded(W, dtype)
+
+    def body(carry, inputs):
+        dstate, dy, dp = carry
+        pull, dy_t = inputs
+        more, dstate, da = pull((dstate, dy + dy_t))
+        # da leaves the loop as it is: a CPU would convert all of a bfloat16 array whenever a row of it is written.
+        return (dstate, _dot(da, rounded, dtype), jax.tree.map(jnp.add, dp, more)), da
+
+    start = dstate, jnp.zeros_like(y), jax.tree.map(jnp.zeros_like, p)
+    (dstate, dy, dp), da = jax.lax.scan(body, start, (pulls, dys), reverse=True)
+    before = jnp.concatenate([y[None], ys[:-1]])
+    dW, dV, dxs = _outer(dtype, W, da, before), _outer(dtype, V, da, xs), _dot(da, V, dtype)
+    dU = None if U is None else _outer(dtype, U, da[:, -U.shape[0] :], ys[:, -U.shape[1] :])
+    return None, dW, dV, dp, dstate, dy, dxs, None if no_a else da, dU
+
+
+_reverse_recurrence.defvjp(_there, _back)
+
+
+def _rounded(x, dtype):
+    return x if dtype is None else x.astype(dtype)
+
+
+def _dot(a, b, dtype, axes=1):
+    kind = None if dtype is None else jnp.float32
+    return jnp.tensordot(_rounded(a, dtype), _rounded(b, dtype), axes, preferred_element_type=kind)
+
+
+def _outer(dtype, W, das, ys):
+    """sum_t da_t y_t', the derivative that W gets; of all sequences of a ``vmap`` together, unless each has its own W.
+
+    JAX would make a matrix as large as W for every sequence, and add them up.
+    """
+
+    def of_one(das, ys):
+        return _dot(das, ys, dtype, ((0,), (0,)))
+
+    @jax.custom_batching.custom_vmap
+    def outer(W, das, ys):
+        return of_one(das, ys)
+
+    @outer.def_vmap
+    def outer_of_many(n, batched, W, das, ys):
+        if batched[0] or not all(batched[1:]):
+            return jax.vmap(of_one, [0 if b else None for b in batched[1:]])(das, ys), True
+        if dtype is None:  # the quickest form is another one for each, on a CPU
+            return _dot(das.reshape(-1, das.shape[-1]).T, ys.reshape(-1, ys.shape[-1]), dtype), False
+        return _dot(das, ys, dtype, ((0, 1), (0, 1))), False
+
+    return outer(W, das, ys)

@@ -1,4 +1,9 @@
-"""The nets of Graves 2013 (G13) for handwriting: prediction (sec. 4) and synthesis (sec. 5)."""
+"""The nets of Graves 2013 (G13) for handwriting: prediction (sec. 4) and synthesis (sec. 5).
+
+They are for first-order methods: derivatives by reverse mode alone.
+"""
+
+from typing import Any
 
 from hfrnn import cells, model, outputs, window
 from hfrnn.model import Model
@@ -12,14 +17,16 @@ def prediction_net(
     mixtures: int = 20,
     clip: float | None = CLIP,
     output_clip: float | None = OUTPUT_CLIP,
+    dtype: Any = None,
 ) -> Model:
     """Peephole LSTM layers with skip connections, and the pen's mixture density; inputs are (T, 3) offsets.
 
     Args:
       clip, output_clip: where the derivatives of one line's nats are clipped; None for nowhere.
+      dtype: what the factors of the LSTM's products are rounded to, as ``cells.lstm`` has it.
     """
-    first = cells.lstm(3, hidden, clip=clip)
-    others = [cells.lstm(3, hidden, hidden, clip=clip) for _ in range(layers - 1)]
+    first = cells.lstm(3, hidden, clip=clip, reverse=True, dtype=dtype)
+    others = [cells.lstm(3, hidden, hidden, clip=clip, reverse=True, dtype=dtype) for _ in range(layers - 1)]
     return _with_pen(cells.stack(first, *others), mixtures, output_clip)
 
 
@@ -31,14 +38,17 @@ def synthesis_net(
     gaussians: int = 10,
     clip: float | None = CLIP,
     output_clip: float | None = OUTPUT_CLIP,
+    dtype: Any = None,
 ) -> Model:
     """The same under a soft window over the text; inputs are ``model.Conditioned`` (offsets, ``window.Text``).
 
     Args:
       n_symbols: of the alphabet that the texts are in.
     """
-    first = cells.lstm(3, hidden, n_symbols, clip=clip)
-    others = [cells.lstm(3, hidden, hidden + n_symbols, clip=clip) for _ in range(layers - 1)]
+    first = cells.lstm(3, hidden, n_symbols, clip=clip, reverse=True, dtype=dtype)
+    others = [
+        cells.lstm(3, hidden, hidden + n_symbols, clip=clip, reverse=True, dtype=dtype) for _ in range(layers - 1)
+    ]
 
     def given(text):
         return _with_pen(window.attend(text, [first, *others], n_symbols, gaussians), mixtures, output_clip)

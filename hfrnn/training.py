@@ -164,7 +164,8 @@ def first_order_step(
     """A gradient step on the mean nats per target, or per sequence; ``batches`` is one Batch.
 
     A loss or gradient that is not finite leaves the state as it was, and the metric ``finite`` says so.  The metrics
-    ``nats`` (per target, without a complexity), ``targets`` and ``sequences`` are of the whole batch.
+    ``nats`` (per target, without a complexity), ``targets``, ``sequences`` and ``gradient``, its norm, are of the whole
+    batch.
 
     Args:
       per: the scale of the gradient, 'target' or 'sequence'.  Graves' rmsprop has an offset that belongs to the latter.
@@ -198,8 +199,9 @@ def first_order_step(
         grads = optax.tree.scale(1 / (weight if per == 'target' else count), grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1)
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
-        metrics = {'nats': loss / weight, 'targets': weight, 'sequences': count, 'finite': finite}
+        norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        metrics = {'nats': loss / weight, 'targets': weight, 'sequences': count, 'gradient': norm, 'finite': finite}
         return optax.tree.where(finite, new, state), metrics
 
     return step

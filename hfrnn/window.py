@@ -47,7 +47,11 @@ def phi(state: WindowState, u: jax.Array) -> jax.Array:
 
     phi(t, u) = sum_k alpha_k exp(-beta_k (kappa_k - u)^2)
     """
-    return state.alpha @ jnp.exp(-state.beta[:, None] * (state.kappa[:, None] - u[None, :]) ** 2)
+    return _phi(state.alpha, state.beta, state.kappa, u)
+
+
+def _phi(alpha, beta, kappa, u):
+    return alpha @ jnp.exp(-beta[:, None] * (kappa[:, None] - u[None, :]) ** 2)
 
 
 def finished(state: WindowState, text: Text) -> jax.Array:
@@ -104,14 +108,17 @@ def attend(
         zeros = jnp.zeros(K, p['b_p'].dtype)
         return WindowState(below, zeros, zeros, zeros, jnp.zeros(n_symbols, p['b_p'].dtype))
 
-    def move(p, state, h):
-        alpha, beta, change = jnp.exp(p['W_hp'] @ h + p['b_p']).reshape(3, K)
-        state = state._replace(alpha=alpha, beta=beta, kappa=state.kappa + change)
-        return state._replace(w=phi(state, places.astype(h.dtype)) @ shown.astype(h.dtype))
+    def move(text, window, hat):
+        """The window after hat = W_hp h + b_p, and what it shows."""
+        places, shown = text
+        alpha, beta, change = jnp.exp(hat).reshape(3, K)
+        window = alpha, beta, window[2] + change
+        return window, _phi(*window, places) @ shown
 
     def first(p, state, x):
         inner, h = layers[0].step(p['layers'][0], state.layers[0], (x, state.w))
-        return move(p, state._replace(layers=(inner, *state.layers[1:])), h), h
+        window, w = move((places.astype(h.dtype), shown.astype(h.dtype)), state[1:4], p['W_hp'] @ h + p['b_p'])
+        return WindowState((inner, *state.layers[1:]), *window, w), h
 
     def higher(go, p, state, xs, h, w):
         """The other layers, each by go(layer, params, state, input)."""
@@ -131,7 +138,14 @@ def attend(
             state, h = first(p, state, x)
             return state, (h, state.w)
 
-        state, (hs, ws) = jax.lax.scan(body, state, xs)
+        if layers[0].run_fed is None:
+            state, (hs, ws) = jax.lax.scan(body, state, xs)
+        else:
+            given = places.astype(xs.dtype), shown.astype(xs.dtype)
+            inner, window, hs, ws = layers[0].run_fed(
+                p['layers'][0], state.layers[0], xs, move, given, p['W_hp'], p['b_p'], state[1:4], state.w
+            )
+            state = WindowState((inner, *state.layers[1:]), *window, ws[-1])
         return higher(lambda layer, q, s, xs: unroll(layer, q, xs, s), p, state, xs, hs, ws)
 
     return Cell(sum(layer.size for layer in layers), init, initial_state, step, run)

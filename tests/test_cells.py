@@ -174,17 +174,38 @@ def lstm_derivatives_by_hand(p, xs, dys, limit):
     return d, np.array(dxs[::-1])
 
 
+@pytest.mark.parametrize('reverse', [False, True])
 @pytest.mark.parametrize('limit', [None, 0.5])
-def test_derivatives_are_clipped_at_the_net_inputs_and_nowhere_else(limit, x64):
+def test_derivatives_are_clipped_at_the_net_inputs_and_nowhere_else(limit, reverse, x64):
     rng = np.random.default_rng(1)
     xs, dys = rng.normal(size=(T, V)), 3 * rng.normal(size=(T, H))
-    cell = cells.lstm(V, H, clip=limit)
+    cell = cells.lstm(V, H, clip=limit, reverse=reverse)
     params = params_of(cell)
     grads = jax.grad(lambda p, xs: jnp.sum(cells.unroll(cell, p, xs)[1] * dys), (0, 1))(params, jnp.asarray(xs))
     by_hand = lstm_derivatives_by_hand(params, xs, dys, limit or np.inf)
     jax.tree.map(functools.partial(assert_allclose, rtol=1e-9), grads, by_hand)
     unclipped, _ = lstm_derivatives_by_hand(params, xs, dys, np.inf)
     assert np.allclose(grads[0]['b'], unclipped['b']) == (limit is None)
+
+
+@pytest.mark.parametrize('inputs', ['symbols', 'vectors'])
+def test_the_quick_way_back_changes_no_number(inputs, x64):
+    """Of a stack of two, in a batch, from a state that is not zero."""
+    xs = jnp.stack([symbols(), symbols()[::-1]])
+    xs = xs if inputs == 'symbols' else jax.nn.one_hot(xs, V) * 0.7
+
+    def gradients(reverse):
+        both = cells.stack(cells.lstm(V, 3, clip=0.3, reverse=reverse), cells.lstm(V, 4, 3, clip=0.3, reverse=reverse))
+
+        def loss(params, state):
+            after, ys = jax.vmap(lambda xs: cells.unroll(both, params, xs, state))(xs)
+            return jnp.sum(ys**3) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(after))
+
+        params = params_of(both)
+        state = jax.tree.map(lambda s: s + 0.3, both.initial_state(params))
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, state)
+
+    jax.tree.map(functools.partial(assert_allclose, rtol=1e-9, atol=1e-12), gradients(True), gradients(False))
 
 
 def test_skip_connections(x64):

@@ -118,6 +118,29 @@ def test_a_padded_batch_is_its_lines_one_by_one(x64, params):
     assert_allclose(chunks, (nats, weight))
 
 
+def test_the_quick_way_back_changes_no_number(x64, params):
+    """A batch of two lines with different texts, from the states that other lines left."""
+    xs, on = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *pair) for pair in
+              ((offsets(1), offsets(2)), (text([2, 0, 1, 1], 6), text([3], 6))))  # fmt: skip
+
+    def gradients(reverse):
+        layers = (cells.lstm(3, n, below, clip=0.3, reverse=reverse) for n, below in ((H1, C), (H2, H1 + C)))
+        layers = tuple(layers)
+
+        def run(p, state, x, on):
+            return cells.unroll(window.attend(on, layers, C, K, 0.4), p, x, state)
+
+        def loss(p, states):
+            after, ys = jax.vmap(run, (None, 0, 0, 0))(p, states, xs, on)
+            return jnp.sum(ys**3) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(after))
+
+        initial = window.attend(None, layers, C, K).initial_state(params['cell'])
+        states = jax.tree.map(lambda s: jnp.stack([s + 0.1, s + 0.3]), initial)
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(params['cell'], states)
+
+    jax.tree.map(functools.partial(assert_allclose, rtol=1e-9, atol=1e-12), gradients(True), gradients(False))
+
+
 def test_writing_is_finished_past_the_last_character(x64):
     def at(kappa):
         one = jnp.ones(1)
