@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from hfrnn.curvature import gauss_newton, tanh_distance
+from hfrnn.data import Batch
 from hfrnn.model import Model
 from hfrnn.parallel import AXIS
 
@@ -29,20 +29,6 @@ class TrainState(NamedTuple):
     params: Params
     opt_state: Any
     step: jax.Array
-
-
-class Batch(NamedTuple):
-    """Sequences of one length, each target with its weight: 0 for padding and for what is read but not scored.
-
-    Attributes:
-      xs: (B, T) or (B, T, D) inputs, or ``model.Conditioned`` with them.
-      targets: (B, T) or (B, T, ...) what is to be predicted after each.
-      weights: (B, T).
-    """
-
-    xs: Any
-    targets: np.ndarray
-    weights: np.ndarray
 
 
 def init(model: Model, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:

@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfrnn.data import DataError
-from hfrnn.training import Batch
+from hfrnn.data import Batch, DataError
 
 NAMES = ('pydoc', 'stdlib', 'ptb', 'enwik8', 'wiki')
 UNKNOWN = '\N{REPLACEMENT CHARACTER}'
