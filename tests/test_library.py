@@ -7,9 +7,7 @@ import optax
 from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 
-import hfrnn.hessian_free as hf
-from hfrnn import runs
-from hfrnn.curvature import gauss_newton
+from hfrnn import gauss_newton, hessian_free, runs
 
 
 def rings(n=200, seed=0):
@@ -63,7 +61,7 @@ def feed_forward():
     return params, predict
 
 
-OPTIMIZER = hf.hessian_free(1.0, cg_iterations=30)
+OPTIMIZER = hessian_free(1.0, cg_iterations=30)
 PARAMS, PREDICT = feed_forward()
 STEP = train_step(PREDICT, OPTIMIZER)
 
