@@ -18,16 +18,20 @@ def test_the_cost_of_an_iteration_as_things_grow(call):
         assert re.search(rf'~ {name}\^-?[0-9.]+', line)
 
 
-@pytest.mark.parametrize('library', ['hessianfree', 'somax'])
-def test_products_agree_with_other_libraries(library, call):
+def test_products_agree_with_other_libraries(call):
     """To 1e-5 of the largest element, in float32."""
-    if importlib.util.find_spec(library) is None:
-        pytest.skip(f'{library} is not installed: the extra "compare" has it')
+    there = [name for name in ('hessianfree', 'somax') if importlib.util.find_spec(name)]
+    if not there:
+        pytest.skip('neither hessianfree nor somax is installed: the extra "compare" has them')
     status, out, err = call('--part=libraries', *SMALL, '--cg_iterations=3')
     assert status == 0, err
-    (line,) = (line for line in out.splitlines() if line.startswith(f'{library} '))
-    assert float(line.split()[-1]) < 1e-5
-    assert line.count(' ms') == 2
+    for name in ('hessianfree', 'somax'):
+        (line,) = (line for line in out.splitlines() if line.startswith(f'{name} '))
+        if name in there:
+            assert float(line.split()[-1]) < 1e-5
+            assert line.count(' ms') == 2
+        else:
+            assert 'is not measured' in line
 
 
 def test_bad_input_is_one_line(call):
