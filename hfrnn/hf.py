@@ -31,7 +31,7 @@ on to the next step, arrays alone, so that it can be saved, carried by ``lax.sca
 **In a chain**, what stands behind it acts on the finished update: ``optax.scale``, ``optax.add_decayed_weights``.
 What stands before it changes the gradient, and so the model that rho is measured against: clipping has no meaning here.
 
-**Errors**, all when a step is traced: ValueError where ``params``, ``curvature`` or ``value_fn`` is missing, where the
+**Errors**, all before anything is computed: ValueError where ``params``, ``curvature`` or ``value_fn`` is missing, where the
 gradient or a product has not the structure and shapes of params, and where ``value_fn`` gives no scalar; TypeError for
 params that are no floating-point numbers, and for a choice that is no function.  Numbers that are not finite raise
 nothing: such a step is rejected, and says so by ``step_size`` 0.
