@@ -18,7 +18,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from experiments.cli import fail
-from hfrnn import cells, hessian_free, model, outputs, parallel, training
+from hfrnn import cells, hf, model, outputs, parallel, training
 from hfrnn.curvature import gauss_newton, tanh_distance
 from hfrnn.data import text
 
@@ -101,7 +101,7 @@ def repeated_products(net, batch, params, n):
 
 def steps_on_devices(net, batch):
     """An HF step of exactly 10 CG iterations, on 1 and on 2 devices."""
-    optimizer = hessian_free.martens2010(1.0, 10, tolerance=0.0)
+    optimizer = hf.martens2010(1.0, 10, tolerance=0.0)
     state = training.init(net, optimizer, jax.random.key(0))
     batches = training.HessianFreeBatches(batch, batch)
     step = training.hessian_free_step(net, optimizer, len(batch.xs), 0.1)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-from hfrnn import parallel, runs, training
+from hfrnn import hf, parallel, runs, training
 from hfrnn.data import DataError
 
 FLAGS = flags.FLAGS
@@ -117,6 +117,11 @@ def check_batches(*names: str) -> None:
     for name, size in sizes.items():
         if size % devices:
             raise FlagError(f'--{name}={size} does not divide among {devices} devices')
+
+
+def copies(optimizer: str, preset: str, cg_iterations: int | None) -> int:
+    """How many copies of the weights a training holds: Hessian-Free keeps CG's iterates beside its vectors."""
+    return 12 + hf.saved_iterates(hf.PRESETS[preset], cg_iterations) if optimizer == 'hf' else 6
 
 
 def check_memory(weights: int, copies: int) -> None:

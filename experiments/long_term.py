@@ -24,7 +24,7 @@ from absl import app, flags
 
 from experiments import cli
 from experiments.cli import FlagError, clock, say
-from hfrnn import cells, evaluation, hessian_free, model, parallel, plotting, runs, training
+from hfrnn import cells, evaluation, hf, model, parallel, plotting, runs, training
 from hfrnn.cells import SCALE
 from hfrnn.data import tasks
 
@@ -45,7 +45,7 @@ flags.DEFINE_integer(
     'seed', 0, 'Of initial weights and batches; the test sequences are always the same.', lower_bound=0
 )
 flags.DEFINE_enum('optimizer', 'hf', ['hf', 'adam', 'sgd'], 'Hessian-Free, Adam, or gradient descent with momentum.')
-flags.DEFINE_enum('preset', 'martens2010', list(hessian_free.PRESETS), 'The variant of HF.')
+flags.DEFINE_enum('preset', 'martens2010', list(hf.PRESETS), 'The variant of HF.')
 flags.DEFINE_integer('batch', 10_000, 'HF: sequences for a gradient.', lower_bound=1)
 flags.DEFINE_integer('curvature_batch', 1_000, 'HF: sequences for the curvature; the first of --batch.', lower_bound=1)
 flags.DEFINE_float('mu', 1 / 30, 'HF: the weight of structural damping; 0 for none.', lower_bound=0.0)
@@ -55,6 +55,7 @@ flags.DEFINE_float(
     'HF: lambda at the start; if not given, 0.1, without structural damping 0.3, for permutation 0.1 T.',
 )
 flags.DEFINE_integer('cg_iterations', 300, 'HF: the most CG iterations in a step.', lower_bound=1)
+flags.DEFINE_float('cg_tolerance', None, "HF: CG's tolerance; the preset's if not given.", lower_bound=0.0)
 flags.DEFINE_integer('first_order_batch', 100, 'Adam, SGD: sequences for a gradient.', lower_bound=1)
 flags.DEFINE_float('learning_rate', None, 'Adam, SGD; if not given, 0.001 for Adam, 0.01 for SGD.', lower_bound=0.0)
 flags.DEFINE_float('momentum', 0.9, 'SGD.', lower_bound=0.0)
@@ -120,8 +121,11 @@ def make_parts(s) -> Parts:
     task = tasks.make(s.task, s.T, s.form)
     cell = cells.rnn(task.inputs, s.hidden, input_scale=s.input_scale, bias_scale=s.bias_scale)
     net = model.sequence_model(cell, task.output, bias_scale=s.bias_scale)
+    weights = model.size(jax.eval_shape(net.init, jax.random.key(0)))
+    cli.check_memory(weights, cli.copies(s.optimizer, s.preset, s.cg_iterations))
     if s.optimizer == 'hf':
-        optimizer = hessian_free.PRESETS[s.preset](s.damping, s.cg_iterations)
+        given = {} if s.cg_tolerance is None else {'tolerance': s.cg_tolerance}
+        optimizer = hf.PRESETS[s.preset](s.damping, s.cg_iterations, **given)
         step = training.hessian_free_step(net, optimizer, FLAGS.chunk, s.mu)
     else:
         rule = optax.adam(s.learning_rate) if s.optimizer == 'adam' else optax.sgd(s.learning_rate, s.momentum)

@@ -20,7 +20,7 @@ from absl import app, flags
 
 from experiments import cli
 from experiments.cli import FlagError, clock, say
-from hfrnn import cells, evaluation, hessian_free, model, outputs, parallel, plotting, runs, sampling, training
+from hfrnn import cells, evaluation, hf, model, outputs, parallel, plotting, runs, sampling, training
 from hfrnn.baselines import compressors
 from hfrnn.data import text
 from hfrnn.evaluation import BITS
@@ -45,7 +45,7 @@ flags.DEFINE_integer('length', 250, 'Symbols that a training sequence predicts, 
 flags.DEFINE_integer('unscored', 50, 'How many of them are not scored, at its beginning.', lower_bound=0)
 flags.DEFINE_integer('batch', 48_000, 'Sequences for a gradient, of all devices.', lower_bound=1)
 flags.DEFINE_enum('optimizer', 'hf', ['hf', 'adam', 'rmsprop'], 'Hessian-Free, or a first-order method.')
-flags.DEFINE_enum('preset', 'martens2010', list(hessian_free.PRESETS), 'The variant of HF.')
+flags.DEFINE_enum('preset', 'martens2010', list(hf.PRESETS), 'The variant of HF.')
 flags.DEFINE_integer('curvature_batch', 2_400, 'HF: sequences for the curvature; the first of --batch.', lower_bound=1)
 flags.DEFINE_bool('own_batches', False, 'HF: backtrack and search on batches of their own, of --curvature_batch.')
 flags.DEFINE_float('damping', None, "HF: lambda at the start; the preset's if not given.", lower_bound=1e-30)
@@ -53,6 +53,7 @@ flags.DEFINE_float('mu', 0.1, 'HF: the weight of structural damping.', lower_bou
 flags.DEFINE_integer(
     'cg_iterations', None, "HF: the most CG iterations in a step; the preset's if not given.", lower_bound=1
 )
+flags.DEFINE_float('cg_tolerance', None, "HF: CG's tolerance; the preset's if not given.", lower_bound=0.0)
 flags.DEFINE_bool('preconditioned', False, 'HF: precondition CG by squared gradients.')
 flags.DEFINE_float('learning_rate', 1e-3, 'Adam, RMSProp: at the start.', lower_bound=0.0)
 flags.DEFINE_integer('decay_steps', 0, 'Adam, RMSProp: cosine decay to 0 at this step; 0 for none.', lower_bound=0)
@@ -116,8 +117,8 @@ def make_model(n_symbols):
 
 def make_optimizer():
     if FLAGS.optimizer == 'hf':
-        given = {name: FLAGS[name].value for name in ('damping', 'cg_iterations') if FLAGS[name].value is not None}
-        return hessian_free.PRESETS[FLAGS.preset](**given)
+        given = {'damping': FLAGS.damping, 'cg_iterations': FLAGS.cg_iterations, 'tolerance': FLAGS.cg_tolerance}
+        return hf.PRESETS[FLAGS.preset](**{name: value for name, value in given.items() if value is not None})
     rate = FLAGS.learning_rate
     if FLAGS.decay_steps:
         rate = optax.cosine_decay_schedule(rate, FLAGS.decay_steps)
@@ -161,7 +162,7 @@ def train():
     net, optimizer = make_model(len(corpus.alphabet)), make_optimizer()
     init = functools.partial(training.init, net, optimizer)
     shapes = jax.eval_shape(init, jax.random.key(0))
-    cli.check_memory(model.size(shapes.params), 28 if FLAGS.optimizer == 'hf' else 6)  # HF keeps CG's iterates
+    cli.check_memory(model.size(shapes.params), cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations))
 
     run = runs.train_in(WORKDIR.value, defining_flags(), about(corpus))
     found = runs.restore(run, shapes)

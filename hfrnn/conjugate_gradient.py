@@ -46,6 +46,19 @@ def every(max_iterations: int, interval: int = 10) -> tuple[int, ...]:
     return tuple(range(interval, max_iterations + 1, interval))
 
 
+def relative_progress(phis: jax.Array, i: jax.Array, k: jax.Array, tolerance: float) -> jax.Array:
+    """M10 sec. 4.4: phi_i < 0 and (phi_i - phi_{i-k}) / phi_i < k tolerance."""
+    return (phis[i] < 0) & ((phis[i] - phis[i - k]) / phis[i] < k * tolerance)
+
+
+def progress_since_start(phis: jax.Array, i: jax.Array, k: jax.Array, tolerance: float) -> jax.Array:
+    """MS12 sec. 20.4.2: (phi_{i-k} - phi_i) / (phi_0 - phi_i) < tolerance, as with a warm start phi_0 is not 0."""
+    return (phis[i - k] - phis[i]) / (phis[0] - phis[i]) < tolerance
+
+
+Stop = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
+
+
 def conjugate_gradient(
     A: Callable[[Params], Params],
     b: Params,
@@ -54,32 +67,22 @@ def conjugate_gradient(
     precondition: Callable[[Params], Params] = lambda r: r,
     max_iterations: int = 150,
     tolerance: float = 5e-4,
-    stop: str = 'relative',
+    stop: Stop = relative_progress,
     grid: Sequence[int] = (),
 ) -> CGResult:
     """Minimises phi(x) = 1/2 x'Ax - b'x for a positive definite A.
 
-    It ends at iteration i when the progress of the last k = max(10, ceil(0.1 i)) iterations is small (M10 sec. 4.4).
-    phi comes for free as -1/2 x.(b + r) from the residual r = b - A x, and the rule is
-
-    * 'relative' (M10): i > k, phi_i < 0 and (phi_i - phi_{i-k}) / phi_i < k tolerance;
-    * 'start' (MS12 sec. 20.4.2): i > k and (phi_{i-k} - phi_i) / (phi_0 - phi_i) < tolerance: the progress since
-      x0, as with a warm start phi_0 is not 0;
-
-    or when max_iterations are done, ||r|| < 1e-10, or the curvature along a direction is not positive (or NaN), and
-    that direction is not taken.
+    It ends at iteration i > k = max(10, ceil(0.1 i)) where ``stop`` finds the progress of the last k iterations small;
+    phi comes for free as -1/2 x.(b + r) from the residual r = b - A x.  It also ends when max_iterations are done,
+    ||r|| < 1e-10, or the curvature along a direction is not positive (or NaN), and that direction is not taken.
 
     Args:
       A: the matrix, as a function of a vector; vectors are pytrees of one structure.
       b, x0: the right side and the start.
       precondition: the inverse of the preconditioner, M^-1, symmetric and positive definite.
+      stop, tolerance: ``stop(phis, i, k, tolerance)`` of all values of phi so far.
       grid: rising iteration numbers whose iterates are saved.
-
-    Raises:
-      ValueError: for another stop rule.
     """
-    if stop not in ('relative', 'start'):
-        raise ValueError(f"stop is 'relative' or 'start', not {stop!r}")
     dot, add_scale = optax.tree.vdot, optax.tree.add_scale
     slots = jnp.asarray([*grid, max_iterations + 1])
 
@@ -88,12 +91,7 @@ def conjugate_gradient(
 
     def done(i, phis):
         k = jnp.maximum(10, jnp.ceil(0.1 * i).astype(int))
-        now, before = phis[i], phis[jnp.maximum(i - k, 0)]
-        if stop == 'relative':
-            small = (now < 0) & ((now - before) / now < k * tolerance)
-        else:
-            small = (before - now) / (phis[0] - now) < tolerance
-        return (i > k) & small
+        return (i > k) & stop(phis, i, k, tolerance)
 
     class Loop(NamedTuple):
         x: Params

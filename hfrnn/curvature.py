@@ -31,7 +31,8 @@ def gauss_newton(
 
     Args:
       predict: outputs of the whole batch, any pytree.
-      loss: a scalar of the outputs and convex in them, so that the matrix is positive semi-definite.
+      loss: a scalar of the outputs and convex in them, so that the matrix is positive semi-definite: cross-entropy of
+        logits, squared error, Bernoulli.  In place of one that is not, pass what ``fisher_loss`` makes.
       params: where to linearise.
       distance: D(outputs, outputs_n), zero with zero gradient where both are the same; its weight mu included.
 
@@ -53,6 +54,33 @@ def gauss_newton(
         return optax.tree.add_scale(Gv, lam, v)
 
     return product
+
+
+def fisher_loss(
+    nll: Callable[[jax.Array, Any], jax.Array], z: jax.Array, samples: Any, weights: jax.Array | None = None
+) -> Callable[[jax.Array], jax.Array]:
+    """What to curve in place of a loss that is not convex in the outputs: its Hessian is their Fisher matrix.
+
+    With y_s drawn from what the model itself says at z_n (the data's targets would give another matrix)::
+
+        loss(z') = 1/2 sum_n w_n mean_s (grad nll(z_n, y_s) . z'_n)^2
+        H        = sum_n w_n mean_s grad nll(z_n, y_s) grad nll(z_n, y_s)'
+
+    That is positive semi-definite whatever nll is, and its mean over samples is the Fisher matrix F.  For the outputs
+    whose nll is convex because they match their loss, F is the nll's Hessian: there the two choices are one.
+
+    Args:
+      nll: nats of one target under one output vector (size,).
+      z: (..., size) outputs at the params.
+      samples: S targets of each output, (S, ..., target).
+      weights: (...), of each output's nll in the loss; 1 if None.
+    """
+    lead, S = z.shape[:-1], len(jax.tree.leaves(samples)[0])
+    flat = jax.tree.map(lambda leaf: jnp.reshape(leaf, (S, -1, *leaf.shape[1 + len(lead) :])), samples)
+    g = jax.vmap(jax.vmap(jax.grad(nll)), (None, 0))(z.reshape(-1, z.shape[-1]), flat)
+    g = jax.lax.stop_gradient(g.reshape(S, *z.shape))
+    weights = jnp.ones(lead, z.dtype) if weights is None else jnp.asarray(weights)
+    return lambda moved: 0.5 / S * jnp.sum(weights * jnp.sum(jnp.sum(g * moved[None], -1) ** 2, 0))
 
 
 def tanh_distance(h: jax.Array, h_n: jax.Array) -> jax.Array:

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfrnn import outputs, training
+from hfrnn.data import Batch
 from hfrnn.model import Model
 from hfrnn.parallel import AXIS
-from hfrnn.training import Batch
 
 BITS = 1 / math.log(2)  # bits in a nat
 

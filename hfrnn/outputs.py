@@ -17,13 +17,15 @@ class Output(NamedTuple):
 
     Attributes:
       size: the length of ``z``.
-      nll: ``nll(z, target) -> nats``, convex in z where curvature is taken of it.
+      nll: ``nll(z, target) -> nats``.
       sample: ``sample(key, z, ...) -> target``.
+      not_convex: what it is, if its nll is not convex in z: its Hessian is then no matrix for Hessian-Free.
     """
 
     size: int
     nll: Callable[[jax.Array, jax.Array], jax.Array]
     sample: Callable[..., jax.Array]
+    not_convex: str = ''
 
 
 def categorical(n_symbols: int) -> Output:
@@ -141,7 +143,7 @@ def pen(n_mixtures: int = 20) -> Output:
     """Offsets of a pen: a mixture density for dx and dy, a Bernoulli variable for the end of a stroke, G13 eq. 15-26.
 
     A target is (3,) numbers, dx, dy and 1 at the last point of a stroke, else 0.  Its ``sample`` takes the ``bias`` of
-    ``mixture``.  Not convex in z: for first-order methods.
+    ``mixture``.  Not convex in z.
     """
 
     def nll(z, target):
@@ -160,7 +162,7 @@ def pen(n_mixtures: int = 20) -> Output:
         end = jax.random.bernoulli(k_end, jax.nn.sigmoid(-m.ehat))
         return jnp.append(m.mu[:, j] + jnp.exp(m.log_sigma[:, j]) * n, end.astype(z.dtype))
 
-    return Output(1 + 6 * n_mixtures, nll, sample)
+    return Output(1 + 6 * n_mixtures, nll, sample, not_convex='the mixture density of a pen')
 
 
 def pen_mean(z: jax.Array) -> jax.Array:

@@ -74,3 +74,34 @@ def solved(path: pathlib.Path, rows: Sequence[dict]) -> None:
     handles = {label: h for axes in grid for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc='outside upper center', ncols=4, fontsize='small')
     figure.savefig(path, dpi=120)
+
+
+def curves(path: pathlib.Path, lines: dict[str, Sequence[tuple[float, float]]], x: str, y: str) -> None:
+    """A line of (x, y) points for each name, y on a logarithmic scale, as PNG."""
+    figure = Figure(figsize=(7, 4.5), layout='constrained')
+    axes = figure.subplots()
+    for name, points in lines.items():
+        axes.plot(*np.reshape(points, (-1, 2)).T, '.-', label=name, linewidth=1)
+    axes.set(xlabel=x, ylabel=y, yscale='log')
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize='small')
+    figure.savefig(path, dpi=120)
+
+
+def frames(path: pathlib.Path, videos: dict[str, np.ndarray], size: int) -> None:
+    """Videos, a row for each, from 0 (black) to 1 (white), as PNG.
+
+    Args:
+      videos: (T, size * size) frames by name; they may differ in T.
+    """
+    longest = max(len(video) for video in videos.values())
+    figure = Figure(figsize=(1.3 + 0.5 * longest, 0.6 * len(videos) + 0.2), layout='constrained')
+    rows = figure.subplots(len(videos), 1, squeeze=False)[:, 0]
+    for axes, (name, video) in zip(rows, videos.items(), strict=True):
+        wall = np.full((longest, size + 1, size + 1), np.nan)  # a line between frames
+        wall[: len(video), :size, :size] = np.reshape(video, (-1, size, size))
+        axes.imshow(np.concatenate(wall, 1)[:size], cmap='gray', vmin=0, vmax=1)
+        axes.set(xticks=[], yticks=[])
+        axes.set_ylabel(name, rotation=0, ha='right', va='center')
+        axes.spines[:].set_visible(False)
+    figure.savefig(path, dpi=120)

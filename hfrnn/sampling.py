@@ -23,17 +23,38 @@ def continue_text(
     Returns:
       (length,) symbols.
     """
+    return go_on(model, params, key, prompt, length, lambda key, z: model.output.sample(key, z, temperature))
+
+
+def go_on(
+    model: Model,
+    params: Any,
+    key: jax.Array,
+    prompt: jax.Array,
+    length: int,
+    draw: Callable[[jax.Array, jax.Array], jax.Array],
+) -> jax.Array:
+    """A sequence that a net goes on with by itself, each output the next input.
+
+    Args:
+      prompt: (P, ...) inputs that the model reads first, P >= 1.
+      length: how many to make.
+      draw: ``draw(key, z)``, the next input.
+
+    Returns:
+      (length, ...) inputs.
+    """
 
     def read(state, x):
         return model.step(params, state, x)
 
-    def draw(carry, key):
+    def body(carry, key):
         state, z = carry
-        x = model.output.sample(key, z, temperature)
+        x = draw(key, z)
         return read(state, x), x
 
     state, zs = jax.lax.scan(read, model.initial_state(params), jnp.asarray(prompt))
-    _, xs = jax.lax.scan(draw, (state, zs[-1]), jax.random.split(key, length))
+    _, xs = jax.lax.scan(body, (state, zs[-1]), jax.random.split(key, length))
     return xs
 
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from hfrnn.curvature import gauss_newton, tanh_distance
+from hfrnn.curvature import fisher_loss, gauss_newton, tanh_distance
+from hfrnn.data import Batch
 from hfrnn.model import Model
 from hfrnn.parallel import AXIS
 
@@ -29,20 +29,6 @@ class TrainState(NamedTuple):
     params: Params
     opt_state: Any
     step: jax.Array
-
-
-class Batch(NamedTuple):
-    """Sequences of one length, each target with its weight: 0 for padding and for what is read but not scored.
-
-    Attributes:
-      xs: (B, T) or (B, T, D) inputs, or ``model.Conditioned`` with them.
-      targets: (B, T) or (B, T, ...) what is to be predicted after each.
-      weights: (B, T).
-    """
-
-    xs: Any
-    targets: np.ndarray
-    weights: np.ndarray
 
 
 def init(model: Model, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
@@ -229,6 +215,7 @@ def hessian_free_step(
     chunk: int,
     mu: float = 0.0,
     preconditioned: bool = False,
+    fisher_samples: int = 0,
 ) -> Callable:
     """A step of ``hessian_free``; ``batches`` is a HessianFreeBatches.
 
@@ -240,14 +227,34 @@ def hessian_free_step(
       mu: the weight of structural damping (Martens & Sutskever 2011), whose distance is a sum over units and time; each
         time step with the largest weight of the targets from there on, so that padding behind the last adds nothing.
       preconditioned: whether to precondition CG by the squared gradients of the curvature batch's sequences.
+      fisher_samples: if not 0, the curvature is the Fisher matrix by so many samples of each output, drawn anew in
+        each step; see ``curvature.fisher_loss``.
+
+    Raises:
+      ValueError: if the output's nll is not convex in z and there are no ``fisher_samples``.
     """
+    if model.output.not_convex and not fisher_samples:
+        raise ValueError(
+            f'{model.output.not_convex} is not convex in z, and its Gauss-Newton matrix not positive: '
+            'give Hessian-Free fisher_samples, or use a first-order method'
+        )
 
     def objective(batch: Batch, params: Params) -> jax.Array:
         loss = chunked(lambda part: nll(model, params, part)[0], batch, chunk)
         return jax.lax.pmean(loss / batch.weights.shape[0], AXIS)
 
-    def curvature(batch: Batch, params: Params):
+    def curved_loss(batch: Batch, params: Params, key: jax.Array):
+        """A function of z whose Hessian is the curvature's."""
+        if not fisher_samples:
+            return lambda z: nats(model, z, batch)
+        z = predict(model, params, batch).z
+        keys = jax.random.split(jax.random.fold_in(key, jax.lax.axis_index(AXIS)), (fisher_samples, *z.shape[:-1]))
+        drawn = jax.vmap(jax.vmap(jax.vmap(model.output.sample)), (0, None))(keys, z)
+        return fisher_loss(model.output.nll, z, drawn, batch.weights)
+
+    def curvature(batch: Batch, params: Params, key: jax.Array):
         B = batch.weights.shape[0]
+        loss = curved_loss(batch, params, key)
         weights = jax.lax.cummax(jnp.asarray(batch.weights), axis=1, reverse=True)
 
         def distance(moved, here):
@@ -255,7 +262,7 @@ def hessian_free_step(
 
         local = gauss_newton(
             lambda params: predict(model, params, batch),
-            lambda prediction: nats(model, prediction.z, batch) / B,
+            lambda prediction: loss(prediction.z) / B,
             params,
             distance=distance if mu else None,
         )
@@ -275,6 +282,7 @@ def hessian_free_step(
     @jax.default_matmul_precision('highest')
     def step(state, batches: HessianFreeBatches):
         params, on = state.params, batches
+        k_curvature, k_backtrack = jax.random.split(jax.random.fold_in(jax.random.key(0), state.step))
         (loss, weight), grads = sum_and_gradient(model, params, on.gradient, chunk)
         B = on.gradient.weights.shape[0] * jax.lax.axis_size(AXIS)
         backtrack = on.curvature if on.backtrack is None else on.backtrack
@@ -283,10 +291,10 @@ def hessian_free_step(
             optax.tree.scale(1 / B, grads),
             state.opt_state,
             params,
-            curvature=curvature(on.curvature, params),
+            curvature=curvature(on.curvature, params, k_curvature),
             value_fn=functools.partial(objective, on.curvature),
             backtrack_fn=functools.partial(objective, backtrack),
-            backtrack_curvature=None if on.backtrack is None else curvature(on.backtrack, params),
+            backtrack_curvature=None if on.backtrack is None else curvature(on.backtrack, params, k_backtrack),
             line_search_fn=functools.partial(objective, line_search),
             line_search_value=loss / B if on.line_search is None else None,
             squared_gradients=squared_gradients(on.curvature, params) if preconditioned else None,

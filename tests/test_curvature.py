@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose
 
 from hfrnn import model, outputs
-from hfrnn.curvature import gauss_newton, tanh_distance
+from hfrnn.curvature import fisher_loss, gauss_newton, tanh_distance
 from tests.test_cells import CELLS, T, V, params_of, symbols
 
 MU = 0.3
@@ -96,3 +96,31 @@ def test_distance_has_its_minimum_here(x64):
     h = jnp.tanh(jnp.asarray(np.random.default_rng(0).normal(size=6)))
     assert tanh_distance(h, h) == 0
     assert (jax.grad(tanh_distance)(h, h) == 0).all()
+
+
+def test_fisher_of_a_matching_output_is_its_hessian(x64):
+    """Each outcome as often as the model says it comes: the mean over samples is the expectation, exactly."""
+    z = jnp.log(jnp.asarray([[[2.0, 1.0, 1.0], [1.0, 1.0, 2.0]]]))
+    samples = jnp.asarray([[[0, 0]], [[0, 1]], [[1, 2]], [[2, 2]]])
+    weights = jnp.asarray([[1.0, 3.0]])
+    nll = outputs.categorical(3).nll
+
+    def loss(z):
+        return jnp.sum(weights * jax.vmap(jax.vmap(nll))(z, samples[0]))
+
+    assert_allclose(jax.hessian(fisher_loss(nll, z, samples, weights))(z), jax.hessian(loss)(z), atol=1e-12)
+    bits = jnp.asarray([[[0.0]], [[1.0]]])
+    even = jax.hessian(fisher_loss(outputs.bernoulli(1).nll, jnp.zeros((1, 1)), bits))(jnp.zeros((1, 1)))
+    assert_allclose(even.squeeze(), 0.25)
+
+
+def test_fisher_of_a_pen_is_its_mean_hessian_and_positive(x64):
+    """E grad grad' = E hessian over what the model draws, though single Hessians are not positive."""
+    pen, S = outputs.pen(2), 100_000
+    z = jax.random.normal(jax.random.key(0), (pen.size,))
+    samples = jax.vmap(pen.sample, (0, None))(jax.random.split(jax.random.key(1), S), z)
+    F = jax.hessian(fisher_loss(pen.nll, z[None], samples[:, None]))(z[None])[0, :, 0]
+    hessians = jax.vmap(jax.hessian(pen.nll), (None, 0))(z, samples)
+    assert_allclose(F, hessians.mean(0), atol=0.02 * jnp.abs(F).max())
+    assert jnp.linalg.eigvalsh(F).min() > -1e-9
+    assert jnp.linalg.eigvalsh(hessians[:100]).min() < -0.1

@@ -7,9 +7,7 @@ import optax
 from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 
-import hfrnn.hessian_free as hf
-from hfrnn import runs
-from hfrnn.curvature import gauss_newton
+from hfrnn import gauss_newton, hessian_free, runs
 
 
 def rings(n=200, seed=0):
@@ -63,7 +61,7 @@ def feed_forward():
     return params, predict
 
 
-OPTIMIZER = hf.hessian_free(1.0, cg_iterations=30)
+OPTIMIZER = hessian_free(1.0, cg_iterations=30)
 PARAMS, PREDICT = feed_forward()
 STEP = train_step(PREDICT, OPTIMIZER)
 
@@ -157,3 +155,55 @@ def test_a_scan_of_steps_inside_jit_is_the_loop():
     assert rhos.shape == (4,)
     assert_allclose(rhos[-1], last.rho, rtol=1e-2)
     assert state.step == 4
+
+
+def test_pmap_with_means_over_the_devices_is_the_whole_batch():
+    """What the page asks of gradient, curvature and value: each a mean over the devices."""
+
+    def step(params, state, data):
+        xs, labels, weights = data
+
+        def loss(z):
+            return mean_cross_entropy(z, labels, weights)
+
+        def objective(params):
+            return jax.lax.pmean(loss(PREDICT(params, xs)), 'data')
+
+        local = gauss_newton(lambda p: PREDICT(p, xs), loss, params)
+        grads = jax.lax.pmean(jax.grad(lambda p: loss(PREDICT(p, xs)))(params), 'data')
+        updates, state = OPTIMIZER.update(
+            grads,
+            state,
+            params,
+            curvature=lambda v, lam: jax.lax.pmean(local(v, lam), 'data'),
+            value_fn=objective,
+        )
+        return optax.apply_updates(params, updates), state
+
+    spread = jax.pmap(step, 'data', in_axes=(None, None, 0), out_axes=None, devices=jax.devices()[:2])
+    state = OPTIMIZER.init(PARAMS)
+    two = spread(PARAMS, state, jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), batch()))
+    one = STEP(PARAMS, state, batch())
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-3, atol=1e-4), two, one)
+
+
+def test_in_a_chain_what_stands_behind_acts_on_the_step():
+    """And what happened is found by name, wherever the state lies."""
+    chain = optax.chain(OPTIMIZER, optax.add_decayed_weights(-0.1), optax.scale(0.5))
+    params = jax.tree.map(jnp.ones_like, PARAMS)
+    _, alone = STEP(params, OPTIMIZER.init(params), batch())
+    moved, state = train_step(PREDICT, chain)(params, chain.init(params), batch())
+    plain, _ = STEP(params, OPTIMIZER.init(params), batch())
+    half = jax.tree.map(lambda new, old: old + 0.5 * (new - old) - 0.05 * old, plain, params)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-5), moved, half)
+    assert_allclose(optax.tree.get(state, 'rho'), alone.rho, rtol=1e-4)
+    assert optax.tree.get(state, 'cg_iterations') == alone.cg_iterations
+
+
+def test_the_function_is_not_the_module():
+    """hfrnn.hessian_free is the optimiser, whatever else is imported."""
+    import hfrnn
+    import hfrnn.hf
+
+    assert hfrnn.hessian_free is hfrnn.hf.hessian_free is hessian_free
+    assert set(hfrnn.__all__) <= set(vars(hfrnn))

@@ -11,7 +11,7 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hfrnn import cells, evaluation, hessian_free, model, outputs, parallel, runs, training
+from hfrnn import cells, evaluation, hf, model, outputs, parallel, runs, training
 from hfrnn.data import text
 
 V = 6
@@ -28,7 +28,7 @@ def hf_batches(i=0):
     return training.HessianFreeBatches(gradient, jax.tree.map(lambda leaf: leaf[:4], gradient))
 
 
-HF = hessian_free.martens2010(1.0, 20)
+HF = hf.martens2010(1.0, 20)
 STEPS = {
     'hf': (HF, training.hessian_free_step(NET, HF, 3, 0.1), hf_batches),
     'hf preconditioned': (HF, training.hessian_free_step(NET, HF, 3, 0.1, True), hf_batches),
@@ -108,6 +108,22 @@ def test_hessian_free_learns():
     state, metrics = run_steps('hf', 8, 1, first=1, state=state)
     assert training.nll(NET, state.params, batch(99))[0] < first
     assert metrics['finite']
+
+
+def test_an_output_that_is_not_convex_is_refused_by_name_or_takes_fisher():
+    net = model.sequence_model(cells.rnn(3, 8), outputs.pen(2))
+    with pytest.raises(ValueError, match='the mixture density of a pen is not convex'):
+        training.hessian_free_step(net, HF, 3)
+    step = parallel.spread(training.hessian_free_step(net, HF, 8, 0.1, fisher_samples=2), 1)
+    rng = np.random.default_rng(0)
+    xs = np.concatenate([rng.normal(0.5, 0.1, (8, 6, 2)), rng.random((8, 6, 1)) < 0.2], 2).astype(np.float32)
+    b = training.Batch(xs[:, :-1], xs[:, 1:], np.ones((8, 5), np.float32))
+    state, nats = training.init(net, HF, jax.random.key(0)), []
+    for _ in range(6):
+        state, metrics = jax.block_until_ready(step(state, training.HessianFreeBatches(b, b)))
+        nats.append(float(metrics['nats']))
+    assert nats[-1] < nats[0] - 1
+    assert state.opt_state.cg_iterations > 2
 
 
 def test_a_batch_that_does_not_divide_is_refused():

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hfrnn import outputs
-from hfrnn.data import DataError
-from hfrnn.training import Batch
+from hfrnn.data import Batch, DataError
 
 TOLERANCE = 0.04  # a real answer further off than that is wrong
 

@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfrnn.data import DataError, wikipedia
-from hfrnn.training import Batch
+from hfrnn.data import Batch, DataError, wikipedia
 
 NAMES = ('pydoc', 'stdlib', 'ptb', 'enwik8', 'wiki')
 UNKNOWN = '\N{REPLACEMENT CHARACTER}'

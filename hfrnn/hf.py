@@ -1,12 +1,47 @@
 """Hessian-Free optimisation, as an optax transformation with extra arguments.
 
-It knows no net, batch or device: curvature, objective and preconditioner come in as functions and trees.
+It knows no net, batch or device: what it needs of them comes in as functions and trees, each step anew.
+
+**What to pass.**  ``params`` is any pytree of floating-point arrays: scalars, empty arrays and empty containers may be
+among them; of a flax nnx module, what ``nnx.split(module, nnx.Param, ...)`` gives first.  With f the objective, a mean
+over the cases of a batch, a step is::
+
+    optimizer = hessian_free(damping)
+    state = optimizer.init(params)
+
+    grads = jax.grad(f)(params)
+    curvature = gauss_newton(predict, loss, params)
+    updates, state = optimizer.update(grads, state, params, curvature=curvature, value_fn=f)
+    params = optax.apply_updates(params, updates)
+
+    predict     params -> outputs of the whole batch, any pytree, before the loss's non-linearity
+    loss        outputs -> scalar, convex in them: cross-entropy of logits, squared error, Bernoulli; f = loss(predict)
+    curvature   (tree like params, lambda) -> tree like params, positive definite, as ``gauss_newton`` makes it
+    f           params -> scalar
+
+A loss that is not convex in the outputs has no such matrix; ``curvature.fisher_loss`` gives one in its place.  Weights
+of cases, masks and padding stand in ``loss``; as f and the gradient are made of it, they hold in gradient, curvature,
+model and search alike.  f, curvature and gradient are of one scale, which is also lambda's.
+
+**What comes back.**  ``updates`` is what is to be added to params.  ``state`` is a ``HessianFreeState``: all that goes
+on to the next step, arrays alone, so that it can be saved, carried by ``lax.scan`` and replicated by ``pmap`` (where
+``curvature``, ``value_fn`` and the gradient must be means over the devices); and what happened, as in
+``optax.tree.get(state, 'rho')``, which works inside a chain, too.
+
+**In a chain**, what stands behind it acts on the finished update: ``optax.scale``, ``optax.add_decayed_weights``.
+What stands before it changes the gradient, and so the model that rho is measured against: clipping has no meaning here.
+
+**Errors**, all before anything is computed: ValueError where ``params``, ``curvature`` or ``value_fn`` is missing,
+where the gradient or a product has not the structure and shapes of params, and where ``value_fn`` gives no scalar;
+TypeError for params that are no floating-point numbers, and for a choice that is no function.  Numbers that are not
+finite raise nothing: such a step is rejected, and says so by ``step_size`` 0.
 
 Sources: Martens 2010 (M10) and his demo code (M10c); Martens & Sutskever 2011 (MS11); Sutskever's code release of 2011
 (S11c); Martens & Sutskever 2012 (MS12), whose choices we know through a public re-implementation.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,8 +49,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hfrnn.conjugate_gradient import conjugate_gradient, every, geometric_grid
+from hfrnn.conjugate_gradient import (
+    Stop,
+    conjugate_gradient,
+    every,
+    geometric_grid,
+    progress_since_start,
+    relative_progress,
+)
 from hfrnn.curvature import Product
+from hfrnn.search import Backtrack, LineSearch, armijo, best_iterate, first_decrease, walk_back
 
 Params = Any
 Value = Callable[[Params], jax.Array]
@@ -55,14 +98,14 @@ def hessian_free(
     *,
     cg_iterations: int = 150,
     tolerance: float = 5e-4,
-    stop: str = 'relative',
+    stop: Stop = relative_progress,
     start_decay: float | Callable[[jax.Array], jax.Array] = 0.95,
-    grid: Sequence[int] | None = None,
-    backtrack: str = 'walk',
-    judge: str = 'objective',
+    grid: Callable[[int], Sequence[int]] = geometric_grid,
+    backtrack: Backtrack = walk_back,
+    judge_by_model: bool = False,
     rho_damped: bool = False,
-    rho_origin: str = 'zero',
-    line_search: str = 'armijo',
+    rho_from_start: bool = False,
+    line_search: LineSearch = armijo,
     exponent: float = 0.75,
 ) -> optax.GradientTransformationExtraArgs:
     """Hessian-Free: minimise a local quadratic by conjugate gradient, then check it against the objective.
@@ -83,7 +126,7 @@ def hessian_free(
     * ``curvature``: ``product(v, lam) -> B v``, lam included, as made by ``curvature.gauss_newton`` at params;
     * ``value_fn``: the objective, ``params -> scalar``, on the batch of the curvature: rho is taken from it;
     * ``backtrack_fn`` (``value_fn`` if not given): the objective that chooses among the iterates;
-    * ``backtrack_curvature`` (``curvature`` if not given): for judge='model', the curvature that chooses;
+    * ``backtrack_curvature`` (``curvature`` if not given): for ``judge_by_model``, the curvature that chooses;
     * ``line_search_fn`` (``value_fn`` if not given): the objective of the line search, and
     * ``line_search_value`` (computed if not given): what it is at params, where that is known already;
     * ``squared_gradients`` (no preconditioner if not given): mean_i grad_i * grad_i over cases i, a tree like params.
@@ -91,35 +134,29 @@ def hessian_free(
     Args:
       damping: lambda at the start; its scale is that of the objective.
       cg_iterations: the most that one step may take.
-      tolerance, stop: see ``conjugate_gradient``.
+      tolerance, stop: when CG's progress is small; ``relative_progress`` or ``progress_since_start``, of
+        ``conjugate_gradient``.
       start_decay: a number, or a function of the step count.
-      grid: iterations at which iterates are saved; ceil(5 * 1.3^j) if None.
-      backtrack: 'walk' goes back from the last iterate while that improves (M10c); 'best' takes the best of all saved
-        (S11c); 'none' takes the last.
-      judge: what backtracking goes by: the 'objective', or the quadratic 'model' with ``backtrack_curvature``.
+      grid: ``grid(cg_iterations)``, the iterations at which iterates are saved; ``geometric_grid`` or ``every``.
+      backtrack: ``walk_back``, ``best_iterate`` or ``last_iterate``, of ``search``.
+      judge_by_model: backtracking goes by the quadratic model with ``backtrack_curvature``, not by the objective.
       rho_damped: whether q in rho holds the damping (S11c) or not (M10c).
-      rho_origin: rho's differences are taken from 'zero', theta itself, or from 'start', where CG set out (MS12).
-      line_search: 'armijo': alpha = 0.8^i, i < 60, the first with f(theta + alpha d) <= f + 0.01 alpha g.d (M10c);
-        'decrease': alpha = 0.8^i, i < 50, the first with any decrease (S11c).
+      rho_from_start: rho's differences are taken from where CG set out (MS12), not from theta itself.
+      line_search: ``armijo`` or ``first_decrease``, of ``search``.
       exponent: of the preconditioner M = (squared_gradients + lambda)^exponent, M10 sec. 4.7.
 
     Raises:
-      ValueError: for a choice that is none of those above; when a needed extra argument is missing.
+      TypeError: for a choice that is no function, or params that are no floating-point numbers.
+      ValueError: when a needed argument is missing or of another shape; see the module's page.
     """
-    choices = {
-        'backtrack': (backtrack, ('walk', 'best', 'none')),
-        'judge': (judge, ('objective', 'model')),
-        'rho_origin': (rho_origin, ('zero', 'start')),
-        'line_search': (line_search, ('armijo', 'decrease')),
-        'stop': (stop, ('relative', 'start')),
-    }
-    for name, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise ValueError(f'{name} is one of {", ".join(allowed)}, not {value!r}')
-    if grid is None:
-        grid = geometric_grid(cg_iterations)
+    choices = {'stop': stop, 'grid': grid, 'backtrack': backtrack, 'line_search': line_search}
+    for name, choice in choices.items():
+        if not callable(choice):
+            default = inspect.signature(hessian_free).parameters[name].default.__name__
+            raise TypeError(f'{name} is a function, such as {default}, not {choice!r}')
 
     def init(params):
+        _check_floating(params)
         zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
         count = jnp.zeros((), jnp.int32)
         return HessianFreeState(
@@ -147,8 +184,14 @@ def hessian_free(
         squared_gradients: Params | None = None,
         **_,
     ):
-        if params is None or curvature is None or value_fn is None:
-            raise ValueError('hessian_free needs params, curvature= and value_fn= in its update')
+        needed = {'params': params, 'curvature': curvature, 'value_fn': value_fn}
+        missing = [name for name, value in needed.items() if value is None]
+        if missing:
+            raise ValueError(f'hessian_free needs {", ".join(missing)} in its update')
+        _check_like(params, updates, 'the gradient')
+        f_0 = value_fn(params)
+        if jnp.shape(f_0) != ():
+            raise ValueError(f'value_fn gives shape {jnp.shape(f_0)}, not a scalar')
         g, lam = updates, state.damping
 
         def moved(value, d):
@@ -165,26 +208,25 @@ def hessian_free(
         decay = start_decay(state.step) if callable(start_decay) else start_decay
         start = optax.tree.scale(decay, state.start)
         cg = conjugate_gradient(
-            lambda v: curvature(v, lam),
+            lambda v: _check_like(params, curvature(v, lam), 'a product of curvature'),
             optax.tree.scale(-1.0, g),
             start,
             precondition=precondition,
             max_iterations=cg_iterations,
             tolerance=tolerance,
             stop=stop,
-            grid=grid,
+            grid=grid(cg_iterations),
         )
 
-        if judge == 'objective':
-            merit = functools.partial(moved, backtrack_fn or value_fn)
-        else:
+        if judge_by_model:
             merit = functools.partial(model, product=backtrack_curvature or curvature, lam=lam)
-        d, chosen = _backtrack(cg, merit, backtrack)
+        else:
+            merit = functools.partial(moved, backtrack_fn or value_fn)
+        d, chosen = backtrack(cg, merit)
 
-        f_0 = value_fn(params)
-        rise = moved(value_fn, d) - (f_0 if rho_origin == 'zero' else moved(value_fn, start))
+        rise = moved(value_fn, d) - (moved(value_fn, start) if rho_from_start else f_0)
         fall = model(d, curvature, lam if rho_damped else 0.0)
-        if rho_origin == 'start':
+        if rho_from_start:
             fall -= model(start, curvature, lam if rho_damped else 0.0)
         rho = jnp.where(rise > 0, -jnp.inf, rise / fall)
 
@@ -193,9 +235,7 @@ def hessian_free(
             f_0 = line_search_value
         elif line_search_fn is not None:
             f_0 = line_search_fn(params)
-        alpha, f_d = _line_search(
-            lambda alpha: moved(search, optax.tree.scale(alpha, d)), f_0, optax.tree.vdot(g, d), line_search
-        )
+        alpha, f_d = line_search(lambda alpha: moved(search, optax.tree.scale(alpha, d)), f_0, optax.tree.vdot(g, d))
         accepted = alpha > 0
         zeros = optax.tree.zeros_like(params)
         new_state = HessianFreeState(
@@ -217,52 +257,41 @@ def _identity(r):
     return r
 
 
-def _backtrack(cg, merit, how):
-    """The chosen iterate and its index in ``cg.saved``; less merit is better, and a NaN is worse than anything."""
-
-    def iterate(j):
-        return jax.tree.map(lambda leaf: leaf[j], cg.saved)
-
-    def back(s):
-        j, chosen, value, _ = s
-        new = merit(iterate(j))
-        better = new < value
-        value = jnp.where(better, new, value)
-        return j - 1, jnp.where(better, j, chosen), value, better | (how == 'best') | jnp.isinf(value)
-
-    if how == 'none':
-        return cg.x, cg.last
-    infinite = jnp.full((), jnp.inf, cg.phi.dtype)
-    _, j, _, _ = jax.lax.while_loop(lambda s: (s[0] >= 0) & s[3], back, (cg.last, cg.last, infinite, True))
-    return iterate(j), j
+def _check_floating(params):
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise ValueError('hessian_free has no params: the tree has no leaves')
+    for path, leaf in leaves:
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            name = f'params{jax.tree_util.keystr(path)}'
+            raise TypeError(f'{name} is {jnp.result_type(leaf)}; give hessian_free floating-point numbers alone')
 
 
-def _line_search(along, f_0, slope, how):
-    """The step size alpha, 0 if none will do, and the objective there; ``along(alpha)`` is the objective."""
-    most, c = (60, 1e-2) if how == 'armijo' else (50, 0.0)
+def _check_like(params, tree, what):
+    def shapes(tree):
+        return [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
-    def enough(alpha, f):
-        bound = f_0 + c * alpha * jnp.minimum(slope, 0.0)
-        return ((f <= bound) if how == 'armijo' else (f < bound)) & jnp.isfinite(f)
-
-    def shrink(s):
-        i, alpha, _ = s
-        return i + 1, 0.8 * alpha, along(0.8 * alpha)
-
-    start = (jnp.array(-1), jnp.full_like(f_0, 1 / 0.8), jnp.full_like(f_0, jnp.inf))
-    _, alpha, f = jax.lax.while_loop(lambda s: (s[0] < most) & ~enough(s[1], s[2]), shrink, start)
-    return jnp.where(enough(alpha, f), alpha, 0.0), f
+    if jax.tree.structure(tree) != jax.tree.structure(params) or shapes(tree) != shapes(params):
+        raise ValueError(f'{what} is not of the structure and shapes of params: {shapes(tree)}, not {shapes(params)}')
+    return tree
 
 
-def martens2010(damping: float = 45.0, cg_iterations: int = 250, **changes) -> optax.GradientTransformationExtraArgs:
+# -- published variants ----------------------------------------------------------------------------------------------
+
+
+def martens2010(
+    damping: float = 45.0, cg_iterations: int = 250, *, grid=geometric_grid, **changes
+) -> optax.GradientTransformationExtraArgs:
     """The choices of Martens' 2010 demo code: backtracking by a walk on the objective, Armijo, undamped rho.
 
     Pass ``line_search_fn`` and ``backtrack_fn`` on the gradient's batch, and ``squared_gradients``, as it does.
     """
-    return hessian_free(damping, **{'cg_iterations': cg_iterations} | changes)
+    return hessian_free(damping, **{'cg_iterations': cg_iterations, 'grid': grid} | changes)
 
 
-def sutskever2011(damping: float = 10.0, cg_iterations: int = 150, **changes) -> optax.GradientTransformationExtraArgs:
+def sutskever2011(
+    damping: float = 10.0, cg_iterations: int = 150, *, grid=every, **changes
+) -> optax.GradientTransformationExtraArgs:
     """The choices of Sutskever's 2011 release: the best of every tenth iterate, first decrease, damped rho.
 
     It judges iterates and line search on a batch of its own each (``backtrack_fn``, ``line_search_fn``), and has no
@@ -270,19 +299,25 @@ def sutskever2011(damping: float = 10.0, cg_iterations: int = 150, **changes) ->
     """
     choices = {
         'cg_iterations': cg_iterations,
-        'grid': every(cg_iterations),
-        'backtrack': 'best',
+        'grid': grid,
+        'backtrack': best_iterate,
         'rho_damped': True,
-        'line_search': 'decrease',
+        'line_search': first_decrease,
     }
     return hessian_free(damping, **choices | changes)
 
 
 def martens_sutskever2012(
-    damping: float = 10.0, cg_iterations: int = 250, **changes
+    damping: float = 10.0, cg_iterations: int = 250, *, grid=geometric_grid, **changes
 ) -> optax.GradientTransformationExtraArgs:
     """The choices of the 2012 chapter: CG's progress and rho both measured from where CG set out, rho damped."""
-    choices = {'cg_iterations': cg_iterations, 'stop': 'start', 'rho_damped': True, 'rho_origin': 'start'}
+    choices = {
+        'cg_iterations': cg_iterations,
+        'grid': grid,
+        'stop': progress_since_start,
+        'rho_damped': True,
+        'rho_from_start': True,
+    }
     return hessian_free(damping, **choices | changes)
 
 
@@ -291,3 +326,10 @@ PRESETS = {
     'sutskever2011': sutskever2011,
     'martens_sutskever2012': martens_sutskever2012,
 }
+
+
+def saved_iterates(preset: Callable, cg_iterations: int | None = None) -> int:
+    """How many iterates a CG run of this preset keeps in memory, each as large as params; its own limit if None."""
+    own = {name: p.default for name, p in inspect.signature(preset).parameters.items()}
+    n = own['cg_iterations'] if cg_iterations is None else cg_iterations
+    return len(own['grid'](n)) + 1

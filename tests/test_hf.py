@@ -7,8 +7,10 @@ import optax
 import pytest
 from numpy.testing import assert_allclose
 
-from hfrnn import hessian_free as hf
+from hfrnn import hf
+from hfrnn.conjugate_gradient import conjugate_gradient, every, geometric_grid, progress_since_start, relative_progress
 from hfrnn.curvature import gauss_newton
+from hfrnn.search import armijo, best_iterate, first_decrease, last_iterate, walk_back
 
 
 def quadratic(seed=0, n=6):
@@ -76,7 +78,7 @@ def test_rho_with_and_without_damping_and_from_the_start(x64):
     assert_allclose(undamped.rho, 1.0, rtol=1e-9)  # the model without damping is f itself
     _, damped = rho(rho_damped=True)
     assert_allclose(damped.rho, (f(x + d) - f(x)) / (g @ d + 0.5 * d @ (A @ d + lam * d)), rtol=1e-9)
-    _, origin = rho(rho_damped=True, rho_origin='start')
+    _, origin = rho(rho_damped=True, rho_from_start=True)
 
     def q(d):
         return g @ d + 0.5 * d @ (A @ d + lam * d)
@@ -129,26 +131,26 @@ def bumpy(iterates, merits):
 @pytest.mark.parametrize(
     'how, merits, chosen',
     [
-        ('none', [5.0, 1.0, 3.0, 2.0], 3),
-        ('walk', [5.0, 1.0, 3.0, 2.0], 3),
-        ('walk', [5.0, 1.0, 2.0, 3.0], 1),
-        ('walk', [0.0, 9.0, 2.0, 3.0], 2),
-        ('walk', [0.0, 1.0, 2.0, 3.0], 0),
-        ('walk', [0.0, 1.0, 2.0, np.nan], 0),
-        ('walk', [np.nan, 1.0, 2.0, 3.0], 1),
-        ('best', [5.0, 1.0, 3.0, 2.0], 1),
-        ('best', [0.0, 9.0, 2.0, 3.0], 0),
-        ('best', [4.0, 9.0, 2.0, np.nan], 2),
+        (last_iterate, [5.0, 1.0, 3.0, 2.0], 3),
+        (walk_back, [5.0, 1.0, 3.0, 2.0], 3),
+        (walk_back, [5.0, 1.0, 2.0, 3.0], 1),
+        (walk_back, [0.0, 9.0, 2.0, 3.0], 2),
+        (walk_back, [0.0, 1.0, 2.0, 3.0], 0),
+        (walk_back, [0.0, 1.0, 2.0, np.nan], 0),
+        (walk_back, [np.nan, 1.0, 2.0, 3.0], 1),
+        (best_iterate, [5.0, 1.0, 3.0, 2.0], 1),
+        (best_iterate, [0.0, 9.0, 2.0, 3.0], 0),
+        (best_iterate, [4.0, 9.0, 2.0, np.nan], 2),
     ],
 )
 def test_backtracking(how, merits, chosen, x64):
     f, curvature, _ = quadratic()
     x, grid = jnp.zeros(6), (1, 2, 3, 4)
-    choices = {'tolerance': 0.0, 'cg_iterations': 4, 'grid': grid}
+    choices = {'tolerance': 0.0, 'cg_iterations': 4, 'grid': lambda n: grid}
     iterates = []
     for i in grid:
         choices['cg_iterations'] = i
-        iterates.append(one_step(hf.hessian_free(1.0, backtrack='none', **choices), f, curvature, x)[0])
+        iterates.append(one_step(hf.hessian_free(1.0, backtrack=last_iterate, **choices), f, curvature, x)[0])
     updates, state = one_step(
         hf.hessian_free(1.0, backtrack=how, **choices), f, curvature, x, backtrack_fn=bumpy(iterates, merits)
     )
@@ -160,7 +162,13 @@ def test_backtracking(how, merits, chosen, x64):
 def test_the_model_on_another_batch_judges(x64):
     """With the curvature that CG had the last iterate is the best; with a much larger one, an earlier is."""
     f, curvature, _ = quadratic()
-    choices = {'tolerance': 0.0, 'cg_iterations': 4, 'grid': (1, 2, 3, 4), 'backtrack': 'best', 'judge': 'model'}
+    choices = {
+        'tolerance': 0.0,
+        'cg_iterations': 4,
+        'grid': lambda n: (1, 2, 3, 4),
+        'backtrack': best_iterate,
+        'judge_by_model': True,
+    }
     x = jnp.zeros(6)
     _, same = one_step(hf.hessian_free(0.1, **choices), f, curvature, x)
     _, other = one_step(
@@ -170,12 +178,12 @@ def test_the_model_on_another_batch_judges(x64):
     assert other.backtracked == 3
 
 
-@pytest.mark.parametrize('how, alpha', [('armijo', 0.8**4), ('decrease', 0.8**3)])
+@pytest.mark.parametrize('how, alpha', [(armijo, 0.8**4), (first_decrease, 0.8**3)])
 def test_line_searches(how, alpha, x64):
     """Along d, the objective falls by a hair at 0.8^3 and by enough at 0.8^4."""
     f, curvature, _ = quadratic()
     x = jnp.zeros(6)
-    d, _ = one_step(hf.hessian_free(1.0, backtrack='none'), f, curvature, x)
+    d, _ = one_step(hf.hessian_free(1.0, backtrack=last_iterate), f, curvature, x)
     slope = jax.grad(f)(x) @ d
 
     def objective(y):
@@ -184,7 +192,7 @@ def test_line_searches(how, alpha, x64):
         return jnp.where(a < 0.8**2 - 1e-9, fall * (a > 0), 1.0)
 
     updates, state = one_step(
-        hf.hessian_free(1.0, backtrack='none', line_search=how), f, curvature, x, line_search_fn=objective
+        hf.hessian_free(1.0, backtrack=last_iterate, line_search=how), f, curvature, x, line_search_fn=objective
     )
     assert_allclose(state.step_size, alpha)
     assert_allclose(updates, alpha * d, rtol=1e-9)
@@ -194,7 +202,7 @@ def test_start_decays_by_a_number_or_a_schedule(x64):
     f, curvature, solution = quadratic()
     x = jnp.zeros(6)
     for decay, factor in ((0.5, 0.5), (lambda step: 0.5 + 0.1 * step, 0.5)):
-        optimizer = hf.hessian_free(1e-12, start_decay=decay, cg_iterations=1, backtrack='none')
+        optimizer = hf.hessian_free(1e-12, start_decay=decay, cg_iterations=1, backtrack=last_iterate)
         state = optimizer.init(x)._replace(start=solution / factor)
         updates, new = one_step(optimizer, f, curvature, x, state)  # it starts at the solution, and stays
         assert_allclose(updates, solution, rtol=1e-6)
@@ -205,7 +213,7 @@ def test_preconditioner_is_martens(x64):
     """One preconditioned CG iteration from zero goes along (s + lambda)^-3/4 * -g."""
     f, curvature, _ = quadratic()
     x, lam, s = jnp.ones(6), 0.4, jnp.arange(1.0, 7.0)
-    optimizer = hf.hessian_free(lam, cg_iterations=1, backtrack='none')
+    optimizer = hf.hessian_free(lam, cg_iterations=1, backtrack=last_iterate)
     updates, _ = one_step(optimizer, f, curvature, x, squared_gradients=s)
     direction = -jax.grad(f)(x) * (s + lam) ** -0.75
     assert_allclose(updates / updates[0], direction / direction[0], rtol=1e-9)
@@ -225,30 +233,80 @@ def test_presets_differ_where_the_papers_do():
         hf.hessian_free = original
     a, b, c = (seen[n] for n in ('martens2010', 'sutskever2011', 'martens_sutskever2012'))
     assert (a['damping'], a['cg_iterations'], b['damping'], b['cg_iterations']) == (45, 250, 10, 150)
-    assert (a['stop'], b['stop'], c['stop']) == ('relative', 'relative', 'start')
-    assert (a['backtrack'], b['backtrack'], c['backtrack']) == ('walk', 'best', 'walk')
-    assert (a['rho_damped'], b['rho_damped'], c['rho_damped']) == (False, True, True)
-    assert (a['rho_origin'], b['rho_origin'], c['rho_origin']) == ('zero', 'zero', 'start')
-    assert (a['line_search'], b['line_search'], c['line_search']) == ('armijo', 'decrease', 'armijo')
-    assert a['grid'] is None
-    assert b['grid'] == tuple(range(10, 151, 10))
+    for name, choices in (
+        ('stop', (relative_progress, relative_progress, progress_since_start)),
+        ('grid', (geometric_grid, every, geometric_grid)),
+        ('backtrack', (walk_back, best_iterate, walk_back)),
+        ('judge_by_model', (False, False, False)),
+        ('rho_damped', (False, True, True)),
+        ('rho_from_start', (False, False, True)),
+        ('line_search', (armijo, first_decrease, armijo)),
+    ):
+        assert (a[name], b[name], c[name]) == choices
+    assert every(150) == tuple(range(10, 151, 10))
 
 
-@pytest.mark.parametrize(
-    'choice',
-    [{'backtrack': 'x'}, {'judge': 'x'}, {'rho_origin': 'x'}, {'line_search': 'x'}, {'stop': 'x'}],
-    ids=lambda c: next(iter(c)),
-)
-def test_other_choices_are_refused(choice):
-    with pytest.raises(ValueError, match=next(iter(choice))):
-        hf.hessian_free(**choice)
+@pytest.mark.parametrize('name', ['stop', 'grid', 'backtrack', 'line_search'])
+def test_a_choice_that_is_no_function_is_refused_by_name(name):
+    with pytest.raises(TypeError, match=f"{name} is a function, such as .*, not 'armijo'"):
+        hf.hessian_free(**{name: 'armijo'})
+
+
+@pytest.mark.parametrize('preset', hf.PRESETS.values(), ids=hf.PRESETS)
+def test_how_many_iterates_a_preset_keeps(preset, monkeypatch):
+    """As many as CG has room for."""
+    room = []
+
+    def spy(*args, **kwargs):
+        cg = conjugate_gradient(*args, **kwargs)
+        room.append(cg.saved.shape[0])
+        return cg
+
+    monkeypatch.setattr(hf, 'conjugate_gradient', spy)
+    f, curvature, _ = quadratic()
+    for cg_iterations in (3, 60):
+        one_step(preset(1.0, cg_iterations), f, curvature, jnp.ones(6))
+        assert room.pop() == hf.saved_iterates(preset, cg_iterations)
+    assert hf.saved_iterates(preset) == 16
 
 
 def test_what_is_missing_is_named():
     optimizer = hf.hessian_free()
+    f, curvature, _ = quadratic(n=2)
     x = jnp.ones(2)
-    with pytest.raises(ValueError, match=r'curvature= and value_fn='):
-        optimizer.update(x, optimizer.init(x), x)
+    state = optimizer.init(x)
+    for given, said in (
+        ({}, 'needs params, curvature, value_fn in'),
+        ({'params': x}, 'needs curvature, value_fn in'),
+        ({'params': x, 'curvature': curvature}, 'needs value_fn in'),
+        ({'params': x, 'value_fn': f}, 'needs curvature in'),
+    ):
+        with pytest.raises(ValueError, match=said):
+            optimizer.update(x, state, **given)
+
+
+def test_what_has_another_shape_is_named():
+    optimizer = hf.hessian_free()
+    f, curvature, _ = quadratic(n=2)
+    x = jnp.ones(2)
+    given = {'curvature': curvature, 'value_fn': f}
+    for grads, changed, said in (
+        (jnp.ones(3), {}, r'the gradient is not of the structure and shapes of params: \[\(3,\)\], not \[\(2,\)\]'),
+        ((x, x), {}, 'the gradient is not'),
+        (x, {'curvature': lambda v, lam: (v, v)}, 'a product of curvature is not'),
+        (x, {'value_fn': lambda y: y}, r'value_fn gives shape \(2,\), not a scalar'),
+    ):
+        with pytest.raises(ValueError, match=said):
+            optimizer.update(grads, optimizer.init(x), x, **given | changed)
+
+
+def test_params_that_cannot_be_moved_are_named():
+    with pytest.raises(TypeError, match=r"params\['n'\] is int32"):
+        hf.hessian_free().init({'n': jnp.arange(3), 'x': jnp.ones(2)})
+    with pytest.raises(TypeError, match=r"params\['key'\] is key"):
+        hf.hessian_free().init({'key': jax.random.key(0), 'x': jnp.ones(2)})
+    with pytest.raises(ValueError, match='no leaves'):
+        hf.hessian_free().init({})
 
 
 def test_it_chains_and_scans_inside_jit():
