@@ -17,9 +17,9 @@ import numpy as np
 import optax
 from absl import app, flags
 
-from experiments import cli
+from experiments import cli, nets
 from experiments.cli import FlagError, clock, say
-from hfrnn import cells, evaluation, hessian_free, model, outputs, parallel, plotting, runs, sampling, training
+from hfrnn import evaluation, hessian_free, model, parallel, plotting, runs, sampling, training
 from hfrnn.baselines import compressors
 from hfrnn.data import text
 from hfrnn.evaluation import BITS
@@ -96,13 +96,8 @@ def check_sizes():
 
 
 def make_model(n_symbols):
-    H, V = FLAGS.hidden, n_symbols
-    cell = {
-        'rnn': lambda: cells.rnn(V, H),
-        'tensor_rnn': lambda: cells.tensor_rnn(V, H),
-        'mrnn': lambda: cells.mrnn(V, H, FLAGS.factors, gain=FLAGS.gain),
-    }[FLAGS.cell]()
-    return model.sequence_model(cell, outputs.categorical(V))
+    names = ('cell', 'hidden', 'factors', 'gain')
+    return nets.text_model(n_symbols, **{name: FLAGS[name].value for name in names})
 
 
 def make_optimizer():

@@ -346,8 +346,19 @@ def static_bits(tree, prior, context, start):
 
 
 @compiled
-def learn(tree, prior, symbols, start, margin, scored):
-    """Learns symbols[start:], or as many as there is room for.  Returns (the first not learnt, bits)."""
+def foretell(tree, prior, context, start, P):
+    """The distribution of each symbol of context[start:] (N,), into P (N, V)."""
+    for now in range(start, len(context)):
+        distribution(tree, prior, context, now, P[now - start])
+
+
+@compiled
+def learn(tree, prior, symbols, start, margin, scored, P):
+    """Learns symbols[start:], or as many as there is room for.  Returns (the first not learnt, bits).
+
+    Args:
+      P: (N, V) for the distribution of each symbol before it is learnt; or (0, V), for none.
+    """
     parents = np.empty(prior.longest + 2)
     found = np.empty(prior.longest + 2, np.int32)
     path = np.empty(prior.longest + 2, np.int32)
@@ -360,6 +371,8 @@ def learn(tree, prior, symbols, start, margin, scored):
         tree.text[now] = symbols[i]
         if scored:
             bits -= math.log2(_probability(tree, prior, tree.text, now, path, weights))
+        if len(P):
+            distribution(tree, prior, tree.text, now, P[i])
         _enter(tree, prior)
         _seat(tree, prior, symbols[i], parents, found)
         tree.used[TEXT] += 1
