@@ -15,7 +15,6 @@ import pathlib
 import signal
 
 import numpy as np
-import optax
 from absl import app, flags, logging
 
 from experiments import nets
@@ -142,7 +141,7 @@ def net_predictor(net, known, facts):
     if not NET_LEARNS.value:
         return predictors.static(net.model, net.params, prompt[-FROZEN_READS:])
     facts += [RATE.value]
-    return predictors.online(net.model, net.params, prompt, optax.sgd(RATE.value))
+    return predictors.online(net.model, net.params, prompt, predictors.descent(RATE.value))
 
 
 def other_predictor(n_symbols, known, facts):

@@ -1,13 +1,21 @@
 """The nets of text runs, found again by their folders."""
 
 import hashlib
+import zlib
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from hfrnn import cells, model, outputs, runs
+from hfrnn.baselines import mixing
+from hfrnn.baselines import net as predictors
+from hfrnn.baselines.predictor import read_bits
+from hfrnn.data import text
 from hfrnn.model import Model
+
+READ_BEFORE = 2000  # symbols that a net reads before the first that counts
+TRIED = 20_000  # of the validation text, to choose a rate by
 
 
 class Net(NamedTuple):
@@ -55,6 +63,13 @@ def open_net(workdir: str) -> Net:
     return Net(net, params, about['alphabet'], flags, about)
 
 
+def about(corpus: text.Corpus) -> dict:
+    """What a run's data are, so that it is noticed where they are others."""
+    sizes = {part: len(getattr(corpus, part)) for part in ('train', 'valid', 'test')}
+    checks = {f'{part}_crc32': zlib.crc32(getattr(corpus, part).tobytes()) for part in sizes}
+    return {'alphabet': corpus.alphabet, **sizes, **checks}
+
+
 def digest(net: Net) -> str:
     """A hash of all that makes the net's predictions: its structure, weights and alphabet."""
     settings = [net.flags[name] for name in ('cell', 'hidden', 'factors', 'gain')]
@@ -63,3 +78,33 @@ def digest(net: Net) -> str:
         sha.update(f'{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}'.encode())
         sha.update(np.ascontiguousarray(leaf).tobytes())
     return sha.hexdigest()
+
+
+# -- nets among the rivals --------------------------------------------------------------------------------------------
+
+
+def rival(
+    workdir: str, valid: np.ndarray, known: np.ndarray, symbols: np.ndarray, alphabet: str
+) -> tuple[float, float]:
+    """A net as one of ``rivals.RIVALS``; online it learns at the rate that serves it best on ``valid``."""
+    net = open_net(workdir)
+    frozen = predictors.static(net.model, net.params, known[-READ_BEFORE:])
+    bits = [read_bits(predictor, predictor.init(), symbols)[1] for predictor in (frozen, _learning(net, valid, known))]
+    return bits[0] / len(symbols), bits[1] / len(symbols)
+
+
+def rival_with_memoizer(
+    workdir: str, valid: np.ndarray, known: np.ndarray, symbols: np.ndarray, alphabet: str
+) -> tuple[None, float]:
+    """A net and the memoizer, both of which go on learning, mixed."""
+    from hfrnn.baselines import memoizer, pitman_yor  # need numba
+
+    remembers = pitman_yor.online(memoizer.train(known, len(alphabet)))
+    both = mixing.mix(_learning(open_net(workdir), valid, known), remembers)
+    return None, read_bits(both, both.init(), symbols)[1] / len(symbols)
+
+
+def _learning(net, valid, known):
+    tried = valid[:TRIED]
+    rate = predictors.tuned_rate(net.model, net.params, known[:1], tried) if len(tried) else 0.03
+    return predictors.online(net.model, net.params, known[-READ_BEFORE:], predictors.descent(rate))

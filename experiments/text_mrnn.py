@@ -3,21 +3,20 @@
     python -m experiments.text_mrnn --flagfile=experiments/flags/quickstart.flags
     python -m experiments.text_mrnn --workdir=runs/quickstart --mode=sample --prompt="The " --length=500
 
---mode=train trains, goes on if --workdir holds the same run, and ends by evaluating and sampling; evaluate, sample and
-score read a finished or unfinished run, and take from it the flags that define it.
+--mode=train trains, goes on if --workdir holds the same run, and ends by evaluating and sampling; evaluate, sample,
+score and analyse read a finished or unfinished run, and take from it the flags that define it.
 """
 
 import functools
 import os
 import sys
-import zlib
 
 import jax
 import numpy as np
 import optax
 from absl import app, flags
 
-from experiments import cli, nets
+from experiments import cli, knowledge, nets
 from experiments.cli import FlagError, clock, say
 from hfrnn import evaluation, hessian_free, model, parallel, plotting, runs, sampling, training
 from hfrnn.baselines import compressors
@@ -27,7 +26,7 @@ from hfrnn.evaluation import BITS
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(cli)
 
-MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score'], 'What to do.')
+MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score', 'analyse'], 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
 
 # These define a run: it goes on only where they are the same.
@@ -72,6 +71,12 @@ FREE = (
     flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols to draw.', lower_bound=1),
     flags.DEFINE_float('temperature', 1.0, 'sample: 0 takes the likeliest symbol.', lower_bound=0.0),
     flags.DEFINE_integer('sample_seed', 0, 'sample: another seed, another text.', lower_bound=0, upper_bound=2**31 - 1),
+    flags.DEFINE_integer('bags', 500, 'analyse: bags of words to put in order.', lower_bound=1),
+    flags.DEFINE_integer('passages', 200, 'analyse: passages for each pair of brackets or quotes.', lower_bound=1),
+    flags.DEFINE_integer('sampled', 50_000, 'analyse: symbols to sample, to count new words in.', lower_bound=1),
+    flags.DEFINE_integer(
+        'rival_symbols', 10_000_000, 'analyse: training symbols for the rivals, the last ones.', lower_bound=1000
+    ),
     flags.DEFINE_string('text', None, 'score: the text.'),
     flags.DEFINE_string('input', None, "score: the text's file."),
     flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).'),
@@ -79,7 +84,9 @@ FREE = (
 
 
 def main(argv):
-    cli.main(argv, {'train': train, 'evaluate': evaluate, 'sample': sample, 'score': score}[MODE.value])
+    cli.main(
+        argv, {'train': train, 'evaluate': evaluate, 'sample': sample, 'score': score, 'analyse': analyse}[MODE.value]
+    )
 
 
 # -- what the flags mean ----------------------------------------------------------------------------------------------
@@ -149,7 +156,7 @@ def train():
     shapes = jax.eval_shape(init, jax.random.key(0))
     cli.check_memory(model.size(shapes.params), 28 if FLAGS.optimizer == 'hf' else 6)  # HF keeps CG's iterates
 
-    run = runs.train_in(WORKDIR.value, defining_flags(), about(corpus))
+    run = runs.train_in(WORKDIR.value, defining_flags(), nets.about(corpus))
     found = runs.restore(run, shapes)
     state, elapsed = found or (init(jax.random.key(FLAGS.seed)), 0.0)
     state = parallel.replicate(state, FLAGS.devices)
@@ -197,7 +204,7 @@ def train():
 def evaluate():
     run, net, state, elapsed = reopen()
     corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
-    runs.check(WORKDIR.value, 'about.json', about(corpus))
+    runs.check(WORKDIR.value, 'about.json', nets.about(corpus))
     finish(run, corpus, net, state, elapsed, evaluator(net))
 
 
@@ -222,6 +229,16 @@ def score():
     say(f'{nats * BITS:.2f} bits, {nats * BITS / len(symbols):.4f} bits per {unit[:-1]}, {len(symbols)} {unit}')
 
 
+def analyse():
+    run, net, state, _ = reopen()
+    corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
+    runs.check(WORKDIR.value, 'about.json', nets.about(corpus))
+    knowers = {FLAGS.cell: knowledge.net(net, state.params)}
+    knowers |= knowledge.rivals(corpus.train[-FLAGS.rival_symbols :], len(corpus.alphabet))
+    sizes = FLAGS.bags, FLAGS.passages, FLAGS.sampled
+    knowledge.analyse(run.path, knowers, corpus, prompt(corpus.alphabet), *sizes, FLAGS.sample_seed)
+
+
 def reopen():
     """(run, model, state, seconds) of --workdir, whose flags hold wherever the command line says nothing else."""
     if not WORKDIR.value:
@@ -240,12 +257,6 @@ def reopen():
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
-
-
-def about(corpus):
-    sizes = {part: len(getattr(corpus, part)) for part in ('train', 'valid', 'test')}
-    checks = {f'{part}_crc32': zlib.crc32(getattr(corpus, part).tobytes()) for part in sizes}
-    return {'alphabet': corpus.alphabet, **sizes, **checks}
 
 
 def evaluator(net):

@@ -93,7 +93,7 @@ def compress(
       tick: is told of the progress, often.
 
     Raises:
-      ContentError: if the file is not UTF-8, or has a character that the alphabet lacks.
+      ContentError: if the file is not UTF-8, or has a character that the alphabet lacks; or if the model diverges.
     """
     state = predictor.init()
     begin = MAGIC + bytes([header.kind]) + header.model
@@ -123,6 +123,8 @@ def compress(
         start = time.perf_counter()
         state, P = read(predictor, state, symbols)
         seconds = time.perf_counter() - start
+        if not np.all(np.isfinite(P)):
+            raise ContentError('the model has diverged on it, and foretells nothing any more; let it learn more slowly')
         encoder.encode(symbols.astype(np.int32), FAMILY, P)
         raw += part
         n += len(symbols)

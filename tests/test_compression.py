@@ -217,6 +217,34 @@ def test_files_by_the_command_line(call, tmp_path):
     assert back.read_bytes() == content
 
 
+def test_a_net_compresses_what_it_can_spell(text_run, call, tmp_path):
+    """A net and the memoizer, mixed, both learning; and all that can be refused."""
+    net = f'--workdir={text_run}'
+    content = (text_run.parent / 'text').read_bytes()[:700]
+    (tmp_path / 'source').write_bytes(content)
+    (tmp_path / 'other').write_text('not a \N{SNOWMAN}', 'utf-8')
+    (tmp_path / 'binary').write_bytes(b'\xff\xfe')
+    files = [f'--input={tmp_path}/source', f'--output={tmp_path}/archive']
+    status, _, err = call('--mode=compress', '--model=mix', '--net_learns', net, *files)
+    assert (status, err) == (0, '')
+    files = [f'--input={tmp_path}/archive', f'--output={tmp_path}/back']
+    assert call('--mode=decompress', net, *files)[::2] == (0, '')
+    assert (tmp_path / 'back').read_bytes() == content
+
+    before = sorted(p.name for p in tmp_path.iterdir())
+    for flags, said in (
+        (['--mode=compress', net, '--input={0}/other', '--output={0}/new'], '\N{SNOWMAN}'),
+        (['--mode=compress', net, '--input={0}/binary', '--output={0}/new'], 'not UTF-8'),
+        (['--mode=decompress', net, '--input={0}/source', '--output={0}/new'], 'no archive'),
+        (['--mode=decompress', net, '--input={0}/archive', '--output={0}/new', '--prime={0}/source'], 'another model'),
+        (['--mode=compress', '--model=ngram', '--input={0}/source', '--output={0}/back'], 'exists'),
+    ):
+        status, _, err = call(*(flag.format(tmp_path) for flag in flags))
+        assert status == 1
+        assert err.startswith('error: ') and said in err and err.count('\n') == 1, err
+        assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
 def test_a_disk_that_fills_leaves_nothing(environment, tmp_path):
     """A limit to the size of files fails a write as a full disk does."""
     source = tmp_path / 'source'

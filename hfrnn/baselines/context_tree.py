@@ -353,6 +353,21 @@ def foretell(tree, prior, context, start, P):
 
 
 @compiled
+def log2_probabilities(tree, prior, context, texts, targets, out):
+    """log2 P(targets[b, t] | context, texts[b, :t]) into out (B, T), nothing being learnt."""
+    path = np.empty(prior.longest + 2, np.int32)
+    weights = np.empty(prior.n_symbols)
+    known = np.empty(len(context) + texts.shape[1], context.dtype)
+    known[: len(context)] = context
+    for b in range(len(texts)):
+        for t in range(texts.shape[1]):
+            now = len(context) + t
+            known[now] = targets[b, t]
+            out[b, t] = math.log2(_probability(tree, prior, known, now, path, weights))
+            known[now] = texts[b, t]
+
+
+@compiled
 def learn(tree, prior, symbols, start, margin, scored, P):
     """Learns symbols[start:], or as many as there is room for.  Returns (the first not learnt, bits).
 

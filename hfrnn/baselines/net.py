@@ -4,6 +4,7 @@ A text is encoded many symbols at a time and decoded one by one, and both must s
 bit.  Two programs that XLA compiles do not promise that, so there is one: a loop whose number of steps is an argument.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hfrnn.baselines.predictor import Predictor
+from hfrnn.baselines.predictor import Predictor, read_bits
 from hfrnn.model import Model
 
 PIECE = 64  # the most steps of one call; each call makes room for so many distributions
+RATES = (0.01, 0.03, 0.1, 0.3)  # to be tried for a net that learns
 LEAST = 1e-30  # the least probability of a symbol: float32 would say 0, and nobody could be told of it
 
 
@@ -167,3 +169,21 @@ def online(
         return forward(state, [symbol])[0]
 
     return Predictor(init, lambda state: state.p, update, read)
+
+
+def descent(rate: float) -> optax.GradientTransformation:
+    """Gradient descent for ``online``, its gradients clipped to norm 1: what must decode a file is not to diverge."""
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(rate))
+
+
+def tuned_rate(
+    net: Model, params: Any, prompt: np.ndarray, symbols: np.ndarray, rates: Sequence[float] = RATES
+) -> float:
+    """The rate of those given with which ``descent``, as the net goes, foretells a text (N,) best."""
+
+    def bits(rate):
+        predictor = online(net, params, prompt, descent(rate))
+        bits = read_bits(predictor, predictor.init(), symbols)[1]
+        return bits if np.isfinite(bits) else np.inf
+
+    return min(rates, key=bits)

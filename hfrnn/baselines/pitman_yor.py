@@ -76,6 +76,19 @@ def distribution(model: Model, context: np.ndarray) -> np.ndarray:
     return p
 
 
+def log2_probabilities(model: Model, context: np.ndarray, texts: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """log2 P(targets[b, t] | context, texts[b, :t]) (B, T), nothing being learnt.
+
+    Args:
+      context: (K,) any text.
+      texts, targets: (B, T).
+    """
+    out = np.empty(np.shape(texts))
+    arrays = [np.ascontiguousarray(array, np.uint16) for array in (context, texts, targets)]
+    context_tree.log2_probabilities(model.tree, model.prior, *arrays, out)
+    return out
+
+
 def online(model: Model, most: int | None = None) -> Predictor:
     """Goes on learning.  Its state is a model, at first a copy of this one.
 
