@@ -77,6 +77,8 @@ def code():
 
     if not (MODE.value and INPUT.value and OUTPUT.value):
         raise FlagError('say --mode=compress or --mode=decompress, --input=FILE and --output=FILE')
+    if not np.isfinite(RATE.value):
+        raise FlagError(f'--learning_rate={RATE.value} is no rate')
     source, target = pathlib.Path(INPUT.value), pathlib.Path(OUTPUT.value)
     if not source.is_file():
         raise FlagError(f'no file {source}')
