@@ -1,18 +1,21 @@
-"""The rivals of the nets on a text: compressors, Kneser-Ney n-grams, the sequence memoizer.
+"""The rivals of the nets on a text: compressors, Kneser-Ney n-grams, the sequence memoizer; and the nets beside them.
 
     python -m experiments.baselines --corpus=ptb --data=FOLDER --workdir=runs/rivals
 
 Every rival reads the training text, and then the test text of the nets, symbol for symbol the same.  Static is a model
 that is frozen while it reads that; online is one that goes on learning.  What is missing on this machine is said, and
-passed over unless it was asked for by name.
+passed over unless it was asked for by name.  A net online is one under dynamic evaluation, whose rate is chosen on the
+validation text.
 """
 
+import functools
 import os
 import pathlib
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
+from experiments import nets
 from experiments.cli import FlagError, fail
 from hfrnn import runs
 from hfrnn.baselines import compressors, rivals
@@ -23,12 +26,16 @@ UNIT = flags.DEFINE_enum('unit', 'characters', ['characters', 'bytes'], 'What a 
 DATA = flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write results.json; nowhere if not given.')
 RIVALS = flags.DEFINE_list('rivals', None, f'Some of {", ".join(rivals.RIVALS)}; all if not given.')
+NETS = flags.DEFINE_list(
+    'nets', [], 'Folders of runs of text_mrnn on the same text: each net, and it with the memoizer.'
+)
 VALID = flags.DEFINE_bool('valid', False, 'Read the validation text too, between training and test text.')
 
 
 def main(argv):
     if len(argv) > 1:
         fail(f'unknown argument {argv[1]!r}; flags begin with --')
+    logging.set_verbosity(logging.WARNING)  # orbax tells its life
     try:
         compare()
     except (text.DataError, runs.RunError, compressors.Unavailable, FlagError, OSError) as e:
@@ -40,6 +47,7 @@ def compare():
     path = results_path()
     corpus = text.load(CORPUS.value, DATA.value, UNIT.value)
     known = np.concatenate([corpus.train, corpus.valid]) if VALID.value else corpus.train
+    measured_as = dict.fromkeys(names) | net_rivals(corpus)
     results = {
         'experiment': 'baselines',
         'corpus': corpus.name,
@@ -50,16 +58,17 @@ def compare():
         'rivals': {},
         'missing': {},
     }
+    width = max(14, *map(len, measured_as))
     unit = 'byte' if corpus.alphabet == text.BYTES else 'character'
     print(
         f'{corpus.name}, {len(corpus.alphabet)} symbols: bits per {unit} of the test text ({len(corpus.test):,}) '
         f'after {results["known"]} ({len(known):,})\n\n'
-        f'{"":14s} {"static":>8s} {"online":>8s} {"CPU s":>8s} {"MiB":>8s}',
+        f'{"":{width}s} {"static":>8s} {"online":>8s} {"CPU s":>8s} {"MiB":>8s}',
         flush=True,
     )
-    for name in names:
+    for name, rival in measured_as.items():
         try:
-            measured = rivals.measure(name, known, corpus.test, corpus.alphabet)
+            measured = rivals.measure(name, known, corpus.test, corpus.alphabet, rival)
         except compressors.Unavailable as e:
             if RIVALS.value:
                 raise
@@ -68,7 +77,7 @@ def compare():
             results['rivals'][name] = measured._asdict()
             static = '-' if measured.static is None else f'{measured.static:.3f}'
             columns = f'{static:>8s} {measured.online:8.3f} {measured.seconds:8.1f} {measured.mebibytes:8.0f}'
-        print(f'{name:14s} {columns}', flush=True)
+        print(f'{name:{width}s} {columns}', flush=True)
         if path:
             runs.write_json(path, results)
     if path:
@@ -82,6 +91,17 @@ def chosen():
             raise FlagError(f'no rival {name!r}; there are {", ".join(rivals.RIVALS)}')
         rivals.check(name)  # now, and not after an hour
     return RIVALS.value or list(rivals.RIVALS)
+
+
+def net_rivals(corpus):
+    """{name: rival} of --nets, each of which has been trained on the same training text."""
+    found = {}
+    for workdir in NETS.value:
+        if nets.open_net(workdir).about != nets.about(corpus):  # now, and not after an hour
+            raise FlagError(f'--nets: the net in {workdir} was trained on another text than --corpus={CORPUS.value}')
+        found[workdir] = functools.partial(nets.rival, workdir, corpus.valid)
+        found[f'{workdir} + memoizer'] = functools.partial(nets.rival_with_memoizer, workdir, corpus.valid)
+    return found
 
 
 def results_path():

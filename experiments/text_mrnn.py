@@ -3,24 +3,23 @@
     python -m experiments.text_mrnn --flagfile=experiments/flags/quickstart.flags
     python -m experiments.text_mrnn --workdir=runs/quickstart --mode=sample --prompt="The " --length=500
 
---mode=train trains, goes on if --workdir holds the same run, and ends by evaluating and sampling; evaluate, sample and
-score read a finished or unfinished run, and take from it the flags that define it.
+--mode=train trains, goes on if --workdir holds the same run, and ends by evaluating and sampling; evaluate, sample,
+score and analyse read a finished or unfinished run, and take from it the flags that define it.
 """
 
 import functools
 import os
 import sys
 import time
-import zlib
 
 import jax
 import numpy as np
 import optax
 from absl import app, flags
 
-from experiments import cli
+from experiments import cli, knowledge, nets
 from experiments.cli import FlagError, clock, say
-from hfrnn import cells, evaluation, hf, model, outputs, parallel, plotting, runs, sampling, training
+from hfrnn import evaluation, hf, model, parallel, plotting, runs, sampling, training
 from hfrnn.baselines import compressors
 from hfrnn.data import text
 from hfrnn.evaluation import BITS
@@ -30,7 +29,7 @@ flags.adopt_module_key_flags(cli)
 
 CLOCKS = {'wall': time.monotonic, 'processor': time.process_time}  # the second is the fair one on a busy machine
 
-MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score'], 'What to do.')
+MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score', 'analyse'], 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
 
 # These define a run: it goes on only where they are the same.
@@ -82,6 +81,12 @@ FREE = (
     flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols to draw.', lower_bound=1),
     flags.DEFINE_float('temperature', 1.0, 'sample: 0 takes the likeliest symbol.', lower_bound=0.0),
     flags.DEFINE_integer('sample_seed', 0, 'sample: another seed, another text.', lower_bound=0, upper_bound=2**31 - 1),
+    flags.DEFINE_integer('bags', 500, 'analyse: bags of words to put in order.', lower_bound=1),
+    flags.DEFINE_integer('passages', 200, 'analyse: passages for each pair of brackets or quotes.', lower_bound=1),
+    flags.DEFINE_integer('sampled', 50_000, 'analyse: symbols to sample, to count new words in.', lower_bound=1),
+    flags.DEFINE_integer(
+        'rival_symbols', 10_000_000, 'analyse: training symbols for the rivals, the last ones.', lower_bound=1000
+    ),
     flags.DEFINE_string('text', None, 'score: the text.'),
     flags.DEFINE_string('input', None, "score: the text's file."),
     flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).'),
@@ -89,7 +94,9 @@ FREE = (
 
 
 def main(argv):
-    cli.main(argv, {'train': train, 'evaluate': evaluate, 'sample': sample, 'score': score}[MODE.value])
+    cli.main(
+        argv, {'train': train, 'evaluate': evaluate, 'sample': sample, 'score': score, 'analyse': analyse}[MODE.value]
+    )
 
 
 # -- what the flags mean ----------------------------------------------------------------------------------------------
@@ -106,13 +113,8 @@ def check_sizes():
 
 
 def make_model(n_symbols):
-    H, V = FLAGS.hidden, n_symbols
-    cell = {
-        'rnn': lambda: cells.rnn(V, H),
-        'tensor_rnn': lambda: cells.tensor_rnn(V, H),
-        'mrnn': lambda: cells.mrnn(V, H, FLAGS.factors, gain=FLAGS.gain),
-    }[FLAGS.cell]()
-    return model.sequence_model(cell, outputs.categorical(V))
+    names = ('cell', 'hidden', 'factors', 'gain')
+    return nets.text_model(n_symbols, **{name: FLAGS[name].value for name in names})
 
 
 def make_optimizer():
@@ -164,7 +166,7 @@ def train():
     shapes = jax.eval_shape(init, jax.random.key(0))
     cli.check_memory(model.size(shapes.params), cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations))
 
-    run = runs.train_in(WORKDIR.value, defining_flags(), about(corpus))
+    run = runs.train_in(WORKDIR.value, defining_flags(), nets.about(corpus))
     found = runs.restore(run, shapes)
     state, elapsed = found or (init(jax.random.key(FLAGS.seed)), 0.0)
     state = parallel.replicate(state, FLAGS.devices)
@@ -213,7 +215,7 @@ def train():
 def evaluate():
     run, net, state, elapsed = reopen()
     corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
-    runs.check(WORKDIR.value, 'about.json', about(corpus))
+    runs.check(WORKDIR.value, 'about.json', nets.about(corpus))
     finish(run, corpus, net, state, elapsed, evaluator(net))
 
 
@@ -238,6 +240,16 @@ def score():
     say(f'{nats * BITS:.2f} bits, {nats * BITS / len(symbols):.4f} bits per {unit[:-1]}, {len(symbols)} {unit}')
 
 
+def analyse():
+    run, net, state, _ = reopen()
+    corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
+    runs.check(WORKDIR.value, 'about.json', nets.about(corpus))
+    knowers = {FLAGS.cell: knowledge.net(net, state.params)}
+    knowers |= knowledge.rivals(corpus.train[-FLAGS.rival_symbols :], len(corpus.alphabet))
+    sizes = FLAGS.bags, FLAGS.passages, FLAGS.sampled
+    knowledge.analyse(run.path, knowers, corpus, prompt(corpus.alphabet), *sizes, FLAGS.sample_seed)
+
+
 def reopen():
     """(run, model, state, seconds) of --workdir, whose flags hold wherever the command line says nothing else."""
     if not WORKDIR.value:
@@ -256,12 +268,6 @@ def reopen():
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
-
-
-def about(corpus):
-    sizes = {part: len(getattr(corpus, part)) for part in ('train', 'valid', 'test')}
-    checks = {f'{part}_crc32': zlib.crc32(getattr(corpus, part).tobytes()) for part in sizes}
-    return {'alphabet': corpus.alphabet, **sizes, **checks}
 
 
 def evaluator(net):

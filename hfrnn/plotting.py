@@ -88,6 +88,47 @@ def curves(path: pathlib.Path, lines: dict[str, Sequence[tuple[float, float]]], 
     figure.savefig(path, dpi=120)
 
 
+def bars(path: pathlib.Path, groups: dict[str, dict[str, float]], label: str, chance: float | None = None) -> None:
+    """A bar for each model in each group, as PNG.
+
+    Args:
+      groups: {group: {model: value}}.
+      chance: where to draw a line.
+    """
+    figure = Figure(figsize=(1.6 + 1.6 * len(groups) + 1.2 * len(groups), 3.6), layout='constrained')
+    axes = figure.subplots()
+    names = list(dict.fromkeys(name for values in groups.values() for name in values))
+    for i, name in enumerate(names):
+        xs = [j + 0.8 * (i + 0.5) / len(names) - 0.4 for j in range(len(groups))]
+        axes.bar(xs, [values.get(name, 0.0) for values in groups.values()], 0.7 / len(names), label=name, color=f'C{i}')
+    if chance is not None:
+        axes.axhline(chance, color='gray', linestyle=':', label='by chance')
+    axes.set(ylabel=label, xticks=range(len(groups)), xticklabels=list(groups))
+    axes.legend(fontsize='small')
+    figure.savefig(path, dpi=120)
+
+
+def balance(path: pathlib.Path, pairs: dict[str, dict[str, dict]], distances: Sequence[int]) -> None:
+    """The probability of a closing sign against the distance from the opening one, solid, and without one, dashed.
+
+    Args:
+      pairs: {pair: {model: {'open': probabilities, 'none': probabilities}}}, None for a distance without any.
+    """
+    figure = Figure(figsize=(0.6 + 3.2 * len(pairs), 3.4), layout='constrained')
+    for axes, (pair, models) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs.items(), strict=True):
+        for i, (name, curves) in enumerate(models.items()):
+            for which, style in (('open', 'o-'), ('none', 'x--')):
+                points = [(d, p) for d, p in zip(distances, curves[which], strict=True) if p is not None]
+                label = name if which == 'open' else None
+                xs, ys = zip(*points, strict=True) if points else ((), ())
+                axes.plot(xs, ys, style, color=f'C{i}', label=label, markersize=4, linewidth=1)
+        axes.set(title=f'{pair[0]} ... {pair[1]}', xscale='log', yscale='log', xlabel='characters since')
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize='small')
+    figure.supylabel('probability of the closing sign')
+    figure.savefig(path, dpi=120)
+
+
 def frames(path: pathlib.Path, videos: dict[str, np.ndarray], size: int) -> None:
     """Videos, a row for each, from 0 (black) to 1 (white), as PNG.
 

@@ -263,6 +263,32 @@ def load_best(workdir: str | os.PathLike, params: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(params), [found[k] for k in wanted])
 
 
+def restore_params(run: Run, params: Any) -> Any:
+    """The weights alone, of the newest whole checkpoint; nothing need be known of the optimiser.
+
+    Args:
+      params: weights, or the shapes of some, of the structure that is to be found.
+
+    Raises:
+      RunError: if there are none, or none can be read, or they are another model's.
+    """
+    steps = sorted(run.manager.all_steps(), reverse=True)
+    for step in steps:
+        try:
+            content = run.manager.restore(step, args=ocp.args.StandardRestore())
+        except Exception as e:  # as above
+            print(f'warning: checkpoint {step} is damaged and passed over ({type(e).__name__})', file=sys.stderr)
+            continue
+        found = jax.tree.map(np.asarray, content['state']['params'])
+        shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (found, params)]
+        if shapes[0] != shapes[1]:
+            raise RunError(f'checkpoint {step} in {run.path} is of another model')
+        return found
+    raise RunError(
+        f'none of the checkpoints in {run.path} can be read' if steps else f'{run.path} has no checkpoint yet'
+    )
+
+
 def log(run: Run, metrics: dict) -> None:
     """Adds a line to metrics.jsonl; a number that is not finite is null there."""
     if writes():

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from tests.scripts import ROOT
@@ -33,6 +34,35 @@ def environment(tmp_path_factory):
     cache = tmp_path_factory.mktemp('compiled')
     names = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
     return {k: v for k, v in os.environ.items() if k != 'HFRNN_DATA'} | names
+
+
+@pytest.fixture(scope='session')
+def text_run(tmp_path_factory, environment):
+    """The folder of a run of text_mrnn: a net, hardly trained, of the file ``text`` beside it."""
+    folder = tmp_path_factory.mktemp('text_run')
+    words = [
+        'the',
+        'cat',
+        'sat',
+        'on',
+        'a',
+        'mat',
+        'and',
+        'so',
+        'did',
+        'I',
+        '(in',
+        'truth)',
+        '"hm"',
+        'Spain,',
+        'caf\xe9',
+    ]
+    rng = np.random.default_rng(0)
+    (folder / 'text').write_text('\n'.join(' '.join(rng.choice(words, 14)) for _ in range(300)), encoding='utf-8')
+    flags = ['--flagfile=experiments/flags/ci.flags', f'--corpus={folder}/text', '--steps=2', '--nocompressors']
+    command = [sys.executable, '-m', 'experiments.text_mrnn', *flags, f'--workdir={folder}/run']
+    subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+    return folder / 'run'
 
 
 @pytest.fixture

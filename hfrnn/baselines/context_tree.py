@@ -346,8 +346,34 @@ def static_bits(tree, prior, context, start):
 
 
 @compiled
-def learn(tree, prior, symbols, start, margin, scored):
-    """Learns symbols[start:], or as many as there is room for.  Returns (the first not learnt, bits)."""
+def foretell(tree, prior, context, start, P):
+    """The distribution of each symbol of context[start:] (N,), into P (N, V)."""
+    for now in range(start, len(context)):
+        distribution(tree, prior, context, now, P[now - start])
+
+
+@compiled
+def log2_probabilities(tree, prior, context, texts, targets, out):
+    """log2 P(targets[b, t] | context, texts[b, :t]) into out (B, T), nothing being learnt."""
+    path = np.empty(prior.longest + 2, np.int32)
+    weights = np.empty(prior.n_symbols)
+    known = np.empty(len(context) + texts.shape[1], context.dtype)
+    known[: len(context)] = context
+    for b in range(len(texts)):
+        for t in range(texts.shape[1]):
+            now = len(context) + t
+            known[now] = targets[b, t]
+            out[b, t] = math.log2(_probability(tree, prior, known, now, path, weights))
+            known[now] = texts[b, t]
+
+
+@compiled
+def learn(tree, prior, symbols, start, margin, scored, P):
+    """Learns symbols[start:], or as many as there is room for.  Returns (the first not learnt, bits).
+
+    Args:
+      P: (N, V) for the distribution of each symbol before it is learnt; or (0, V), for none.
+    """
     parents = np.empty(prior.longest + 2)
     found = np.empty(prior.longest + 2, np.int32)
     path = np.empty(prior.longest + 2, np.int32)
@@ -360,6 +386,8 @@ def learn(tree, prior, symbols, start, margin, scored):
         tree.text[now] = symbols[i]
         if scored:
             bits -= math.log2(_probability(tree, prior, tree.text, now, path, weights))
+        if len(P):
+            distribution(tree, prior, tree.text, now, P[i])
         _enter(tree, prior)
         _seat(tree, prior, symbols[i], parents, found)
         tree.used[TEXT] += 1

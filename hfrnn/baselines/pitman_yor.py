@@ -76,22 +76,71 @@ def distribution(model: Model, context: np.ndarray) -> np.ndarray:
     return p
 
 
-def online(model: Model) -> Predictor:
-    """Goes on learning.  Its state is a model, at first a copy of this one."""
+def log2_probabilities(model: Model, context: np.ndarray, texts: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """log2 P(targets[b, t] | context, texts[b, :t]) (B, T), nothing being learnt.
+
+    Args:
+      context: (K,) any text.
+      texts, targets: (B, T).
+    """
+    out = np.empty(np.shape(texts))
+    arrays = [np.ascontiguousarray(array, np.uint16) for array in (context, texts, targets)]
+    context_tree.log2_probabilities(model.tree, model.prior, *arrays, out)
+    return out
+
+
+def online(model: Model, most: int | None = None) -> Predictor:
+    """Goes on learning.  Its state is a model, at first a copy of this one.
+
+    Args:
+      most: the most symbols to remember, at about 120 bytes each: where there are so many, the older half is forgotten,
+        and the tree planted anew of the newer one.  None for no end.
+    """
+    if most is not None and most < 2:
+        raise ValueError(f'a model remembers at least 2 symbols, not {most}')
+
+    def init():
+        return _recalled(Model(model.prior, context_tree.Tree(*(array.copy() for array in model.tree))), most)
+
+    def read(state, symbols):
+        P = np.empty((len(symbols), state.prior.n_symbols))
+        first = 0
+        while first < len(symbols):
+            room = len(symbols) if most is None else most - state.tree.used[context_tree.TEXT]
+            last = min(first + room, len(symbols))
+            state = _recalled(_read(state, symbols[first:last], False, P[first:last])[0], most)
+            first = last
+        return state, P
+
     return Predictor(
-        init=lambda: Model(model.prior, context_tree.Tree(*(array.copy() for array in model.tree))),
+        init=init,
         probs=lambda state: distribution(state, recent(state)),
-        update=lambda state, symbol: learn(state, np.array([symbol])),
+        update=lambda state, symbol: _recalled(learn(state, np.array([symbol])), most),
+        read=read,
     )
+
+
+def _recalled(model, most):
+    """The model, or a new one of the newer half of what it may remember."""
+    now = model.tree.used[context_tree.TEXT]
+    if most is None or now < most:
+        return model
+    return learn(plant(model.prior, model.tree.random[0]), model.tree.text[now - most // 2 : now])
 
 
 def static(model: Model) -> Predictor:
     """Learns nothing.  Its state is the context: an array of symbols, at first the last that the model has learnt."""
-    return Predictor(
-        init=lambda: recent(model),
-        probs=lambda context: distribution(model, context),
-        update=lambda context, symbol: np.append(context, np.uint16(symbol))[-max(model.prior.longest, 1) :],
-    )
+
+    def follow(context, symbols):
+        return np.append(context, np.asarray(symbols, np.uint16))[-max(model.prior.longest, 1) :]
+
+    def read(context, symbols):
+        P = np.empty((len(symbols), model.prior.n_symbols))
+        both = np.append(context, np.asarray(symbols, np.uint16))
+        context_tree.foretell(model.tree, model.prior, both, len(context), P)
+        return follow(context, symbols), P
+
+    return Predictor(lambda: recent(model), lambda context: distribution(model, context), follow, read)
 
 
 def recent(model: Model) -> np.ndarray:
@@ -100,8 +149,9 @@ def recent(model: Model) -> np.ndarray:
     return model.tree.text[max(now - model.prior.longest, 0) : now].copy()
 
 
-def _read(model, symbols, scored):
+def _read(model, symbols, scored, P=None):
     prior, tree = model
+    P = np.empty((0, prior.n_symbols)) if P is None else P
     symbols = np.asarray(symbols)
     if len(symbols) and not 0 <= symbols.min() <= symbols.max() < prior.n_symbols:
         raise ValueError(f'symbols from {symbols.min()} to {symbols.max()}, in an alphabet of {prior.n_symbols}')
@@ -113,7 +163,7 @@ def _read(model, symbols, scored):
             nodes=_grown(tree.nodes, tree.used[context_tree.NODES] + 2),
             entries=_grown(tree.entries, tree.used[context_tree.ENTRIES] + context_tree.margin(prior)),
         )
-        done, more = context_tree.learn(tree, prior, symbols, done, context_tree.margin(prior), scored)
+        done, more = context_tree.learn(tree, prior, symbols, done, context_tree.margin(prior), scored, P)
         bits += more
     return Model(prior, tree), bits
 

@@ -5,6 +5,7 @@ as every compressor does.
 """
 
 import concurrent.futures
+import logging
 import multiprocessing
 import pathlib
 import re
@@ -97,8 +98,11 @@ def check(name: str) -> None:
         raise compressors.Unavailable(str(e)) from e
 
 
-def measure(name: str, known: np.ndarray, symbols: np.ndarray, alphabet: str) -> Measured:
+def measure(name: str, known: np.ndarray, symbols: np.ndarray, alphabet: str, rival: Rival | None = None) -> Measured:
     """A rival on ``symbols`` (N,), once it has read ``known``.
+
+    Args:
+      rival: what to measure under that name, if it is none of RIVALS; to be pickled.
 
     Raises:
       Unavailable: if something that it needs is not installed, or its process is killed.
@@ -106,15 +110,18 @@ def measure(name: str, known: np.ndarray, symbols: np.ndarray, alphabet: str) ->
     context = multiprocessing.get_context('spawn')
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
         try:
-            return pool.submit(_measure, name, known, symbols, alphabet).result()
+            return pool.submit(_measure, name, known, symbols, alphabet, rival).result()
         except concurrent.futures.process.BrokenProcessPool as e:
             raise compressors.Unavailable(f'{name} was killed, most likely for want of memory') from e
 
 
-def _measure(name, known, symbols, alphabet):
-    check(name)  # and compile, which is not to be counted
+def _measure(name, known, symbols, alphabet, rival):
+    if rival is None:
+        rival = RIVALS[name]
+        check(name)  # and compile, which is not to be counted
+    logging.getLogger('absl').setLevel(logging.WARNING)  # a process of its own must be told anew
     before, start = _kibibytes('VmRSS'), _processor_seconds()
-    static, online = RIVALS[name](known, symbols, alphabet)
+    static, online = rival(known, symbols, alphabet)
     grown = max(_kibibytes('VmHWM') - before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
     return Measured(static, online, round(_processor_seconds() - start, 2), round(grown / 1024, 1))
 
