@@ -13,7 +13,7 @@ from experiments import language
 
 flags.adopt_module_key_flags(language)
 for name, value in {'corpus': 'enwik8', 'held_out': 500_000, 'reset_every': 100, 'momentum': 0.9}.items():
-    flags.set_default(flags.FLAGS[name], value)
+    flags.FLAGS.set_default(name, value)
 
 if __name__ == '__main__':
     app.run(language.main)

@@ -208,11 +208,11 @@ def tune(measure: Callable[[float], float], start: float, factor: float = 3.0, m
         return seen[k]
 
     best = min((0, 1, -1), key=value)
-    while best and len(seen) < most and value(best + math.copysign(1, best)) < value(best):
-        best += math.copysign(1, best)
-    while math.isinf(seen[best]) and len(seen) < most:  # nothing but divergence so far
+    while math.isinf(value(best)) and len(seen) < most:  # nothing but divergence so far
         best = min(seen) - 1
-        value(best)
+    step = math.copysign(1, best)
+    while best and len(seen) < most and value(best + step) < value(best):
+        best += step
     best = min((best, best - 0.5, best + 0.5), key=value)
     return start * factor**best, seen[best]
 
