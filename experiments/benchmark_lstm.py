@@ -78,7 +78,7 @@ def main(argv):
 def ours(net, weights, symbols):
     """A function that makes one training step."""
     optimizer = optax.adam(RATE)
-    state = parallel.replicate(streams.init(net, optimizer, weights, BATCH.value, False))
+    state = parallel.replicate(streams.init(net, optimizer, weights, BATCH.value))
     step = parallel.spread(streams.stream_step(net, optimizer, streams.no_noise(), jax.random.key(0), 1))
     data = streams.cut(symbols[:-1], BATCH.value, LENGTH.value, 0, SYMBOLS)
     return lambda: jax.block_until_ready(step(state, data))

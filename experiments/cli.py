@@ -65,9 +65,9 @@ def fail(message: str) -> None:
     sys.exit(1)
 
 
-def say(*args) -> None:
+def say(*args, sep: str = ' ') -> None:
     if runs.writes():
-        print(*args, flush=True)
+        print(*args, sep=sep, flush=True)
 
 
 def clock(seconds: float) -> str:

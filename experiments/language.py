@@ -1,15 +1,16 @@
 """What the experiments with LSTM language models share (Graves 2013 sec. 3): their flags and modes.
 
---mode=train trains, goes on if --workdir holds the same run, and ends by evaluating and sampling; evaluate, sample and
-score read a finished or unfinished run, and take from it the flags that define it.  A step sees one sequence of each of
+--mode=train trains, goes on if --workdir holds the same run, and ends by evaluating and sampling; evaluate, sample,
+score and export (a small file of weights) read a finished or unfinished run, and take from it the flags that define it;
+sample and score also read such a file, or the one that came with the package.  A step sees one sequence of each of
 --batch streams, and the state goes on from one sequence to the next.
 """
 
 import functools
+import math
 import os
 import pathlib
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -22,14 +23,30 @@ from absl import flags
 
 from experiments import cli
 from experiments.cli import FlagError, clock, say
-from hfrnn import cells, dynamic, evaluation, model, outputs, parallel, plotting, runs, sampling, streams, training
+from experiments.language_results import measured, units, write
+from hfrnn import (
+    cells,
+    dynamic,
+    evaluation,
+    model,
+    outputs,
+    parallel,
+    plotting,
+    runs,
+    sampling,
+    streams,
+    training,
+    weight_files,
+)
 from hfrnn.data import text, words
 from hfrnn.evaluation import BITS
 
 FLAGS = flags.FLAGS
+KIND = 'language model'  # what a file of weights holds
+SHIPPED = 'penn_treebank'  # the one that comes with the package
 flags.adopt_module_key_flags(cli)
 
-MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score'], 'What to do.')
+MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score', 'export'], 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
 
 # These define a run: it goes on only where they are the same.
@@ -53,7 +70,7 @@ flags.DEFINE_float('average', 0.0, 'Decay of an exponential average of the weigh
 flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, in training.')
 flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; adaptive: at the start.', lower_bound=1e-30)
 flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'adaptive: the derivative of the variances.')
-flags.DEFINE_string('init_from', None, 'The folder of the run whose weights this one begins with.')
+flags.DEFINE_string('init_from', None, 'The weights to begin with: the folder of a run, or a file of weights.')
 
 # These do not.
 FREE = (
@@ -70,6 +87,7 @@ FREE = (
     flags.DEFINE_integer('segment', 20, 'Symbols between two changes of the weights there.', lower_bound=1),
     flags.DEFINE_integer('tune_symbols', 20_000, 'Validation text to choose its learning rate on.', lower_bound=1),
     flags.DEFINE_integer('rms_symbols', 200_000, 'Training text for the mean squares of rms.', lower_bound=1),
+    flags.DEFINE_string('weights', None, 'export: the file to write; sample, score: the file to read.'),
     flags.DEFINE_string('prompt', None, 'What the model reads first; the end of a line if not given.'),
     flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols.', lower_bound=1),
     flags.DEFINE_float('temperature', 1.0, 'sample: 0 takes the likeliest symbol.', lower_bound=0.0),
@@ -83,7 +101,8 @@ FREE = (
 
 
 def main(argv):
-    cli.main(argv, {'train': train, 'evaluate': evaluate, 'sample': sample, 'score': score}[MODE.value])
+    modes = {'train': train, 'evaluate': evaluate, 'sample': sample, 'score': score, 'export': export}
+    cli.main(argv, modes[MODE.value])
 
 
 # -- what the flags mean ----------------------------------------------------------------------------------------------
@@ -115,8 +134,7 @@ def load(s):
 def about(corpus):
     sizes = {part: len(getattr(corpus, part)) for part in ('train', 'valid', 'test')}
     checks = {f'{part}_crc32': zlib.crc32(getattr(corpus, part).tobytes()) for part in sizes}
-    alphabet = corpus.alphabet if isinstance(corpus.alphabet, str) else list(corpus.alphabet)
-    return {'alphabet': alphabet, **sizes, **checks}
+    return {'alphabet': listed(corpus.alphabet), **sizes, **checks}
 
 
 def make_model(s, V):
@@ -140,7 +158,8 @@ def make_optimizer(s, steps_per_epoch):
     rate = s.learning_rate
     if s.decay_epochs:
         rate = optax.cosine_decay_schedule(rate, max(1, round(s.decay_epochs * steps_per_epoch)), alpha=0.01)
-    return optax.adam(rate) if s.optimizer == 'adam' else optax.sgd(rate, s.momentum)
+    rule = optax.adam(rate) if s.optimizer == 'adam' else optax.sgd(rate, s.momentum)
+    return optax.chain(rule, training.averaged(s.average)) if s.average else rule
 
 
 class Net(NamedTuple):
@@ -160,25 +179,42 @@ def make_net(s, V, n_train):
     optimizer = make_optimizer(s, steps)
 
     def init(weights):
-        return streams.init(net, optimizer, noise.begin(weights), s.batch, s.average > 0)
+        return streams.init(net, optimizer, noise.begin(weights), s.batch)
 
     return Net(net, noise, optimizer, steps, init, jax.eval_shape(lambda: init(net.init(jax.random.key(0)))))
 
 
-def trained(net, state):
+def trained(s, net, state):
     """The weights that a state has come to."""
-    return net.noise.means(state.params if state.average is None else state.average)
+    return net.noise.means(optax.tree.get(state.opt_state, 'average') if s.average else state.params)
 
 
-def first_weights(s, net):
-    """The weights to begin with: random, or those of --init_from."""
+def best_weights(s, net, workdir, state):
+    """The weights that did best on validation text; the last ones if there were none of them yet."""
+    if not (pathlib.Path(workdir) / 'best.npz').exists():
+        return trained(s, net, state)
+    return runs.load_best(workdir, jax.eval_shape(net.model.init, jax.random.key(0)))
+
+
+def first_weights(s, net, alphabet):
+    """The weights to begin with: random, or those of --init_from, a run's folder or a file of weights."""
     random = net.model.init(jax.random.key(s.seed))
     if not s.init_from:
         return random
-    _, _, weights, _ = open_net(s.init_from)
-    if jax.tree.map(np.shape, weights) != jax.tree.map(np.shape, random):
+    if pathlib.Path(s.init_from).is_file():
+        kept = weight_files.read(s.init_from)
+        weight_files.check(kept, kind=KIND, alphabet=listed(alphabet))
+        return weight_files.restore(kept, random)
+    weights = open_net(s.init_from)[2]
+    theirs = runs.read_json(s.init_from, 'about.json')['alphabet']
+    if jax.tree.map(np.shape, weights) != jax.tree.map(np.shape, random) or theirs != listed(alphabet):
         raise FlagError(f'--init_from={s.init_from} holds another net, or one of another alphabet')
     return weights
+
+
+def listed(alphabet):
+    """An alphabet as JSON has it."""
+    return alphabet if isinstance(alphabet, str) else list(alphabet)
 
 
 def open_net(workdir):
@@ -194,7 +230,7 @@ def open_net(workdir):
     if not found:
         raise runs.RunError(f'{workdir} has no checkpoint yet; train it first')
     state, seconds = found
-    return s, net, trained(net, state), (int(state.step), seconds)
+    return s, net, best_weights(s, net, workdir, state), (int(state.step), seconds)
 
 
 # -- modes ------------------------------------------------------------------------------------------------------------
@@ -214,9 +250,10 @@ def train():
     cli.check_memory(model.size(net.shapes.params), 8)
     run = runs.train_in(WORKDIR.value, vars(s), about(corpus))
     found = runs.restore(run, net.shapes)
-    state, elapsed = found or (net.init(first_weights(s, net)), 0.0)
+    state, elapsed = found or (net.init(first_weights(s, net, corpus.alphabet)), 0.0)
     state = parallel.replicate(state, FLAGS.devices)
-    runs.history(run, step=int(state.step))
+    rows = runs.history(run, step=int(state.step))
+    best = min((row['valid_bits_per_char'] for row in rows if 'valid_bits_per_char' in row), default=math.inf)
     weights = net.noise.means(state.params)
     say(
         f'{describe(s)} of {model.size(weights):,} weights on {corpus.name}: {len(corpus.train):,} / '
@@ -231,6 +268,7 @@ def train():
     last = round(FLAGS.epochs * net.steps_per_epoch)
 
     def on_step(state, metrics, seconds):
+        nonlocal best
         i = int(state.step)
         evaluated = i % FLAGS.evaluate_every == 0 and len(corpus.valid) > 0
         if not evaluated and i % FLAGS.log_every:
@@ -241,14 +279,18 @@ def train():
         line = f'step {i:6d}  epoch {row["epoch"]:6.3f}  {row["bits_per_char"]:6.3f} bits/char'
         if evaluated:
             valid = corpus.valid[: FLAGS.evaluate_symbols]
-            reading = read(trained(net, state), valid, len(corpus.alphabet), s.batch, 0)
+            weights = trained(s, net, state)
+            reading = read(weights, valid, len(corpus.alphabet), s.batch, 0)
             row['valid_bits_per_char'] = measured(reading, corpus.alphabet, valid)['bits_per_char']
             line += f'  valid {row["valid_bits_per_char"]:.4f}'
+            if row['valid_bits_per_char'] < best:
+                best = row['valid_bits_per_char']
+                runs.save_best(run, weights)
         runs.log(run, row)
         say(f'{line}  {cli.progress(i, last, seconds)}')
 
     key = jax.random.fold_in(jax.random.key(s.seed), 1)
-    step = streams.stream_step(net.model, net.optimizer, net.noise, key, net.steps_per_epoch, s.average)
+    step = streams.stream_step(net.model, net.optimizer, net.noise, key, net.steps_per_epoch)
     state, elapsed = training.fit(
         parallel.spread(step, FLAGS.devices),
         state,
@@ -260,7 +302,7 @@ def train():
         save_every=FLAGS.save_minutes * 60,
         on_step=on_step,
     )
-    finish(run, s, corpus, net, trained(net, state), int(state.step), elapsed)
+    finish(run, s, corpus, net, best_weights(s, net, run.path, state), int(state.step), elapsed)
 
 
 def evaluate():
@@ -274,15 +316,14 @@ def evaluate():
 
 
 def sample():
-    _, net, weights, _ = reopen()
-    say(draw_text(net, weights, alphabet_of_run()))
+    net, weights, alphabet = reader()
+    say(draw_text(net, weights, alphabet))
 
 
 def score():
-    _, net, weights, _ = reopen()
+    net, weights, alphabet = reader()
     if (FLAGS.text is None) == (FLAGS.input is None):
         raise FlagError('score one text: give --text or --input')
-    alphabet = alphabet_of_run()
     if FLAGS.input is None:
         symbols = symbols_of(FLAGS.text, alphabet)
     elif alphabet == text.BYTES:
@@ -291,7 +332,7 @@ def score():
         symbols = symbols_of(text.read(FLAGS.input), alphabet)
     if not len(symbols):
         raise FlagError('the text to score is empty')
-    bits = evaluation.surprise(net.model, weights, prompt(alphabet), symbols) * BITS
+    bits = evaluation.surprise(net, weights, prompt(alphabet), symbols) * BITS
     if FLAGS.plot:
         shown = [alphabet[x] for x in symbols[:5000]]
         plotting.surprise(pathlib.Path(FLAGS.plot), shown, bits[:5000])
@@ -299,18 +340,40 @@ def score():
     say(f'{bits.sum():.2f} bits, {bits.mean():.4f} bits per {name}, {len(symbols)} {name}s')
 
 
+def export():
+    """--weights: a file of a run's weights in half precision, with what they are."""
+    if not FLAGS.weights:
+        raise FlagError('say where to write them: --weights=FILE.npz')
+    s, _, weights, (steps, seconds) = reopen()
+    facts = runs.read_json(WORKDIR.value, 'about.json')
+    content = {'kind': KIND, 'alphabet': facts['alphabet'], 'flags': vars(s), 'steps': steps, 'seconds': seconds}
+    if (pathlib.Path(WORKDIR.value) / 'results.json').exists():
+        content['results'] = runs.read_json(WORKDIR.value, 'results.json')
+    weight_files.save(FLAGS.weights, weights, content)
+    say(f'{model.size(weights):,} weights, {os.path.getsize(FLAGS.weights) / 1e6:.1f} MB: {FLAGS.weights}')
+
+
+def reader():
+    """(model, weights, alphabet) of --workdir, or of --weights, or of the file that came with the package."""
+    if WORKDIR.value:
+        _, net, weights, _ = reopen()
+        return net.model, weights, alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))
+    if not FLAGS.weights and SHIPPED not in weight_files.shipped():
+        raise FlagError('say which run: --workdir=FOLDER, or --weights=FILE')
+    kept = weight_files.read(FLAGS.weights or SHIPPED)
+    weight_files.check(kept, kind=KIND)
+    net = make_model(SimpleNamespace(**kept.facts['flags']), len(kept.facts['alphabet']))
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    return net, weight_files.restore(kept, shapes), alphabet_of(kept.facts)
+
+
 def reopen():
     """What ``open_net`` gives of --workdir, whose flags must not be contradicted by the command line."""
     if not WORKDIR.value:
-        return shipped()
+        raise FlagError('say which run: --workdir=FOLDER')
     mine = {name: value for name, value in vars(settings()).items() if FLAGS[name].present}
     runs.check(WORKDIR.value, 'flags.json', mine)
     return open_net(WORKDIR.value)
-
-
-def shipped():
-    """The place for the model that ships with the package."""
-    raise FlagError('say which run: --workdir=FOLDER')
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
@@ -322,9 +385,8 @@ def describe(s):
     return f'LSTM of {layers} by {s.optimizer}{noise}'
 
 
-def alphabet_of_run():
-    alphabet = runs.read_json(WORKDIR.value, 'about.json')['alphabet']
-    return alphabet if isinstance(alphabet, str) else tuple(alphabet)
+def alphabet_of(facts):
+    return facts['alphabet'] if isinstance(facts['alphabet'], str) else tuple(facts['alphabet'])
 
 
 def symbols_of(content, alphabet):
@@ -355,124 +417,17 @@ def prompt(alphabet):
 def draw_text(net, weights, alphabet):
     read = prompt(alphabet)
     if FLAGS.beam:
-        search = jax.jit(functools.partial(sampling.beam_search, net.model), static_argnames=('length', 'width'))
+        search = jax.jit(functools.partial(sampling.beam_search, net), static_argnames=('length', 'width'))
         symbols = search(weights, read, length=FLAGS.sample_length, width=FLAGS.beam)[0][0]
     else:
-        draw = jax.jit(functools.partial(sampling.continue_text, net.model), static_argnames='length')
+        draw = jax.jit(functools.partial(sampling.continue_text, net), static_argnames='length')
         key = jax.random.key(FLAGS.sample_seed)
         symbols = draw(weights, key, read, length=FLAGS.sample_length, temperature=FLAGS.temperature)
     return text_of(np.concatenate([read, symbols]), alphabet)
 
 
-def units(alphabet, symbols):
-    """(characters, words) of a text: words as the paper counts them, by what stands behind them."""
-    if not isinstance(alphabet, str):
-        lengths = np.array([0 if word == words.END else len(word) + 1 for word in alphabet])
-        return int(lengths[symbols].sum()), len(symbols)
-    behind = [i for i, c in enumerate(alphabet) if c in ' \n']
-    return len(symbols), max(1, int(np.isin(symbols, behind).sum()))
-
-
-def measured(reading, alphabet, symbols):
-    """Bits per character, perplexity (of a word) and error rate (of symbols)."""
-    bits = float(reading.nats.sum()) * BITS
-    characters, n_words = units(alphabet, symbols)
-    return {
-        'bits_per_char': bits / characters,
-        'perplexity': 2 ** min(bits / n_words, 1000.0),
-        'error': float(reading.wrong.mean()),
-    }
-
-
-def dynamic_results(s, corpus, net, weights, test):
-    """What each rule of --dynamic makes of the test text, its rate chosen on validation text."""
-    null = len(corpus.alphabet)
-    valid = corpus.valid[: FLAGS.tune_symbols]
-    reader = dynamic.dynamic_reader(net.model, FLAGS.segment)
-    results = {}
-    for name in FLAGS.dynamic:
-        rms = None
-        if name == 'rms':
-            some = corpus.train[: FLAGS.rms_symbols]
-            rms = dynamic.root_mean_squares(net.model, weights, some, null, FLAGS.segment)
-
-        def bits(rate, decay, rms=rms, name=name):
-            reading = reader(weights, valid, null, dynamic.Rule(rate, decay, rms))
-            found = measured(reading, corpus.alphabet, valid)['bits_per_char']
-            say(f'  {name}: rate {rate:.2g}, decay {decay:.2g}: {found:.4f} bits/char on validation text')
-            return found
-
-        decay = 0.0
-        rate, _ = dynamic.tune(lambda rate, bits=bits: bits(rate, 0.0), 3e-5 if name == 'rms' else 1e-3)
-        if name == 'rms':
-            without = bits(rate, 0.0)
-            best, value = dynamic.tune(lambda decay, rate=rate, bits=bits: bits(rate, decay), 1e-3)
-            decay = best if value < without else 0.0
-        begun = time.monotonic()
-        reading = reader(weights, test, null, dynamic.Rule(rate, decay, rms), progress(name, len(test)))
-        seconds = time.monotonic() - begun
-        results[name] = measured(reading, corpus.alphabet, test) | {
-            'rate': rate,
-            'decay': decay,
-            'segment': FLAGS.segment,
-            'symbols_per_second': len(test) / seconds,
-        }
-    return results
-
-
-def progress(name, n):
-    begun = said = time.monotonic()
-
-    def on_block(done):
-        nonlocal said
-        now = time.monotonic()
-        if now - said > 60:
-            said = now
-            say(f'  {name}: {done:,} of {n:,}, remaining {clock((now - begun) * (n - done) / done)}')
-
-    return on_block
-
-
 def finish(run, s, corpus, net, weights, steps, seconds):
-    """Evaluates, static and dynamic, and samples: results.json, sample.txt, learning_curve.png, and a table."""
-    null = len(corpus.alphabet)
-    test = corpus.test[: FLAGS.test_symbols or None]
-    read = dynamic.static_reader(net.model)
-    static = measured(read(weights, test, null, FLAGS.static_streams, FLAGS.context), corpus.alphabet, test)
-    results = {
-        'experiment': run_name(),
-        'corpus': corpus.name,
-        'unit': s.unit,
-        'hidden': s.hidden,
-        'layers': s.layers,
-        'optimizer': s.optimizer,
-        'noise': s.noise,
-        'parameters': model.size(weights),
-        'steps': steps,
-        'epochs': steps / net.steps_per_epoch,
-        'seconds': round(seconds, 1),
-        'test_symbols': len(test),
-        'test_bits_per_char': static['bits_per_char'],  # what experiments.compare reads
-        'static': static,
-        'dynamic': dynamic_results(s, corpus, net, weights, test),
-        'machine': cli.machine(),
-        'jax': jax.__version__,
-    }
-    sampled = draw_text(net, weights, corpus.alphabet)
-    if runs.writes():
-        runs.write_json(run.path / 'results.json', results)
-        (run.path / 'sample.txt').write_text(sampled, 'utf-8')
-        history = runs.history(run)
-        if history:
-            plotting.learning_curve(run.path / 'learning_curve.png', {'LSTM': history})
-    say(f'\nA sample:\n\n{sampled}\n')
-    say(f'{"on the test text":28s} {"bits/char":>10s} {"perplexity":>11s} {"error":>7s}   {len(test):,} symbols')
-    for name, row in (('static', static), *((f'dynamic, {k}', v) for k, v in results['dynamic'].items())):
-        chosen = f'  rate {row["rate"]:.2g}, decay {row["decay"]:.2g}' if 'rate' in row else ''
-        say(f'  {name:26s} {row["bits_per_char"]:10.4f} {row["perplexity"]:11.2f} {row["error"]:7.2%}{chosen}')
-    say(f'  ({results["epochs"]:.2f} epochs, {clock(seconds)} of training; {run.path})')
-
-
-def run_name():
-    """The script that was started: penn_treebank or wikipedia."""
-    return pathlib.Path(sys.argv[0]).stem
+    """Evaluates and samples."""
+    facts = {name: getattr(s, name) for name in ('unit', 'hidden', 'layers', 'optimizer', 'noise')}
+    facts |= {'steps': steps, 'epochs': steps / net.steps_per_epoch, 'seconds': round(seconds, 1)}
+    write(run, net.model, weights, corpus, facts, draw_text(net.model, weights, corpus.alphabet))

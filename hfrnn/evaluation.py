@@ -1,4 +1,4 @@
-"""What a model's predictions are worth: nats to bits per character."""
+"""What a model's predictions are worth: bits per character, nats per line, errors."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hfrnn import training
+from hfrnn import outputs, training
 from hfrnn.model import Model
 from hfrnn.parallel import AXIS
 from hfrnn.training import Batch
@@ -42,6 +42,22 @@ def answers_step(model: Model, wrong: Callable[[jax.Array, Batch], jax.Array]) -
         real = (batch.weights > 0).any(1)
         counts = jnp.sum(batch.weights), jnp.sum(wrong(z, batch) & real), jnp.sum(real)
         return jax.lax.psum((training.nats(model, z, batch), *counts), AXIS)
+
+    return step
+
+
+def pen_step(model: Model) -> Callable:
+    """``(params, batch) -> (sum of nats, sum of squared errors, points, lines)`` over all devices, of handwriting.
+
+    A point's squared error is that of ``outputs.pen_mean``, dx and dy together, in the units of the offsets.
+    """
+
+    def step(params, batch):
+        z = training.predict(model, params, batch).z
+        off = jax.vmap(jax.vmap(outputs.pen_mean))(z) - batch.targets[..., :2]
+        squared = jnp.sum(jnp.sum(off**2, -1) * batch.weights)
+        counts = jnp.sum(batch.weights), training.sequences(batch)
+        return jax.lax.psum((training.nats(model, z, batch), squared, *counts), AXIS)
 
     return step
 

@@ -6,30 +6,41 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from hfrnn.data.strokes import to_strokes
 
-
-def learning_curve(path: pathlib.Path, runs: dict[str, list[dict]], x: str = 'seconds') -> None:
-    """Bits per character against seconds, steps or characters, as PNG.
+def learning_curve(
+    path: pathlib.Path,
+    runs: dict[str, list[dict]],
+    x: str = 'seconds',
+    y: str = 'bits_per_char',
+    label: str = 'bits per character',
+) -> None:
+    """What is learnt against seconds, steps or characters, as PNG.
 
     Args:
       path: where to.
       runs: the rows of each run's metrics.jsonl by its name; dashed where a row has a training value, solid with dots
         where it has a validation value.
+      y: the name of the training value; that of the validation value has valid_ before it.
+      label: of y, for people.
     """
     figure = Figure(figsize=(7, 4.5), layout='constrained')
     axes = figure.subplots()
     for i, (name, rows) in enumerate(runs.items()):
-        for key, style in (('bits_per_char', '--'), ('valid_bits_per_char', '.-')):
+        for key, style in ((y, '--'), (f'valid_{y}', '.-')):
             points = [(row[x], row[key]) for row in rows if row.get(key) is not None]
             if points:
-                label = f'{name} {"validation" if key.startswith("valid") else "training batches"}'.strip()
-                axes.plot(*zip(*points, strict=True), style, color=f'C{i}', label=label, linewidth=1)
-    lowest = min((row['bits_per_char'] for rows in runs.values() for row in rows), default=1.0)
-    axes.set(xlabel=x, ylabel='bits per character', ylim=(0.9 * lowest, min(3 * lowest, lowest + 3)))
+                said = f'{name} {"validation" if key.startswith("valid") else "training batches"}'.strip()
+                axes.plot(*zip(*points, strict=True), style, color=f'C{i}', label=said, linewidth=1)
+    values = sorted(row[y] for rows in runs.values() for row in rows if row.get(y) is not None) or [1.0]
+    lowest = values[0]
+    if lowest > 0:
+        limits = 0.9 * lowest, min(3 * lowest, lowest + 3)
+    else:  # a density's nats have no natural zero; what stands highest is from before anything was learnt
+        span = values[int(0.9 * (len(values) - 1))] - lowest or 1.0
+        limits = lowest - 0.1 * span, lowest + 1.3 * span
+    axes.set(xlabel=x, ylabel=label, ylim=limits)
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
     figure.savefig(path, dpi=120)
@@ -98,74 +109,3 @@ def solved(path: pathlib.Path, rows: Sequence[dict]) -> None:
     handles = {label: h for axes in grid for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc='outside upper center', ncols=4, fontsize='small')
     figure.savefig(path, dpi=120)
-
-
-# -- handwriting ------------------------------------------------------------------------------------------------------
-
-MM = 0.025  # millimetres in a unit of the pen: a line comes out as high as one writes on paper
-PEN = 12.0  # units, its width
-MARGIN = 60.0  # units around and between lines
-SECONDS = 1 / 75  # between two points
-
-
-def _placed(lines: Sequence[np.ndarray]) -> tuple[list[list[np.ndarray]], float, float]:
-    """The strokes of each line, one line below the other, and the width and height of all, in units."""
-    drawn = [to_strokes(np.asarray(line)) for line in lines]
-    placed, top, right = [], MARGIN, 0.0
-    for strokes in drawn:
-        points = np.concatenate([*strokes, np.zeros((int(not strokes), 2))])
-        low, high = points.min(axis=0), points.max(axis=0)
-        placed.append([stroke - low + (MARGIN, top) for stroke in strokes])
-        top, right = top + (high - low)[1] + MARGIN, max(right, (high - low)[0])
-    return placed, right + 2 * MARGIN, top
-
-
-def strokes_svg(lines: Sequence[np.ndarray], animate: bool = False) -> str:
-    """Handwriting as SVG: one path for each stroke, in the order of writing, so that a plotter draws it as a pen would.
-
-    Args:
-      lines: (T, 3) offsets each, in units; drawn one below the other.
-      animate: the picture draws itself, at the speed of the pen; without a program that can animate it stays empty.
-
-    Returns:
-      The file's text; nothing but the offsets goes into it.
-    """
-    placed, width, height = _placed(lines)
-    paths, clock = [], 0.0
-    for stroke in (stroke for strokes in placed for stroke in strokes):
-        points = np.rint(stroke * 10).astype(int)
-        if np.all(points == points[0]):
-            points = np.array([points[0], points[0] + (1, 0)])  # a dot needs some length to be drawn
-        path = 'M' + ' '.join(f'{x / 10:g},{y / 10:g}' for x, y in points)
-        if animate:
-            begin, lasts = f'begin="{clock:.2f}s"', SECONDS * len(stroke)
-            paths.append(
-                f'<path d="{path}" pathLength="1" stroke-dasharray="1 2" stroke-dashoffset="1" visibility="hidden">'
-                f'<set attributeName="visibility" to="visible" {begin}/>'
-                f'<animate attributeName="stroke-dashoffset" to="0" {begin} dur="{lasts:.2f}s" fill="freeze"/></path>'
-            )
-            clock += lasts + 2 * SECONDS
-        else:
-            paths.append(f'<path d="{path}"/>')
-    return '\n'.join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.1f} {height:.1f}" '
-            f'width="{width * MM:.2f}mm" height="{height * MM:.2f}mm" fill="none" stroke="black" '
-            f'stroke-width="{PEN:g}" stroke-linecap="round" stroke-linejoin="round">',
-            *paths,
-            '</svg>\n',
-        ]
-    )
-
-
-def strokes_png(path: pathlib.Path, lines: Sequence[np.ndarray], dpi: int = 150) -> None:
-    """Handwriting as PNG: as ``strokes_svg`` draws it, on white."""
-    placed, width, height = _placed(lines)
-    inch = MM / 25.4
-    figure = Figure(figsize=(width * inch, height * inch))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.axis('off')
-    points = [np.concatenate([stroke, np.add(stroke[-1:], (1, 0))]) for strokes in placed for stroke in strokes]
-    axes.add_collection(LineCollection(points, colors='black', linewidths=PEN * inch * 72, capstyle='round'))
-    figure.savefig(path, dpi=dpi)

@@ -4,6 +4,7 @@
     about.json      what the data must be for the run to go on
     metrics.jsonl   a line for each step
     checkpoints/    the last two states (orbax)
+    best.npz        the weights that validation found best, where a run keeps them
     results.json    at the end
 
 Of several processes only the first writes; all of them read.
@@ -15,6 +16,8 @@ import math
 import os
 import pathlib
 import sys
+import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 import jax
@@ -226,6 +229,40 @@ def _newest(run, state):
     return None
 
 
+def save_best(run: Run, params: Any) -> None:
+    """Keeps weights as best.npz, whole or not at all, each array under its path in the tree."""
+    if not writes():
+        return
+    arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(params)}
+    new = run.path / f'best.{os.getpid()}.new'
+    with new.open('wb') as f:
+        np.savez(f, **arrays)
+    new.replace(run.path / 'best.npz')
+
+
+def load_best(workdir: str | os.PathLike, params: Any) -> Any:
+    """The weights of best.npz in a run folder.
+
+    Args:
+      params: weights, or their shapes, of the structure that is to be found.
+
+    Raises:
+      RunError: if there are none, or they are damaged or of another structure.
+    """
+    path = pathlib.Path(workdir) / 'best.npz'
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError as e:
+        raise RunError(f'{workdir} holds no best.npz; train there first, to the first evaluation') from e
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e:
+        raise RunError(f'{path} is damaged') from e
+    wanted = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
+    if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in wanted.items()}:
+        raise RunError(f'{path} holds the weights of another model')
+    return jax.tree.unflatten(jax.tree.structure(params), [found[k] for k in wanted])
+
+
 def log(run: Run, metrics: dict) -> None:
     """Adds a line to metrics.jsonl; a number that is not finite is null there."""
     if writes():
@@ -234,19 +271,26 @@ def log(run: Run, metrics: dict) -> None:
             f.write(json.dumps(row, allow_nan=False) + '\n')
 
 
-def history(run: Run, step: int | None = None) -> list[dict]:
-    """The metrics so far, to the first line that is broken; with ``step``, drops what is after it and after them."""
-    lines = _metrics(run).read_text('utf-8').splitlines() if _metrics(run).exists() else []
+def read_metrics(workdir: str | os.PathLike) -> list[dict]:
+    """The lines of metrics.jsonl in a folder, to the first that is broken; none if there is no such file."""
+    path = pathlib.Path(workdir) / 'metrics.jsonl'
     rows = []
-    for line in lines:
+    for line in path.read_text('utf-8').splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except ValueError:
             break
+    return rows
+
+
+def history(run: Run, step: int | None = None) -> list[dict]:
+    """The metrics so far, to the first line that is broken; with ``step``, drops what is after it and after them."""
+    rows = read_metrics(run.path)
     if step is not None:
         rows = [row for row in rows if row['step'] <= step]
-        if writes() and len(rows) < len(lines):
-            _write(_metrics(run), ''.join(json.dumps(row) + '\n' for row in rows))
+        kept = ''.join(json.dumps(row) + '\n' for row in rows)
+        if writes() and _metrics(run).exists() and kept != _metrics(run).read_text('utf-8'):
+            _write(_metrics(run), kept)
     return rows
 
 

@@ -130,22 +130,19 @@ class StreamState(NamedTuple):
     Attributes:
       params: of the ``Noise``.
       carry: (B, ...) the net's state in every stream, of all devices.
-      average: of the weights, as params; None if there is none.
     """
 
     params: Params
     opt_state: Any
     step: jax.Array
     carry: Any
-    average: Any
 
 
-def init(model: Model, optimizer: optax.GradientTransformation, params: Params, B: int, averaged: bool) -> StreamState:
+def init(model: Model, optimizer: optax.GradientTransformation, params: Params, B: int) -> StreamState:
     """The state before the first step; ``params`` as the ``Noise`` begins with them."""
     weights = params.mu if isinstance(params, Posterior) else params
     carry = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (B, *leaf.shape)), model.initial_state(weights))
-    average = params if averaged else None
-    return StreamState(params, optimizer.init(params), jnp.zeros((), jnp.int32), carry, average)
+    return StreamState(params, optimizer.init(params), jnp.zeros((), jnp.int32), carry)
 
 
 def stream_step(
@@ -154,7 +151,6 @@ def stream_step(
     noise: Noise,
     key: jax.Array,
     steps_per_epoch: int,
-    decay: float = 0.0,
 ) -> Callable:
     """``step(state, StreamBatch) -> (state, metrics)``, to be spread over devices.
 
@@ -167,7 +163,6 @@ def stream_step(
 
     Args:
       key: of the noise; a draw is of this key, the step and the device.
-      decay: of the average of weights; lower in the first steps, (1 + i) / (10 + i).
     """
 
     def objective(params, key, carry, batch: Batch, reset):
@@ -192,12 +187,8 @@ def stream_step(
         grads = optax.tree.scale(1 / (b * jax.lax.axis_size(AXIS)), grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        average = state.average
-        if average is not None:
-            share = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-            average = optax.incremental_update(params, average, share)
         carry = jax.lax.all_gather(carry, AXIS, tiled=True)
-        new = StreamState(params, opt_state, state.step + 1, carry, average)
+        new = StreamState(params, opt_state, state.step + 1, carry)
         finite = jnp.isfinite(nats) & jnp.isfinite(optax.tree.norm(grads))
         return optax.tree.where(finite, new, state), {'nats': nats / weight, 'finite': finite}
 

@@ -63,6 +63,34 @@ def graves_rmsprop(learning_rate: float = 1e-4) -> optax.GradientTransformation:
     return optax.rmsprop(learning_rate, decay=0.95, eps=1e-4, centered=True, momentum=0.9)
 
 
+class Average(NamedTuple):
+    """The state of ``averaged``: the mean of the weights so far, of which newer ones are more."""
+
+    average: Params
+    count: jax.Array
+
+
+def averaged(decay: float) -> optax.GradientTransformation:
+    """The last of a chain: changes no update, and keeps an exponential average of the weights that they make::
+
+        average = d average + (1 - d) w,    d = min(decay, (1 + t) / (10 + t)) after t steps
+
+    so that the first weights, which are far off, do not stay in it.  ``optax.tree.get(opt_state, 'average')`` finds it.
+    """
+
+    def init(params):
+        return Average(jax.tree.map(jnp.array, params), jnp.zeros((), jnp.int32))
+
+    def update(updates, state, params=None):
+        t = state.count + 1
+        d = jnp.minimum(decay, (1 + t) / (10 + t))
+        new = optax.apply_updates(params, updates)
+        average = jax.tree.map(lambda a, w: (d * a + (1 - d) * w).astype(a.dtype), state.average, new)
+        return updates, Average(average, t)
+
+    return optax.GradientTransformation(init, update)
+
+
 def predict(model: Model, params: Params, batch: Batch):
     """The model's Prediction of every sequence: z (B, T, size), h (B, T, H)."""
     return jax.vmap(model.predict, (None, 0))(params, batch.xs)
@@ -78,12 +106,15 @@ def nll(model: Model, params: Params, batch: Batch) -> tuple[jax.Array, jax.Arra
     return nats(model, predict(model, params, batch).z, batch), jnp.sum(batch.weights)
 
 
-def chunked(function: Callable, batch: Batch, chunk: int):
+def chunked(function: Callable, batch: Any, chunk: int):
     """Sums ``function(part)`` over parts of at most ``chunk`` sequences: memory for one part is enough.
 
     The last part is filled up with sequences of weight 0, of which the function must make 0.
+
+    Args:
+      batch: a Batch, or any pytree of (B, ...).
     """
-    B = batch.weights.shape[0]
+    B = jax.tree.leaves(batch)[0].shape[0]
     parts = -(-B // chunk)
     if parts == 1:
         return function(batch)
@@ -116,19 +147,60 @@ def evaluation_step(model: Model) -> Callable:
     return step
 
 
-def first_order_step(model: Model, optimizer: optax.GradientTransformation, chunk: int) -> Callable:
-    """A gradient step on the mean nats per target; ``batches`` is one Batch.
+def sequences(batch: Batch) -> jax.Array:
+    """How many sequences of a batch have any weight; the others only fill it up."""
+    return jnp.sum(jnp.any(batch.weights > 0, axis=1))
 
-    A loss or gradient that is not finite leaves the state as it was, and the metric ``finite`` says so.
+
+def first_order_step(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    chunk: int,
+    *,
+    per: str = 'target',
+    noisy: Callable | None = None,
+    seed: int = 0,
+) -> Callable:
+    """A gradient step on the mean nats per target, or per sequence; ``batches`` is one Batch.
+
+    A loss or gradient that is not finite leaves the state as it was, and the metric ``finite`` says so.  The metrics
+    ``nats`` (per target, without a complexity), ``targets`` and ``sequences`` are of the whole batch.
+
+    Args:
+      per: the scale of the gradient, 'target' or 'sequence'.  Graves' rmsprop has an offset that belongs to the latter.
+      noisy: ``noisy(params, key, batch) -> (objective, (sum of nats, sum of weights))``, of which the objective, a sum
+        over sequences, is differentiated; None for ``nll``.  The key is another for every step, device and chunk, so
+        that chunks of one sequence draw noise for each.
+      seed: of those keys.
+
+    Raises:
+      ValueError: for another scale.
     """
+    if per not in ('target', 'sequence'):
+        raise ValueError(f"a gradient is per 'target' or per 'sequence', not {per!r}")
+
+    def plain(params, _, part):
+        nats, weight = nll(model, params, part)
+        return nats, (nats, weight)
+
+    value_and_grad = jax.value_and_grad(noisy or plain, has_aux=True)
 
     def step(state, batch):
-        (loss, weight), grads = sum_and_gradient(model, state.params, batch, chunk)
-        grads = optax.tree.scale(1 / weight, grads)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), jax.lax.axis_index(AXIS))
+
+        def of_part(part):
+            part, places = part
+            (_, sums), grads = value_and_grad(state.params, jax.random.fold_in(key, places[0]), part)
+            return (*sums, sequences(part)), grads
+
+        places = jnp.arange(batch.weights.shape[0])
+        (loss, weight, count), grads = jax.lax.psum(chunked(of_part, (batch, places), chunk), AXIS)
+        grads = optax.tree.scale(1 / (weight if per == 'target' else count), grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1)
         finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
-        return optax.tree.where(finite, new, state), {'nats': loss / weight, 'finite': finite}
+        metrics = {'nats': loss / weight, 'targets': weight, 'sequences': count, 'finite': finite}
+        return optax.tree.where(finite, new, state), metrics
 
     return step
 
@@ -254,6 +326,7 @@ def fit(
     save: Callable[[TrainState, float], None],
     save_every: float,
     on_step: Callable[[TrainState, dict, float], bool | None],
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[TrainState, float]:
     """Trains until ``steps`` are done or ``seconds`` are spent, whichever comes first.
 
@@ -266,6 +339,7 @@ def fit(
       elapsed: the seconds of training that were spent before.
       save: ``save(state, seconds)``; called every ``save_every`` seconds, and at the end.
       on_step: ``on_step(state, metrics, seconds)``, called after every step; training ends there if it returns True.
+      clock: what all these seconds are read from.
 
     Returns:
       The last state and the seconds spent in all.
@@ -274,17 +348,17 @@ def fit(
       Interrupted: after a signal.
       NotFinite: if a step's loss or gradient is not finite.
     """
-    begun = time.monotonic() - elapsed
+    begun = clock() - elapsed
     saved = begun + elapsed
     good = state  # the last state whose loss and gradient were seen, and were finite
 
     def keep(state):
-        save(state, time.monotonic() - begun)
+        save(state, clock() - begun)
 
     with _signals() as caught:
         i = int(state.step)
         try:
-            while i < steps and time.monotonic() - begun < seconds:
+            while i < steps and clock() - begun < seconds:
                 new, metrics = step(state, batches(i))
                 while not caught and not all(leaf.is_ready() for leaf in jax.tree.leaves(metrics)):
                     time.sleep(0.001)
@@ -294,18 +368,18 @@ def fit(
                 if not metrics.pop('finite'):
                     raise NotFinite(f'the loss or its gradient is not finite at step {i + 1}', int(good.step))
                 good, state, i = state, new, i + 1
-                if on_step(state, metrics, time.monotonic() - begun):
+                if on_step(state, metrics, clock() - begun):
                     break
-                if time.monotonic() - saved >= save_every:
+                if clock() - saved >= save_every:
                     keep(state)
-                    saved = time.monotonic()
+                    saved = clock()
         except NotFinite:
             keep(good)
             raise
         except BaseException:  # whatever it is, no training is lost
             keep(state)
             raise
-        elapsed = time.monotonic() - begun
+        elapsed = clock() - begun
         keep(state)
         if caught:
             raise Interrupted(caught[0])

@@ -51,12 +51,14 @@ def phi(state: WindowState, u: jax.Array) -> jax.Array:
 
 
 def finished(state: WindowState, text: Text) -> jax.Array:
-    """Whether the writing should stop: phi(t, U+1) > phi(t, u) for all of the text's u = 1..U, G13 sec. 5.
+    """Whether the writing should stop: phi(t, U+1) > phi(t, u) for all of the text's u = 1..U, G13 sec. 5.3.
 
+    The logarithms are compared, so that a window far behind the end, where all phi are 0 in float32, has passed it too.
     A text of no characters is finished at once.
     """
     u = jnp.arange(1, len(text.characters) + 2)
-    weight = phi(state, u.astype(state.kappa.dtype))
+    far = (state.kappa[:, None] - u[None, :].astype(state.kappa.dtype)) ** 2
+    weight = jax.nn.logsumexp(jnp.log(state.alpha)[:, None] - state.beta[:, None] * far, axis=0)
     return weight[text.n_characters] > jnp.max(jnp.where(u <= text.n_characters, weight, -jnp.inf))
 
 

@@ -1,5 +1,6 @@
 """Laws of pictures of handwriting: a path for each stroke, right way up, and the same bytes each time."""
 
+import json
 import re
 import xml.etree.ElementTree as ET
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from hfrnn import plotting
-from hfrnn.data import strokes
+from hfrnn import drawing, plotting
+from hfrnn.data import ink, strokes
+from hfrnn.outputs import Mixture
 
 SVG = '{http://www.w3.org/2000/svg}'
 DRAWN = [np.array([[0, 0], [10, 50], [20, 0]]), np.array([[40, 10]]), np.array([[60, 0], [60, 0]])]
@@ -25,8 +27,8 @@ def points(path):
 
 @pytest.mark.parametrize('animate', [False, True])
 def test_one_path_for_each_stroke_and_the_same_bytes_each_time(animate):
-    svg = plotting.strokes_svg(LINES, animate)
-    assert svg == plotting.strokes_svg([line.astype(np.float64) for line in LINES], animate)
+    svg = drawing.strokes_svg(LINES, animate)
+    assert svg == drawing.strokes_svg([line.astype(np.float64) for line in LINES], animate)
     found = paths(svg)
     assert len(found) == len(DRAWN) + 1
     for path, stroke in zip(found, [*DRAWN, DRAWN[0]], strict=True):
@@ -38,12 +40,12 @@ def test_one_path_for_each_stroke_and_the_same_bytes_each_time(animate):
 
 
 def test_all_of_it_is_inside_and_lines_do_not_touch():
-    svg = plotting.strokes_svg(LINES)
+    svg = drawing.strokes_svg(LINES)
     _, _, width, height = map(float, ET.fromstring(svg).get('viewBox').split())
     every = [points(path) for path in paths(svg)]
     low, high = np.concatenate(every).min(axis=0), np.concatenate(every).max(axis=0)
-    assert (low >= plotting.MARGIN).all() and (
-        high <= (width - plotting.MARGIN + 0.2, height - plotting.MARGIN + 0.2)
+    assert (low >= drawing.MARGIN).all() and (
+        high <= (width - drawing.MARGIN + 0.2, height - drawing.MARGIN + 0.2)
     ).all()
     assert every[-1][:, 1].min() > max(part[:, 1].max() for part in every[:-1])
     assert np.argmax(every[0][:, 1]) == 1  # the V has its point below: y grows downward, as in the recordings
@@ -51,30 +53,30 @@ def test_all_of_it_is_inside_and_lines_do_not_touch():
 
 def test_an_animation_draws_strokes_one_after_the_other_at_the_speed_of_the_pen():
     clock = 0.0
-    for path, stroke in zip(paths(plotting.strokes_svg(LINES[:1], animate=True)), DRAWN, strict=True):
+    for path, stroke in zip(paths(drawing.strokes_svg(LINES[:1], animate=True)), DRAWN, strict=True):
         animate = path.find(f'{SVG}animate')
         begin, lasts = (float(animate.get(name)[:-1]) for name in ('begin', 'dur'))
         assert begin >= clock and lasts == pytest.approx(len(stroke) / 75, abs=0.01)
         assert path.find(f'{SVG}set').get('begin') == animate.get('begin')
         clock = begin + lasts - 0.01
-    assert 'animate' not in plotting.strokes_svg(LINES)
+    assert 'animate' not in drawing.strokes_svg(LINES)
 
 
 @pytest.mark.parametrize('lines', [[], [np.zeros((0, 3))], [np.zeros((0, 3)), LINES[1]]])
 def test_no_strokes_make_an_empty_picture(tmp_path, lines):
-    assert len(paths(plotting.strokes_svg(lines))) == sum(len(line) > 0 for line in lines)
-    plotting.strokes_png(tmp_path / 'a.png', lines)
+    assert len(paths(drawing.strokes_svg(lines))) == sum(len(line) > 0 for line in lines)
+    drawing.strokes_png(tmp_path / 'a.png', lines)
     assert (tmp_path / 'a.png').stat().st_size > 0
 
 
 def test_a_png_shows_what_the_svg_shows(tmp_path):
-    plotting.strokes_png(tmp_path / 'a.png', LINES[1:], dpi=600)
+    drawing.strokes_png(tmp_path / 'a.png', LINES[1:], dpi=600)
     dark = imread(tmp_path / 'a.png')[..., 0] < 0.5
-    _, _, width, height = map(float, re.search('viewBox="(.*?)"', plotting.strokes_svg(LINES[1:]))[1].split())
+    _, _, width, height = map(float, re.search('viewBox="(.*?)"', drawing.strokes_svg(LINES[1:]))[1].split())
     rows, columns = np.nonzero(dark)
     unit = dark.shape[1] / width
     assert dark.shape[0] / height == pytest.approx(unit, rel=0.05)
-    edge = plotting.MARGIN - plotting.PEN / 2
+    edge = drawing.MARGIN - drawing.PEN / 2
     for first, last, size in ((rows.min(), rows.max(), height), (columns.min(), columns.max(), width)):
         assert first / unit == pytest.approx(edge, abs=3)
         assert last / unit == pytest.approx(size - edge, abs=3)
@@ -90,3 +92,44 @@ def test_surprise_is_a_picture_of_any_text(tmp_path):
         path = tmp_path / f'{name}.png'
         plotting.surprise(path, symbols, np.linspace(0, 12, len(symbols)))
         assert path.read_bytes().startswith(b'\x89PNG')
+
+
+def test_lines_stand_at_equal_distances():
+    lines = [LINES[1], strokes.from_strokes([np.array([[0, 0], [20, 0]])]), LINES[0]]
+    middles = [np.median(np.concatenate(page)[:, 1]) for page in drawing.placed(lines)[0]]
+    assert np.diff(middles, 2) == pytest.approx(0)
+
+
+def test_json_can_be_read_as_ink():
+    drawn = ink.parse_json(drawing.strokes_json(LINES[:1]).encode())
+    for mine, theirs in zip(drawn, DRAWN, strict=True):
+        np.testing.assert_allclose(mine - drawn[0][0], theirs, atol=0.05)
+    assert json.loads(drawing.strokes_json([])) == []
+
+
+def mixtures(T, M=2):
+    """One component on the next point, narrow, with most of the weight."""
+    log_pi = np.log(np.array([[0.9, 0.1]] * T))
+    return Mixture(np.zeros(T), log_pi, np.zeros((T, 2, M)), np.full((T, 2, M), -1.0), np.zeros((T, M)))
+
+
+def test_the_map_of_a_density_holds_one_for_each_next_point_where_it_is_to_be():
+    offsets = strokes.from_strokes(DRAWN)
+    T, scale = len(offsets) - 1, strokes.Scale(np.zeros(2), np.array([30.0, 30.0]))
+    m = mixtures(T)._replace(mu=np.repeat((offsets[1:, :2] / scale.sd)[:, :, None], 2, axis=2))
+    density, (left, right, bottom, top) = drawing.density_map(offsets, m, scale)
+    assert density.sum() == pytest.approx(T, rel=0.02)
+    x = left + (np.arange(density.shape[1]) + 0.5) * (right - left) / density.shape[1]
+    y = top + (np.arange(density.shape[0]) + 0.5) * (bottom - top) / density.shape[0]
+    points = np.cumsum(offsets[:, :2], axis=0)[1:]
+    for axis, places in ((0, x), (1, y)):
+        assert density.sum(axis) @ places / density.sum() == pytest.approx(points[:, axis].mean(), abs=2)
+
+
+def test_the_figures_are_drawn(tmp_path):
+    offsets, scale = strokes.from_strokes(DRAWN), strokes.Scale(np.zeros(2), np.array([30.0, 30.0]))
+    drawing.density_png(tmp_path / 'density.png', offsets, mixtures(len(offsets) - 1), scale)
+    drawing.window_png(tmp_path / 'window.png', offsets, np.eye(len(offsets) - 1)[:, :3], 'a b')
+    drawing.beside_png(tmp_path / 'beside.png', LINES, LINES[::-1], ['one', 'two'])
+    for name in ('density', 'window', 'beside'):
+        assert np.ptp(imread(tmp_path / f'{name}.png')[..., :3]) > 0.5

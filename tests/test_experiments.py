@@ -134,20 +134,47 @@ def test_devices_by_a_flag(optimizer, call, tmp_path):
             np.testing.assert_allclose(left, right, atol=1e-4)
 
 
-def test_two_processes_are_one_run(start, call, tmp_path):
+@pytest.fixture
+def start_two(start):
+    """Starts two processes that are one run."""
+
+    def start_two(*flags):
+        with socket.socket() as s:
+            s.bind(('127.0.0.1', 0))
+            port = s.getsockname()[1]
+        flags = [*flags, '--processes=2', f'--coordinator=127.0.0.1:{port}', '--cpu_devices=1']
+        return [start(*flags, f'--process={i}') for i in (0, 1)]
+
+    return start_two
+
+
+def test_two_processes_are_one_run(start_two, call, tmp_path):
     flags = [*SMALL, '--steps=2', '--nocompressors', '--minutes=inf']
     assert call(*flags, f'--workdir={tmp_path}/one', '--cpu_devices=2')[0] == 0
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    two = [f'--workdir={tmp_path}/two', '--processes=2', f'--coordinator=127.0.0.1:{port}', '--cpu_devices=1']
-    both = [start(*flags, *two, f'--process={i}') for i in (0, 1)]
+    both = start_two(*flags, f'--workdir={tmp_path}/two')
     ends = [(*process.communicate(timeout=300), process.returncode) for process in both]
     assert [end[2] for end in ends] == [0, 0], ends
     assert 'A sample' in ends[0][0]
     assert [line for line in ends[1][0].splitlines() if '[Gloo]' not in line] == []
     for left, right in zip(last_params(tmp_path / 'one'), last_params(tmp_path / 'two'), strict=True):
         np.testing.assert_allclose(left, right, atol=1e-4)
+
+
+def test_two_processes_stop_together_and_go_on(start_two, tmp_path):
+    flags = [*SMALL, '--optimizer=adam', '--nocompressors', '--minutes=inf', f'--workdir={tmp_path}/run']
+    both = start_two(*flags, '--steps=100000', '--save_minutes=0')
+    wait_for_step(tmp_path / 'run', 2, both[0])
+    for process in both:
+        process.send_signal(signal.SIGTERM)
+    for process in both:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 128 + signal.SIGTERM, err
+        assert 'stopped by SIGTERM' in err
+    reached = max(int(p.name) for p in (tmp_path / 'run' / 'checkpoints').iterdir() if p.name.isdigit())
+    again = start_two(*flags, f'--steps={reached + 1}')
+    ends = [(*process.communicate(timeout=300), process.returncode) for process in again]
+    assert [end[2] for end in ends] == [0, 0], ends
+    assert f'goes on from step {reached}' in ends[0][0]
 
 
 @pytest.mark.parametrize(

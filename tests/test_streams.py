@@ -98,11 +98,11 @@ def stepper(noise, devices):
         'none': streams.no_noise(),
         'adaptive': streams.adaptive_noise(0.1, 'squared'),
     }[noise]
-    step = parallel.spread(streams.stream_step(NET, optimizer, noise, KEY, 4, 0.9), devices)
+    step = parallel.spread(streams.stream_step(NET, optimizer, noise, KEY, 4), devices)
 
     @functools.partial(jax.jit, static_argnums=0)
     def begin(B):
-        return streams.init(NET, optimizer, noise.begin(weights()), B, True)
+        return streams.init(NET, optimizer, noise.begin(weights()), B)
 
     def run(n, B=4, T=6, state=None):
         if state is None:
@@ -164,16 +164,6 @@ def test_what_becomes_of_the_squared_gradient(devices, x64):
     state, _ = stepper('adaptive', devices)(1)
     moved = jax.tree.map(lambda new, old: (np.asarray(old) - np.asarray(new)) / 0.1 * B, state.params, q)
     assert_trees_close(moved, expected, rtol=1e-6, atol=1e-10)
-
-
-def test_the_average_follows_the_weights(x64):
-    run = stepper('none', 1)
-    average, state = weights(), None
-    for i in range(5):
-        state, _ = run(i + 1, state=state)
-        d = min(0.9, (1 + i) / (10 + i))
-        average = jax.tree.map(lambda a, w, d=d: d * np.asarray(a) + (1 - d) * np.asarray(w), average, state.params)
-    assert_trees_close(state.average, average, rtol=1e-6, atol=1e-9)
 
 
 def test_what_is_not_finite_changes_nothing():

@@ -77,8 +77,11 @@ def height(drawn: Sequence[np.ndarray]) -> float:
     return float(high - low)
 
 
-def as_recorded(drawn: Sequence[np.ndarray]) -> np.ndarray:
+def as_recorded(drawn: Sequence[np.ndarray], tall: float = HEIGHT) -> np.ndarray:
     """(T, 3) offsets of strokes of any size and density, as high and as dense as IAM-OnDB's; y must grow downward.
+
+    Args:
+      tall: what their ``height`` is to become, in units.
 
     Raises:
       DataError: if there is no point, or nothing that has a height.
@@ -86,10 +89,10 @@ def as_recorded(drawn: Sequence[np.ndarray]) -> np.ndarray:
     drawn = [np.asarray(stroke, float) for stroke in drawn if len(stroke)]
     if not drawn:
         raise DataError('no strokes')
-    tall = height(drawn)
-    if not tall > 1e-6 * np.ptp(np.concatenate(drawn), axis=0).max():
+    now = height(drawn)
+    if not now > 1e-6 * np.ptp(np.concatenate(drawn), axis=0).max():
         raise DataError('a level line or a dot: that has no height to tell the size of a hand by')
-    drawn = [stroke * (HEIGHT / tall) for stroke in drawn]
+    drawn = [stroke * (tall / now) for stroke in drawn]
     points = sum(np.hypot(*np.diff(stroke, axis=0).T).sum() for stroke in drawn) / SPACING
     if points > LONGEST:
         raise DataError(f'{points:.0f} points in one line; at most {LONGEST} make sense')
@@ -99,8 +102,11 @@ def as_recorded(drawn: Sequence[np.ndarray]) -> np.ndarray:
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def read(path: str) -> np.ndarray:
+def read(path: str, tall: float = HEIGHT) -> np.ndarray:
     """(T, 3) offsets of the strokes in a file, JSON or InkML, as recorded ink.
+
+    Args:
+      tall: their ``height``, in units.
 
     Raises:
       DataError: if there is no such file, or it holds no strokes.
@@ -110,9 +116,8 @@ def read(path: str) -> np.ndarray:
     except OSError as e:
         raise DataError(f'cannot read {path}: {e.strerror}') from e
     try:
-        return as_recorded(
-            parse_inkml(data) if data.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(b'<') else parse_json(data)
-        )
+        xml = data.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(b'<')
+        return as_recorded(parse_inkml(data) if xml else parse_json(data), tall)
     except DataError as e:
         raise DataError(f'{path} holds no strokes that can be read: {e}') from e
 

@@ -3,12 +3,10 @@
 Sources: Sutskever, Martens & Hinton 2011 (SMH11), with the alphabet and the windows of the author's code (S11c).
 """
 
-import html
 import importlib
 import lzma
 import pathlib
 import random
-import re
 import sysconfig
 import tarfile
 from collections import Counter
@@ -16,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfrnn.data import DataError
+from hfrnn.data import DataError, wikipedia
 from hfrnn.training import Batch
 
 NAMES = ('pydoc', 'stdlib', 'ptb', 'enwik8', 'wiki')
@@ -120,7 +118,7 @@ def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corp
         data = _enwik8(folder)
         if name == 'enwik8':
             return Corpus(name, BYTES, *_split(np.frombuffer(data, np.uint8), 92_000_000, 4_000_000))
-        symbols = encode(clean_wikipedia(data.decode(errors='replace')), PAPER_ALPHABET, strict=False)
+        symbols = encode(wikipedia.clean(data.decode(errors='replace')), PAPER_ALPHABET, strict=False)
         return Corpus(name, PAPER_ALPHABET, *_split(symbols, len(symbols) - 11_000_000, 1_000_000))
     if name == 'pydoc':
         text = _pydoc()
@@ -221,48 +219,6 @@ def _enwik8(folder):
     if len(data) != 100_000_000:
         raise DataError(f'enwik8 has 100,000,000 bytes; {folder} has a file of {len(data):,}')
     return data
-
-
-def clean_wikipedia(dump: str, seed: int = 0) -> str:
-    """The readable text of a Wikipedia dump, its articles in random order (SMH11 sec. 5.1: WIKI).
-
-    XML, tables, templates, references, headings' and emphasis' marks, links' targets and image captions go; redirects
-    and pages outside the article space are left out.
-
-    Args:
-      dump: the XML of the pages, whole or broken off at the end.
-      seed: of the permutation.
-    """
-    articles = []
-    for page in re.finditer(r'<page>\s*<title>(.*?)</title>.*?<text[^>]*>(.*?)</text>', dump, re.DOTALL):
-        title, text = page.groups()
-        if re.match(r'(?i)\s*#redirect', text) or re.match(r'(\w+ talk|Talk|User|Wikipedia|Image|Template|MediaWiki|'
-                                                           r'Category|Help|Portal):', title):  # fmt: skip
-            continue
-        articles.append(_plain(html.unescape(html.unescape(text))))
-    random.Random(seed).shuffle(articles)
-    return '\n\n'.join(article for article in articles if article)
-
-
-def _plain(text):
-    def until_stable(pattern, replacement, text, flags=re.DOTALL):
-        count = 1
-        while count:
-            text, count = re.subn(pattern, replacement, text, flags=flags)
-        return text
-
-    text = re.sub(r'<!--.*?-->|<(ref|math|gallery|nowiki|pre)\b[^<>]*?(/>|>.*?</\1>)', '', text, flags=re.DOTALL)
-    text = until_stable(r'\{\{[^{}]*\}\}', '', text)
-    text = until_stable(r'\{\|(?:(?!\{\|).)*?\|\}', '', text)
-    text = until_stable(r'\[\[(?:Image|File|Category|[a-z-]{2,12}):[^\[\]]*\]\]', '', text, re.IGNORECASE)
-    text = until_stable(r'\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]', r'\1', text)
-    text = until_stable(r'\[\[(?:Image|File|Category|[a-z-]{2,12}):[^\[\]]*\]\]', '', text, re.IGNORECASE)
-    text = re.sub(r'\[(?:https?|ftp)://[^\s\]]*\s*([^\]]*)\]', r'\1', text)
-    text = re.sub(r'</?[a-zA-Z][^<>]*>', '', text)
-    text = re.sub(r"'{2,}|^[*#:;|!]+[ \t]*|^-{4,}", '', text, flags=re.MULTILINE)
-    text = re.sub(r'^=+[ \t]*(.*?)[ \t]*=+[ \t]*$', r'\1', text, flags=re.MULTILINE)
-    text = re.sub(r'[ \t\xa0]+', ' ', text)
-    return re.sub(r' *\n\s*\n\s*', '\n\n', text).strip()
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------

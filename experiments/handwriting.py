@@ -1,0 +1,445 @@
+"""What handwriting prediction and synthesis share: flags, data, training, evaluation.  Graves 2013 (G13), sec. 4, 5."""
+
+import math
+import os
+import pathlib
+import zlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import flags
+
+from experiments import cli
+from experiments.cli import FlagError, clock, say
+from hfrnn import evaluation, model, parallel, plotting, runs, training, weight_noise, window
+from hfrnn.data import buckets, iamondb, pens, spelling, strokes
+
+FLAGS = flags.FLAGS
+
+WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
+
+# These define a run: it goes on only where they are the same.
+flags.DEFINE_enum('source', 'pens', ['iamondb', 'pens'], 'Whose lines: those of --data, or made ones.')
+flags.DEFINE_integer('lines', 2000, 'pens: lines for training.', lower_bound=1)
+flags.DEFINE_integer('valid_lines', 200, 'pens: lines for validation.', lower_bound=1)
+flags.DEFINE_integer('layers', 3, 'LSTM layers.', lower_bound=1)
+flags.DEFINE_integer('hidden', 400, 'Cells in each, H.', lower_bound=1)
+flags.DEFINE_integer('mixtures', 20, 'Components of the mixture, M.', lower_bound=1)
+flags.DEFINE_integer('seed', 0, 'Of everything random: weights, batches, noise.', lower_bound=0, upper_bound=2**31 - 1)
+flags.DEFINE_integer('batch', 32, 'Lines for a step, of all devices.', lower_bound=1)
+flags.DEFINE_integer('buckets', 8, 'To how many lengths lines are padded; a step is compiled for each.', lower_bound=1)
+flags.DEFINE_enum('optimizer', 'adam', ['adam', 'rmsprop'], "Adam, or G13's rmsprop.")
+flags.DEFINE_float('learning_rate', None, '1e-3 for Adam, 1e-4 for rmsprop if not given.', lower_bound=0.0)
+flags.DEFINE_integer('warmup_steps', 0, 'The learning rate rises to that over so many steps.', lower_bound=0)
+flags.DEFINE_integer('decay_steps', 0, 'Cosine decay to 0 at this step; 0 for none.', lower_bound=0)
+flags.DEFINE_float('clip_norm', 0.0, "The largest norm of a gradient, of a line's nats; 0 for any.", lower_bound=0.0)
+flags.DEFINE_float('clip', 10.0, "Of the derivatives in the LSTM, of a line's nats; 0 for none.", lower_bound=0.0)
+flags.DEFINE_float('output_clip', 100.0, 'Of those with respect to the outputs; 0 for none.', lower_bound=0.0)
+flags.DEFINE_float('average', 0.0, 'Evaluate and keep an average of the weights with this decay.', lower_bound=0.0)
+flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, while training.')
+flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; of adaptive noise at the start.', lower_bound=1e-30)
+flags.DEFINE_integer('noise_lines', 8, 'How many lines share a draw of the noise.', lower_bound=1)
+flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'How adaptive noise learns its size.')
+
+# These do not.
+FREE = (
+    flags.DEFINE_string('init_from', None, 'Begin with the weights that the run in this folder kept.'),
+    flags.DEFINE_integer('steps', 10**7, 'Train for so many steps in all.', lower_bound=0),
+    flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),
+    flags.DEFINE_integer('patience', 10, 'Stop after so many evaluations that found nothing better.', lower_bound=1),
+    flags.DEFINE_integer('evaluate_every', 0, 'Evaluate every so many steps; 0 for every epoch.', lower_bound=0),
+    flags.DEFINE_integer('say_every', 10, 'Say how it goes every so many steps.', lower_bound=1),
+    flags.DEFINE_float('save_minutes', 10.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
+    flags.DEFINE_integer('chunk_points', 40_000, 'Points in memory at once, on each device.', lower_bound=1),
+    flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of IAM-OnDB (or $HFRNN_DATA).'),
+    flags.DEFINE_string('cache', '~/.cache/hfrnn', 'A folder for what was read or made of data; empty for none.'),
+)
+
+
+class Task(NamedTuple):
+    """What one of the two experiments is.
+
+    Attributes:
+      name: of the experiment.
+      script: its module, whose flags define a run.
+      free: those of them that do not, besides those above.
+      make_net: ``make_net(n_symbols) -> Model``, from flags.
+      reads_text: whether its inputs come with their texts.
+    """
+
+    name: str
+    script: ModuleType
+    free: tuple
+    make_net: Callable[[int], model.Model]
+    reads_text: bool
+
+
+# -- data -------------------------------------------------------------------------------------------------------------
+
+
+class Data(NamedTuple):
+    """Lines, and how they are batched.
+
+    Attributes:
+      lines: strokes.Handwriting, of lines whose text is known if the task reads text.
+      up_to: the lengths T that lines are padded to.
+      text_up_to: the lengths U for texts by T; 0 if the task reads none.
+    """
+
+    lines: strokes.Handwriting
+    up_to: np.ndarray
+    text_up_to: dict[int, int]
+
+
+def cache_folder() -> str | None:
+    return str(pathlib.Path(FLAGS.cache).expanduser()) if FLAGS.cache else None
+
+
+def load(task: Task) -> Data:
+    """The lines of --source."""
+    cache = cache_folder()
+    if FLAGS.source == 'pens':
+        lines = pens.load(0, FLAGS.lines, FLAGS.valid_lines, cache)
+    elif not FLAGS.data:
+        raise FlagError('--source=iamondb needs --data=FOLDER (or $HFRNN_DATA), the folder of IAM-OnDB')
+    else:
+        lines = iamondb.load(FLAGS.data, cache)
+    if task.reads_text:
+        lines = lines._replace(train=strokes.with_text(lines.train), valid=strokes.with_text(lines.valid))
+    if not (lines.train.names and lines.valid.names):
+        raise FlagError(
+            f'{lines.name} has {len(lines.train.names)} lines to train on, {len(lines.valid.names)} to test'
+        )
+    up_to = _bounds(lines)
+    text_up_to = dict.fromkeys(map(int, up_to), 0)
+    if task.reads_text:
+        for part in (lines.train, lines.valid):
+            for length, text in zip(strokes.lengths(part), part.texts, strict=True):
+                T = int(up_to[np.searchsorted(up_to, length - 1)])
+                text_up_to[T] = max(text_up_to[T], -(-len(text) // 8) * 8)
+    return Data(lines, up_to, text_up_to)
+
+
+def _bounds(lines):
+    """Lengths that fit the training lines, the last of them also the longest validation line."""
+    up_to = buckets.bounds(lines.train, FLAGS.buckets)
+    longest = int(strokes.lengths(lines.valid).max()) - 1
+    return np.append(up_to[:-1], max(up_to[-1], -(-longest // 16) * 16))
+
+
+def make_batch(data: Data, lines: strokes.Lines, choice: buckets.Choice) -> training.Batch:
+    """The batch of a choice of lines; with their texts if the task reads them."""
+    U = data.text_up_to[choice.length]
+    on = buckets.padded(lines, choice, data.lines.scale, data.lines.alphabet, U)
+    xs = model.Conditioned(on.xs, window.Text(on.characters.astype(np.int32), on.n_characters)) if U else on.xs
+    return training.Batch(xs, on.targets, on.weights)
+
+
+def about(data: Data) -> dict:
+    """What the data must be for a run to go on, and what its weights are to be used with."""
+    lines = data.lines
+    sizes = {name: len(part.names) for name, part in (('train', lines.train), ('valid', lines.valid))}
+    crc = {f'{name}_crc32': zlib.crc32(getattr(lines, name).offsets.tobytes()) for name in sizes}
+    return {
+        'source': lines.name,
+        'alphabet': lines.alphabet,
+        'scale': {'mean': lines.scale.mean.tolist(), 'sd': lines.scale.sd.tolist()},
+        'spelling': {'unknown': spelling.UNKNOWN, 'rare': spelling.RARE if FLAGS.source == 'iamondb' else 0},
+        **sizes,
+        **crc,
+    }
+
+
+# -- what the flags mean ----------------------------------------------------------------------------------------------
+
+
+def defining_flags(task: Task) -> dict:
+    return cli.defining_flags(task.script, (*task.free, WORKDIR, *FREE))
+
+
+def make_optimizer() -> optax.GradientTransformation:
+    rate = FLAGS.learning_rate or {'adam': 1e-3, 'rmsprop': 1e-4}[FLAGS.optimizer]
+    if FLAGS.decay_steps > FLAGS.warmup_steps:
+        rate = optax.warmup_cosine_decay_schedule(0.0, rate, FLAGS.warmup_steps, FLAGS.decay_steps)
+    elif FLAGS.decay_steps:
+        raise FlagError(f'--warmup_steps={FLAGS.warmup_steps} leaves nothing of --decay_steps={FLAGS.decay_steps}')
+    elif FLAGS.warmup_steps:
+        rate = optax.linear_schedule(0.0, rate, FLAGS.warmup_steps)
+    rule = {'adam': optax.adam, 'rmsprop': training.graves_rmsprop}[FLAGS.optimizer](rate)
+    clip = [optax.clip_by_global_norm(FLAGS.clip_norm)] if FLAGS.clip_norm else []
+    if FLAGS.average >= 1:
+        raise FlagError(f'--average={FLAGS.average}: the decay of an average is below 1')
+    return optax.chain(*clip, rule, *([training.averaged(FLAGS.average)] if FLAGS.average else []))
+
+
+def make_noisy(net: model.Model, n_lines: int) -> Callable | None:
+    """The loss at weights with noise, as ``training.first_order_step`` has it; None without."""
+
+    def nll(params, batch):
+        return training.nll(net, params, batch)
+
+    def fixed(params, key, batch):
+        nats, weight = nll(weight_noise.perturb(key, params, FLAGS.noise_sd), batch)
+        return nats, (nats, weight)
+
+    def adaptive(q, key, batch):
+        nats, weight = nll(weight_noise.draw(key, q, FLAGS.variance), batch)
+        share = training.sequences(batch) / n_lines
+        return nats + share * weight_noise.complexity(q), (nats, weight)
+
+    return {'none': None, 'fixed': fixed, 'adaptive': adaptive}[FLAGS.noise]
+
+
+def make_step(net: model.Model, optimizer: optax.GradientTransformation, n_lines: int) -> Callable:
+    """``step(state, batch)``: the gradient of a line's nats, as many lines in memory as --chunk_points allows."""
+    noisy = make_noisy(net, n_lines)
+
+    def step(state, batch):
+        chunk = max(1, FLAGS.chunk_points // batch.weights.shape[1])
+        if noisy:
+            chunk = min(chunk, FLAGS.noise_lines)
+        take = training.first_order_step(net, optimizer, chunk, per='sequence', noisy=noisy, seed=FLAGS.seed)
+        return take(state, batch)
+
+    return parallel.spread(step, FLAGS.devices)
+
+
+def first_params(task: Task, net: model.Model, key: jax.Array) -> Any:
+    """Weights to begin with: at random; with adaptive noise, the posterior around them."""
+    params = net.init(key)
+    return weight_noise.posterior(params, FLAGS.noise_sd) if FLAGS.noise == 'adaptive' else params
+
+
+def weights(state: training.TrainState) -> Any:
+    """What is evaluated and kept of a state: the average if there is one."""
+    return optax.tree.get(state.opt_state, 'average') if FLAGS.average else state.params
+
+
+def means(params: Any) -> Any:
+    return params.mu if isinstance(params, weight_noise.Posterior) else params
+
+
+def params_of_run(task: Task, net: model.Model, data: Data) -> tuple[Any, dict]:
+    """The weights that the run --init_from kept, as this run begins with them, and what they have behind them."""
+    theirs, what = (runs.read_json(FLAGS.init_from, name) for name in ('flags.json', 'about.json'))
+    names = [name for name in ('layers', 'hidden', 'mixtures', 'gaussians') if name in FLAGS]
+    differing = [f'{name}={theirs.get(name)}' for name in names if theirs.get(name) != FLAGS[name].value]
+    if task.reads_text and what.get('alphabet') != data.lines.alphabet:
+        differing.append('another alphabet')
+    if differing:
+        raise runs.RunError(
+            f'{FLAGS.init_from} holds another net ({", ".join(differing)}); nothing begins from it here'
+        )
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    if theirs['noise'] == 'adaptive':
+        shapes = jax.eval_shape(weight_noise.posterior, shapes)
+    params = runs.load_best(FLAGS.init_from, shapes)
+    if FLAGS.noise != 'adaptive':
+        params = means(params)
+    elif theirs['noise'] != 'adaptive':
+        params = weight_noise.posterior(params, FLAGS.noise_sd)
+    best = min(_measured(runs.read_metrics(FLAGS.init_from)), key=lambda row: row['valid_nats_per_line'], default={})
+    before = what.get('begun_from', {})
+    behind = {name: best.get(name, 0) + before.get(name, 0) for name in ('epochs', 'seconds')}
+    return params, {name: round(number, 2) for name, number in behind.items()}
+
+
+# -- modes ------------------------------------------------------------------------------------------------------------
+
+
+def train(task: Task) -> None:
+    """Trains the run in --workdir, or goes on; evaluates it at the end."""
+    if not WORKDIR.value:
+        raise FlagError('say where to keep the run: --workdir=FOLDER')
+    cli.check_batches('batch')
+    data = load(task)
+    net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
+
+    def begin(params):
+        return training.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    shapes = jax.eval_shape(lambda key: begin(first_params(task, net, key)), jax.random.key(0))
+    cli.check_memory(sum(leaf.size for leaf in jax.tree.leaves(shapes)), 3)
+    what, first = about(data), None
+    if FLAGS.init_from:
+        first, what['begun_from'] = params_of_run(task, net, data)
+
+    run = runs.train_in(WORKDIR.value, defining_flags(task), what)
+    found = runs.restore(run, shapes)
+    if not found:
+        found = begin(first_params(task, net, jax.random.key(FLAGS.seed)) if first is None else first), 0.0
+        runs.save(run, found[0], 0, 0.0)
+    state, elapsed = found
+    state = parallel.replicate(state, FLAGS.devices)
+    history = runs.history(run, step=int(state.step))
+    epoch = len(buckets.epoch(data.lines.train, data.up_to, FLAGS.batch))
+    points = len(data.lines.train.offsets) - len(data.lines.train.names)
+    say(
+        f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(means(state.params)):,} weights by '
+        f'{FLAGS.optimizer} on {data.lines.name}: {len(data.lines.train.names):,} lines, {points:,} points, '
+        f'{epoch} steps an epoch; {len(data.lines.valid.names):,} for validation'
+    )
+    if int(state.step):
+        say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
+    measure = evaluator(net, data)
+    every = FLAGS.evaluate_every or epoch
+    last = elapsed
+
+    def on_step(state, metrics, seconds):
+        nonlocal last
+        i, nats, targets = int(state.step), float(metrics['nats']), float(metrics['targets'])
+        row = {'step': i, 'seconds': round(seconds, 2), 'epochs': round(i / epoch, 4)}
+        row['nats_per_line'] = (
+            nats * points / len(data.lines.train.names)
+        )  # as if the batch's lines were as long as all
+        row['points_per_second'] = round(targets / max(seconds - last, 1e-6))
+        line = f'step {i:6d}  epoch {i / epoch:7.2f}  {row["nats_per_line"]:9.1f} nats/line'
+        if i % every == 0:
+            kept = weights(state)
+            row |= {f'valid_{name}': value for name, value in measure(kept).items()}
+            row |= complexity(kept)
+            if row['valid_nats_per_line'] < lowest(history):
+                runs.save_best(run, kept)
+            line += f'  valid {row["valid_nats_per_line"]:.1f}'
+        history.append(row)
+        runs.log(run, row)
+        if i % every == 0 or i % FLAGS.say_every == 0:
+            say(f'{line}  {row["points_per_second"]} points/s  {cli.progress(i, FLAGS.steps, seconds)}')
+        last = seconds
+        return stale(history) >= FLAGS.patience
+
+    state, elapsed = training.fit(
+        make_step(net, optimizer, len(data.lines.train.names)),
+        state,
+        lambda i: make_batch(
+            data, data.lines.train, buckets.at_step(data.lines.train, data.up_to, FLAGS.batch, FLAGS.seed, i)
+        ),
+        steps=FLAGS.steps if stale(history) < FLAGS.patience else 0,
+        seconds=FLAGS.minutes * 60,
+        elapsed=elapsed,
+        save=lambda state, seconds: runs.save(run, state, int(state.step), seconds),
+        save_every=FLAGS.save_minutes * 60,
+        on_step=on_step,
+    )
+    finish(task, run, data, net, state, elapsed, measure)
+
+
+def evaluate(task: Task) -> None:
+    """Evaluates the weights that the run in --workdir kept."""
+    run, data, net, state, seconds = reopen(task)
+    finish(task, run, data, net, state, seconds, evaluator(net, data))
+
+
+def reopen(task: Task) -> tuple[runs.Run, Data, model.Model, training.TrainState, float]:
+    """The run in --workdir, whose flags hold wherever the command line says nothing else."""
+    if not WORKDIR.value:
+        raise FlagError('say which run: --workdir=FOLDER')
+    for name, value in runs.read_json(WORKDIR.value, 'flags.json').items():
+        if name in FLAGS and not FLAGS[name].present:
+            FLAGS[name].value = value
+    run = runs.open_run(WORKDIR.value)
+    runs.check(WORKDIR.value, 'flags.json', defining_flags(task))
+    data = load(task)
+    runs.check(WORKDIR.value, 'about.json', about(data))
+    net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
+
+    def begin(key):
+        params = first_params(task, net, key)
+        return training.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    found = runs.restore(run, jax.eval_shape(begin, jax.random.key(0)))
+    if not found:
+        raise runs.RunError(f'{WORKDIR.value} has no checkpoint yet; train it first')
+    return run, data, net, *found
+
+
+# -- what modes share -------------------------------------------------------------------------------------------------
+
+
+def evaluator(net: model.Model, data: Data) -> Callable[[Any], dict]:
+    """``measure(params)``: nats per line and squared error per point, on the validation lines."""
+    step = parallel.spread(evaluation.pen_step(net), FLAGS.devices)
+    lines = data.lines.valid
+
+    def measure(params):
+        sums = np.zeros(4)
+        for choice in buckets.epoch(lines, data.up_to, FLAGS.batch):
+            sums += [float(number) for number in jax.device_get(step(means(params), make_batch(data, lines, choice)))]
+        nats, squared, points, count = sums
+        return {'nats_per_line': nats / count, 'sse': squared / points}
+
+    return measure
+
+
+def complexity(params: Any) -> dict:
+    """L_C in nats, of all the weights and of one training line's share, where the noise is adaptive."""
+    if not isinstance(params, weight_noise.Posterior):
+        return {}
+    return {'complexity_nats': float(jax.jit(weight_noise.complexity)(params))}
+
+
+def _measured(rows):
+    return [row for row in rows if row.get('valid_nats_per_line') is not None]
+
+
+def lowest(rows: list[dict]) -> float:
+    """The best validation so far."""
+    return min((row['valid_nats_per_line'] for row in _measured(rows)), default=math.inf)
+
+
+def stale(rows: list[dict]) -> int:
+    """How many evaluations there have been since the best one."""
+    found = [row['valid_nats_per_line'] for row in _measured(rows)]
+    return len(found) - 1 - int(np.argmin(found)) if found else 0
+
+
+def finish(task, run, data, net, state, seconds, measure):
+    """Evaluates the best weights: results.json, learning_curve.png, and a table."""
+    history = runs.history(run)
+    rows = _measured(history)
+    if not rows or rows[-1]['step'] != int(state.step):
+        last = measure(weights(state))
+        if last['nats_per_line'] < lowest(history):
+            runs.save_best(run, weights(state))
+            rows.append({'step': int(state.step), 'valid_nats_per_line': last['nats_per_line']})
+    best = min(rows, key=lambda row: row['valid_nats_per_line'])['step']
+    kept = runs.load_best(run.path, jax.eval_shape(weights, state))
+    measured = measure(kept)
+    epoch = len(buckets.epoch(data.lines.train, data.up_to, FLAGS.batch))
+    points = len(data.lines.train.offsets) - len(data.lines.train.names)
+    begun = runs.read_json(run.path, 'about.json').get('begun_from')
+    results = {
+        'experiment': task.name,
+        'source': data.lines.name,
+        'net': f'{FLAGS.layers}x{FLAGS.hidden}',
+        'optimizer': FLAGS.optimizer,
+        'noise': FLAGS.noise,
+        'parameters': model.size(means(state.params)),
+        **measured,
+        **complexity(kept),
+        'lines': len(data.lines.valid.names),
+        'steps': int(state.step),
+        'best_step': best,
+        'epochs': round(int(state.step) / epoch, 3),
+        'seconds': round(seconds, 1),
+        'points_per_second': round(int(state.step) / epoch * points / seconds) if seconds else 0,
+        **({'begun_from': begun} if begun else {}),
+        'machine': cli.machine(),
+        'jax': jax.__version__,
+    }
+    if runs.writes():
+        runs.write_json(run.path / 'results.json', results)
+        if history:
+            label = 'nats per line'
+            plotting.learning_curve(run.path / 'learning_curve.png', {'': history}, 'epochs', 'nats_per_line', label)
+    say(f'\non {len(data.lines.valid.names):,} validation lines of {data.lines.name}, weights of step {best}')
+    say(f'  nats per line        {measured["nats_per_line"]:10.1f}')
+    say(f'  squared error        {measured["sse"]:10.3f} per point')
+    for name, nats in complexity(kept).items():
+        say(f'  {name:20s} {nats:10.0f}')
+    say(f'  ({results["epochs"]} epochs, {clock(seconds)} of training; {run.path})')

@@ -1,0 +1,49 @@
+"""Handwriting prediction: Graves 2013 (G13), sec. 4.
+
+    python -m experiments.handwriting_prediction --flagfile=experiments/flags/prediction_3x400.flags \\
+        --data=FOLDER --workdir=runs/prediction
+
+--mode=train trains, goes on if --workdir holds the same run, and ends by evaluating; --mode=evaluate reads a finished
+or unfinished run, and takes from it the flags that define it.  --source=pens needs no data.
+
+--mode=sample lets the net write what it likes, --copies lines of --points points, as SVG, PNG and JSON; --mode=look
+draws the paper's figures; --mode=export makes of a run a small file of weights.
+"""
+
+import sys
+
+from absl import app, flags
+
+from experiments import cli, handwriting, handwriting_writing
+from hfrnn.handwriting import prediction_net
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(cli)
+flags.adopt_module_key_flags(handwriting)
+flags.adopt_module_key_flags(handwriting_writing)
+
+MODES = {
+    'train': handwriting.train,
+    'evaluate': handwriting.evaluate,
+    'sample': handwriting_writing.sample,
+    'look': handwriting_writing.look,
+    'export': handwriting_writing.export,
+}
+MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
+
+
+def make_net(n_symbols):
+    return prediction_net(FLAGS.layers, FLAGS.hidden, FLAGS.mixtures, FLAGS.clip or None, FLAGS.output_clip or None)
+
+
+TASK = handwriting.Task(
+    'handwriting_prediction', sys.modules[__name__], (MODE, *handwriting_writing.FREE), make_net, reads_text=False
+)
+
+
+def main(argv):
+    cli.main(argv, lambda: MODES[MODE.value](TASK))
+
+
+if __name__ == '__main__':
+    app.run(main)

@@ -1,0 +1,142 @@
+"""How well and how fast a synthesis net writes: the lines that end by its own stop rule, and the time of a point.
+
+    python -m experiments.handwriting_sampling --weights=iamondb --workdir=runs/sampling
+    python -m experiments.handwriting_sampling --mode=speed
+
+The rule is that of Graves 2013 (G13), sec. 5.3; a line that comes to the cap instead has lost its place in the text.
+The sentences are those of sentences.txt.  Without weights, speed is that of the paper's net, 3 x 400, as it begins.
+"""
+
+import pathlib
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from experiments import cli, handwriting, handwriting_writing
+from experiments.cli import FlagError, say
+from hfrnn import model, runs, sampling, writing
+from hfrnn.data import pens
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(cli)
+flags.adopt_module_key_flags(handwriting)
+flags.adopt_module_key_flags(handwriting_writing)
+
+MODE = flags.DEFINE_enum('mode', 'both', ['stops', 'speed', 'both'], 'What to measure.')
+BIASES = flags.DEFINE_list('biases', ['0', '0.5', '1'], 'The biases, with commas between.')
+SENTENCES = flags.DEFINE_integer('sentences', 100, 'How many sentences.', lower_bound=1, upper_bound=100)
+BATCHES = flags.DEFINE_list('batches', ['1', '8'], 'Of how many lines each to tell the speed.')
+SPEED_POINTS = flags.DEFINE_integer('speed_points', 1000, 'Points of each of them.', lower_bound=1)
+REPEATS = flags.DEFINE_integer('repeats', 5, 'The best of so many.', lower_bound=1)
+
+TASK = handwriting.Task('handwriting_synthesis', sys.modules[__name__], (), None, reads_text=True)
+
+
+def main(argv):
+    cli.main(argv, measure)
+
+
+def measure():
+    biases = [number('biases', float, text) for text in BIASES.value]
+    batches = [number('batches', int, text) for text in BATCHES.value]
+    path = pathlib.Path(FLAGS.workdir) / 'results.json' if FLAGS.workdir else None
+    if path and path.exists() and runs.read_json(FLAGS.workdir, 'results.json').get('experiment') != EXPERIMENT:
+        raise FlagError(f'{path} holds the results of something else; name another --workdir')
+    scribe = chosen_scribe()
+    say(f'{scribe.source}, {model.size(scribe.params):,} weights; {cli.machine()}, JAX {jax.__version__}')
+    results = {'experiment': EXPERIMENT, 'weights': FLAGS.weights, 'source': scribe.source, 'machine': cli.machine()}
+    if MODE.value != 'speed':
+        results['stops'] = stops(scribe, biases)
+    if MODE.value != 'stops':
+        results['speed'] = speeds(scribe, batches)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        runs.write_json(path, results)
+        say(path)
+
+
+EXPERIMENT = 'handwriting_sampling'
+
+
+def number(flag, kind, text):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = -1
+    if not (kind is int) <= value <= 100:
+        raise FlagError(f'--{flag}: {text!r} is none')
+    return value
+
+
+def chosen_scribe():
+    """With the weights of --weights; a net at random, which has only a speed, if there are none."""
+    if FLAGS.weights is None and MODE.value == 'speed':
+        alphabet, sizes = pens.PRINTABLE[:73], {'layers': 3, 'hidden': 400, 'mixtures': 20, 'gaussians': 10}
+        net = writing.net(writing.facts(TASK.name, sizes, alphabet, {}, ''))
+        params = jax.jit(net.init)(jax.random.key(0))
+        return writing.Scribe(net, params, alphabet, None, 'a net at random')
+    if FLAGS.weights is None:
+        FLAGS.workdir, keep = None, FLAGS.workdir  # it is where the results go, not where weights are
+        found = handwriting_writing.chosen_scribe(TASK)
+        FLAGS.workdir = keep
+        return found
+    return handwriting_writing.chosen_scribe(TASK)
+
+
+def stops(scribe, biases):
+    """The share of sentences that ended by the rule, and the points of a character of those, for each bias."""
+    sentences = (pathlib.Path(__file__).parent / 'sentences.txt').read_text('utf-8').splitlines()[: SENTENCES.value]
+    lines = [line for sentence in sentences for line in writing.broken(sentence, scribe.alphabet)[0]]
+    rows = []
+    say(f'\n{"bias":>6s} {"stopped":>9s} {"points a character":>20s}      of {len(lines)} lines')
+    for bias in biases:
+        parts = [
+            writing.write(scribe, lines[first : first + 50], seed=FLAGS.seed + first, bias=bias, cap=FLAGS.points)
+            for first in range(0, len(lines), 50)
+        ]
+        stopped = np.concatenate([part.stopped for part in parts])
+        drawn = [line for part in parts for line in part.lines]
+        points = [len(d) / len(line) for d, line, ok in zip(drawn, lines, stopped, strict=True) if ok]
+        row = {'bias': bias, 'lines': len(lines), 'stopped': int(stopped.sum())}
+        row['points_per_character'] = float(np.mean(points)) if points else None
+        row['cut_off'] = [line for line, ok in zip(lines, stopped, strict=True) if not ok]
+        rows.append(row)
+        say(f'{bias:6g} {stopped.mean():9.1%} {np.mean(points) if points else np.nan:20.1f}')
+    return rows
+
+
+def speeds(scribe, batches):
+    """CPU-milliseconds, and milliseconds, of a point of a line, and of compiling, for so many lines together."""
+    rows = []
+    say(f'\n{"lines":>6s} {"CPU-ms a point":>15s} {"ms a point":>12s} {"compile, s":>12s}')
+    for n in batches:
+        texts = jax.tree.map(jnp.asarray, writing.texts_of([scribe.alphabet[:1] * 30] * n, scribe.alphabet))
+        keys = jax.random.split(jax.random.key(0), n)
+        begun, n_begun = jnp.zeros((n, 1, 3)), jnp.ones(n, jnp.int32)
+
+        def draw(params, keys, begun, n_begun, texts):
+            return sampling.draw_lines(
+                scribe.model, params, keys, begun, n_begun, texts, cap=SPEED_POINTS.value, bias=0.5
+            ).points
+
+        given = jax.device_put((scribe.params, keys, begun, n_begun, texts))
+        begin = time.perf_counter()
+        compiled = jax.jit(draw).lower(*given).compile()
+        compiling = time.perf_counter() - begin
+        best = [np.inf, np.inf]
+        for _ in range(1 + REPEATS.value):
+            cpu, wall = time.process_time(), time.perf_counter()
+            jax.block_until_ready(compiled(*given))
+            spent = time.process_time() - cpu, time.perf_counter() - wall
+            best = [min(b, 1e3 * s / (n * SPEED_POINTS.value)) for b, s in zip(best, spent, strict=True)]
+        rows.append({'lines': n, 'cpu_ms_per_point': best[0], 'ms_per_point': best[1], 'compile_seconds': compiling})
+        say(f'{n:6d} {best[0]:15.3f} {best[1]:12.3f} {compiling:12.2f}')
+    return rows
+
+
+if __name__ == '__main__':
+    app.run(main)

@@ -1,0 +1,237 @@
+"""What handwriting prediction and synthesis share once they are trained: writing, looking, and weights to give away.
+
+Graves 2013 (G13), sec. 4.3 and 5.3 to 5.5.
+"""
+
+import pathlib
+import re
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments import handwriting
+from experiments.cli import FlagError, say
+from experiments.handwriting import Task
+from hfrnn import drawing, runs, weight_files, weight_noise, writing
+from hfrnn.data import iamondb, pens, primers, spelling, strokes, text
+
+FLAGS = flags.FLAGS
+
+WEIGHTS = flags.DEFINE_string(
+    'weights',
+    None,
+    "Write with these: the package's iamondb or pens, a file, or the folder of a run; --workdir if not given.",
+)
+TEXT = flags.DEFINE_string('text', None, 'Write this; a new line begins a new line.')
+
+# None of them defines a run.
+FREE = (
+    WEIGHTS,
+    TEXT,
+    flags.DEFINE_string('text_file', None, 'Write what this file says.'),
+    flags.DEFINE_integer('width', writing.WIDTH, 'Characters in a line, at most.', lower_bound=1, upper_bound=200),
+    flags.DEFINE_integer('copies', 1, 'Write it so many times, no two alike.', lower_bound=1),
+    flags.DEFINE_float('bias', 0.5, 'Neater than people write: 0 is as they do.', lower_bound=0.0, upper_bound=100.0),
+    flags.DEFINE_string('prime', None, 'In whose hand: a file of strokes (JSON, InkML), or a line of the data set.'),
+    flags.DEFINE_string('prime_text', None, 'What the strokes of --prime say.'),
+    flags.DEFINE_integer('points', None, 'The most points of a line; of a prediction net, how many.', lower_bound=1),
+    flags.DEFINE_string('output', 'handwriting', 'Where to: a .svg, .png or .json file, or all three, without ending.'),
+    flags.DEFINE_bool('animate', False, 'Let the SVG draw itself.'),
+)
+
+ENDINGS = ('.svg', '.png', '.json')
+PREFERRED = ('iamondb', 'pens')  # of the weights that ship
+
+
+# -- weights ----------------------------------------------------------------------------------------------------------
+
+
+def weights_of_run(task: Task, workdir: str) -> weight_files.Weights:
+    """The weights that a run kept, and its facts, as a file of weights would tell them.
+
+    Raises:
+      RunError: if the folder holds no run, or one of the other experiment.
+    """
+    told, about = (runs.read_json(workdir, name) for name in ('flags.json', 'about.json'))
+    if ('gaussians' in told) != task.reads_text:
+        raise runs.RunError(f'{workdir} holds no run of {task.name}')
+    names = ('layers', 'hidden', 'mixtures', *(['gaussians'] if task.reads_text else []))
+    sizes = {name: told[name] for name in names}
+    done = pathlib.Path(workdir) / 'results.json'
+    training = {'training': runs.read_json(workdir, 'results.json')} if done.exists() else {}
+    facts = writing.facts(task.name, sizes, about['alphabet'], about['scale'], about['source'], **training)
+    shapes = jax.eval_shape(writing.net(facts).init, jax.random.key(0))
+    if told['noise'] == 'adaptive':
+        shapes = jax.eval_shape(weight_noise.posterior, shapes)
+    kept = handwriting.means(runs.load_best(workdir, shapes))
+    return weight_files.Weights(facts, weight_files.places(kept), workdir)
+
+
+def chosen_weights(task: Task) -> weight_files.Weights:
+    """Those of --weights, or --workdir, or the package.
+
+    Raises:
+      FlagError: if there are none.
+    """
+    fitting = [name for name in PREFERRED if name in weight_files.shipped()] if task.reads_text else []
+    name = FLAGS.weights or FLAGS.workdir or next(iter(fitting), None)
+    if name is None:
+        raise FlagError('say with which weights: --weights=NAME, a file, or the folder of a run')
+    return weights_of_run(task, name) if pathlib.Path(name).is_dir() else weight_files.read(name)
+
+
+def chosen_scribe(task: Task) -> writing.Scribe:
+    return writing.scribe(chosen_weights(task), task.name)
+
+
+def export(task: Task) -> None:
+    """Writes the weights of --workdir as one small file, --output, as they ship."""
+    if not FLAGS.workdir or not FLAGS['output'].present:
+        raise FlagError('say from which run, and where to: --workdir=FOLDER --output=FILE.npz')
+    kept = weights_of_run(task, FLAGS.workdir)
+    scribe = writing.scribe(kept, task.name)
+    path = pathlib.Path(FLAGS.output).with_suffix('.npz')
+    weight_files.save(path, scribe.params, kept.facts)
+    say(f'{path}: {path.stat().st_size / 1e6:.2f} MB, {sum(a.size for a in kept.arrays.values()):,} weights')
+
+
+# -- lines that are there ---------------------------------------------------------------------------------------------
+
+
+def line_of_data(name: str) -> tuple[np.ndarray, str]:
+    """(offsets, text) of a line by its name: a made one, or one of --data."""
+    if made := re.fullmatch(r'pen-(\d{1,9})-(\d{1,9})', name):
+        _, offsets, said = pens.line(int(made[1]), int(made[2]))
+        return offsets, said
+    if not FLAGS.data:
+        raise FlagError(f'no file {name}; if it is a line of IAM-OnDB, name the folder: --data=FOLDER')
+    return primers.from_data(iamondb.load(FLAGS.data, handwriting.cache_folder()), name)
+
+
+def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
+    """That of --prime and --prime_text, in the scribe's characters."""
+    if FLAGS.prime is None:
+        if FLAGS.prime_text is not None:
+            raise FlagError('--prime_text is what the strokes of --prime say: name them too')
+        return None
+    said = ' '.join((FLAGS.prime_text or '').split())
+    if pathlib.Path(FLAGS.prime).exists():
+        if scribe.alphabet and not said:
+            raise FlagError('say what the strokes of --prime say: --prime_text')
+        offsets = primers.from_file(FLAGS.prime, said)
+    else:
+        offsets, known = line_of_data(FLAGS.prime)
+        said = said or known
+        if scribe.alphabet and not said:
+            raise FlagError(f'it is not known what {FLAGS.prime} says: give --prime_text')
+    if scribe.alphabet and FLAGS.prime_text:
+        said, replaced = spelling.spell(said, scribe.alphabet)
+        tell(replaced)
+    return writing.Primer(offsets, said if scribe.alphabet else '')
+
+
+def some_lines(scribe: writing.Scribe, n: int) -> list[tuple[np.ndarray, str]]:
+    """The first validation lines of the data that a net has learnt from, whose text is known."""
+    if scribe.source.startswith('pens'):
+        return [pens.line(0, i)[1:] for i in range(n)]
+    if not FLAGS.data:
+        raise FlagError('the lines to look at are those of IAM-OnDB: name the folder, --data=FOLDER')
+    lines = strokes.with_text(iamondb.load(FLAGS.data, handwriting.cache_folder()).valid)
+    return [(strokes.line(lines, i), lines.texts[i]) for i in range(min(n, len(lines.names)))]
+
+
+# -- modes ------------------------------------------------------------------------------------------------------------
+
+
+def write(task: Task) -> None:
+    """Writes --text, or the text of --text_file, to --output."""
+    if (TEXT.value is None) == (FLAGS.text_file is None):
+        raise FlagError('say what to write: --text or --text_file')
+    said = text_of_file(FLAGS.text_file) if TEXT.value is None else TEXT.value
+    scribe = chosen_scribe(task)
+    lines, replaced = writing.broken(said, scribe.alphabet, FLAGS.width)
+    tell(replaced)
+    if len(lines) * FLAGS.copies > writing.MOST:
+        raise FlagError(f'{len(lines)} lines {FLAGS.copies} times: at most {writing.MOST} are written at once')
+    lines = lines * FLAGS.copies
+    primer = chosen_primer(scribe)
+    written = writing.write(scribe, lines, seed=FLAGS.seed, bias=FLAGS.bias, primer=primer, cap=FLAGS.points)
+    if primer and not all(map(len, written.lines)):
+        raise FlagError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
+    for i in np.flatnonzero(~written.stopped):
+        say(
+            f'line {i + 1} was cut off after {len(written.lines[i])} points, as the net found no end; '
+            f'another --seed or a larger --bias may help: {lines[i]!r}'
+        )
+    show(written.lines)
+
+
+def sample(task: Task) -> None:
+    """Lets a prediction net write what it likes, to --output."""
+    scribe = chosen_scribe(task)
+    primer = chosen_primer(scribe)
+    show(
+        writing.scribble(
+            scribe, FLAGS.copies, FLAGS.points or 700, seed=FLAGS.seed, bias=FLAGS.bias, primer=primer
+        ).lines
+    )
+
+
+LOOKED_AT = 6
+
+
+def look(task: Task) -> None:
+    """The paper's figures: --output and _density.png, _window.png, _beside.png."""
+    scribe = chosen_scribe(task)
+    lines = some_lines(scribe, LOOKED_AT)
+    offsets, said = line_of_data(FLAGS.prime) if FLAGS.prime else lines[0]
+    seen = writing.look(scribe, offsets, said)
+    stem = pathlib.Path(FLAGS.output)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = {name: stem.with_name(f'{stem.name}_{name}.png') for name in ('density', 'window', 'beside')}
+    drawing.density_png(paths['density'], offsets, seen.mixture, scribe.scale)
+    real, texts = zip(*lines, strict=True)
+    if task.reads_text:
+        drawing.window_png(paths['window'], offsets, seen.window, said)
+        drawn = writing.write(scribe, texts, seed=FLAGS.seed, bias=FLAGS.bias).lines
+    else:
+        del paths['window']
+        drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, bias=FLAGS.bias).lines
+    drawing.beside_png(paths['beside'], real, drawn, texts)
+    say(*paths.values(), sep='\n')
+
+
+# -- what modes share -------------------------------------------------------------------------------------------------
+
+
+def text_of_file(path: str) -> str:
+    try:
+        return pathlib.Path(path).read_text('utf-8')
+    except UnicodeDecodeError as e:
+        raise FlagError(f'{path} is not UTF-8 (byte {e.start})') from e
+
+
+def tell(replaced: dict[str, str]) -> None:
+    """Shows what stands for characters that the net has not learnt."""
+    if replaced:
+        pairs = (f'{c!r} as {"some mark" if new == text.UNKNOWN else repr(new)}' for c, new in replaced.items())
+        say(f'not in what these weights have learnt, so written {", ".join(pairs)}')
+
+
+def show(lines: list[np.ndarray]) -> None:
+    """Writes lines to --output."""
+    path = pathlib.Path(FLAGS.output)
+    endings = [path.suffix] if path.suffix in ENDINGS else ENDINGS
+    stem = path.with_suffix('') if path.suffix in ENDINGS else path
+    if not runs.writes():
+        return
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for ending in endings:
+        path = stem.with_name(stem.name + ending)
+        if ending == '.png':
+            drawing.strokes_png(path, lines)
+        else:
+            drawn = drawing.strokes_svg(lines, FLAGS.animate) if ending == '.svg' else drawing.strokes_json(lines)
+            path.write_text(drawn, 'utf-8')
+        say(path)

@@ -1,0 +1,248 @@
+"""From a net and a text to lines of handwriting, in units of the pen.
+
+    scribe = writing.scribe(weight_files.read('pens'))
+    said, replaced = writing.broken('Hello', scribe.alphabet)
+    lines = writing.write(scribe, said, seed=0, bias=0.5).lines
+
+Source: Graves 2013 (G13), sec. 4.3 and 5.3 to 5.5.
+"""
+
+import functools
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hfrnn import handwriting, sampling, weight_files, window
+from hfrnn.data import DataError, spelling, strokes
+from hfrnn.data.text import encode
+from hfrnn.model import Conditioned, Model
+from hfrnn.outputs import mixture
+
+EXPERIMENTS = ('handwriting_prediction', 'handwriting_synthesis')
+WIDTH = 40  # characters in a line, of which the lines of IAM-OnDB have 29 on average, 64 at most
+MOST = 64  # lines in one text
+POINTS, MORE_POINTS = 50, 100  # the cap: so many points a character, of which IAM-OnDB has 21; and so many more
+
+
+class Scribe(NamedTuple):
+    """A net that writes.
+
+    Attributes:
+      model: its net; without the clipped derivatives of training.
+      params: its weights.
+      alphabet: that of its texts; '' for a prediction net.
+      scale: of its offsets.
+      source: whose handwriting it has learnt.
+    """
+
+    model: Model
+    params: Any
+    alphabet: str
+    scale: strokes.Scale
+    source: str
+
+
+class Primer(NamedTuple):
+    """A line that a hand is taken from.
+
+    Attributes:
+      offsets: (P, 3) in units.
+      text: what it says; '' for a prediction net.
+    """
+
+    offsets: np.ndarray
+    text: str
+
+
+class Written(NamedTuple):
+    """What came out.
+
+    Attributes:
+      lines: (T, 3) offsets in units, of each line; what it was begun with is left out.
+      stopped: (B,) whether the net's own stop rule ended it, and not the cap.
+    """
+
+    lines: list[np.ndarray]
+    stopped: np.ndarray
+
+
+# -- nets -------------------------------------------------------------------------------------------------------------
+
+
+def facts(experiment: str, sizes: dict, alphabet: str, scale: dict, source: str, **more: Any) -> dict:
+    """What a file of weights must tell for ``scribe``, and whatever else it should.
+
+    Args:
+      experiment: one of EXPERIMENTS.
+      sizes: layers, hidden, mixtures, and for synthesis gaussians.
+      scale: 'mean' and 'sd', two numbers each.
+      source: the name of the data set.
+    """
+    return {'experiment': experiment, 'sizes': sizes, 'alphabet': alphabet, 'scale': scale, 'source': source, **more}
+
+
+def net(facts: dict) -> Model:
+    """The net of such facts, to write and to look at; for training, see ``handwriting``."""
+    sizes = {name: int(facts['sizes'][name]) for name in facts['sizes']}
+    if facts['experiment'] == 'handwriting_prediction':
+        return handwriting.prediction_net(**sizes, clip=None, output_clip=None)
+    return handwriting.synthesis_net(len(facts['alphabet']), **sizes, clip=None, output_clip=None)
+
+
+def scribe(weights: weight_files.Weights, experiment: str = 'handwriting_synthesis') -> Scribe:
+    """The net in a file of weights.
+
+    Raises:
+      DataError: if they are of another experiment, or do not fit what the file tells.
+    """
+    weight_files.check(weights, experiment=experiment)
+    told = weights.facts
+    try:
+        model = net(told)
+        alphabet = str(told['alphabet']) if experiment == 'handwriting_synthesis' else ''
+        source = str(told['source'])
+        scale = strokes.Scale(*(np.array(told['scale'][name], np.float64).reshape(2) for name in ('mean', 'sd')))
+        like = jax.eval_shape(model.init, jax.random.key(0))
+    except (KeyError, TypeError, ValueError) as e:
+        raise DataError(f'{weights.name} does not tell what net its weights are for') from e
+    return Scribe(model, weight_files.restore(weights, like), alphabet, scale, source)
+
+
+# -- texts ------------------------------------------------------------------------------------------------------------
+
+
+def broken(text: str, alphabet: str, width: int = WIDTH) -> tuple[list[str], dict[str, str]]:
+    """A text in lines of at most ``width`` characters, broken at words, in the characters of an alphabet.
+
+    A line of the text begins a new one; what is wider than a line is a word broken anywhere.
+
+    Returns:
+      The lines, none of them blank, and what stands in them for each character that the alphabet lacks
+      (``spelling.spell``): for the user to see.
+
+    Raises:
+      DataError: if the text is blank or too long, or a character cannot be written at all.
+    """
+    said, replaced = spelling.spell('\n'.join(' '.join(part.split()) for part in text.splitlines()), alphabet + '\n')
+    parts = [' '.join(part.split()) for part in said.splitlines()]
+    lines = [line for part in parts for line in textwrap.wrap(part, width, break_on_hyphens=False)]
+    if not lines:
+        raise DataError('the text is empty')
+    if len(lines) > MOST:
+        raise DataError(f'the text is too long: {len(lines)} lines of {width} characters; at most {MOST} are written')
+    return lines, replaced
+
+
+def texts_of(lines: Sequence[str], alphabet: str) -> window.Text:
+    """Lines as the window reads them, (B, U) and (B,); what training did not know is the unknown symbol."""
+    U = -(-max(map(len, lines)) // 8) * 8
+    characters = np.zeros((len(lines), U), np.int32)
+    for row, line in zip(characters, lines, strict=True):
+        row[: len(line)] = encode(line, alphabet, strict=False)
+    return window.Text(characters, np.array([len(line) for line in lines], np.int32))
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+_draw = jax.jit(sampling.draw_lines, static_argnames=('model', 'cap', 'stop'))
+
+
+def write(
+    scribe: Scribe,
+    lines: Sequence[str],
+    *,
+    seed: int = 0,
+    bias: float = 0.0,
+    primer: Primer | None = None,
+    cap: int | None = None,
+) -> Written:
+    """Writes lines, all of them together, with a synthesis net.
+
+    With a primer each line is the end of a longer one, which begins with the primer and a space (G13 sec. 5.5).
+
+    Args:
+      lines: of the scribe's characters; see ``broken``.
+      seed: line i is of nothing but the seed and i, apart from rounding.
+      bias: b >= 0 (G13 sec. 5.4).
+      cap: the most points of a line; if None, as many as the longest of them can need.
+    """
+    before = '' if primer is None else f'{primer.text} '
+    texts = texts_of([before + line for line in lines], scribe.alphabet)
+    return _written(scribe, len(lines), seed, bias, primer, cap or cap_of(lines), texts, window.finished)
+
+
+def cap_of(lines: Sequence[str]) -> int:
+    """More points than the longest of these lines should take."""
+    return POINTS * max(map(len, lines)) + MORE_POINTS
+
+
+def scribble(
+    scribe: Scribe, lines: int, points: int, *, seed: int = 0, bias: float = 0.0, primer: Primer | None = None
+) -> Written:
+    """Lines out of a prediction net, which writes what it likes (G13 sec. 4.3), so many points each."""
+    return _written(scribe, lines, seed, bias, primer, points, None, None)
+
+
+def _written(scribe, n, seed, bias, primer, cap, texts, stop):
+    begun = np.zeros((1, 3), np.float32) if primer is None else strokes.normalise(primer.offsets, scribe.scale)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(n))
+    drawn = _draw(
+        scribe.model,
+        scribe.params,
+        keys,
+        jnp.broadcast_to(begun, (n, *begun.shape)),
+        jnp.full(n, len(begun)),
+        texts,
+        cap=cap,
+        bias=bias,
+        stop=stop,
+    )
+    points, lengths, stopped = jax.device_get((drawn.points, drawn.lengths, drawn.stopped))
+    first = 0 if primer is None else len(begun)
+    lines = [strokes.denormalise(row[first:end], scribe.scale) for row, end in zip(points, lengths, strict=True)]
+    for line in lines:
+        line[-1:, 2] = 1
+    return Written(lines, stopped)
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+
+
+class Seen(NamedTuple):
+    """What a net has in mind along a line.
+
+    Attributes:
+      mixture: of the next point, at each of the T - 1 points before the last; ``outputs.Mixture``, normalised.
+      window: (T - 1, U) the weight of each character; None for a prediction net.
+    """
+
+    mixture: Any
+    window: np.ndarray | None
+
+
+def look(scribe: Scribe, offsets: np.ndarray, text: str = '') -> Seen:
+    """What a net predicts, and where its window is, along a line that is there (G13 fig. 10 and 13).
+
+    Args:
+      offsets: (T, 3) in units.
+      text: what it says.
+    """
+    points = strokes.normalise(offsets, scribe.scale)[:-1]
+    texts = texts_of([text], scribe.alphabet) if scribe.alphabet and text else None
+    on = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), texts)
+    m, weight = _look(scribe.model, scribe.params, jnp.asarray(points), on)
+    return Seen(jax.device_get(m), None if on is None else np.asarray(weight)[:, : len(text)])
+
+
+@functools.partial(jax.jit, static_argnames='model')
+def _look(model, params, points, on):
+    def step(state, x):
+        state, z = model.step(params, state, x if on is None else Conditioned(x, on))
+        u = None if on is None else jnp.arange(1.0, 1 + len(on.characters))
+        return state, (mixture(z), None if on is None else window.phi(state, u))
+
+    return jax.lax.scan(step, model.initial_state(params), points)[1]

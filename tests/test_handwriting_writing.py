@@ -1,0 +1,96 @@
+"""Writing through its real command line, with weights from a file."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import jax
+import numpy as np
+import pytest
+
+from hfrnn import weight_files, writing
+from hfrnn.data import ink, pens
+from tests.scripts import ROOT
+
+SCRIPT = 'experiments.handwriting_synthesis'
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    """A small file of weights that stops soon."""
+    sizes = {'layers': 1, 'hidden': 6, 'mixtures': 2, 'gaussians': 2}
+    scale = {'mean': [8.0, 0.1], 'sd': [40.0, 35.0]}
+    alphabet = pens.PRINTABLE.replace('@', '').replace('~', '')
+    facts = writing.facts('handwriting_synthesis', sizes, alphabet, scale, 'pens-0')
+    params = writing.net(facts).init(jax.random.key(0))
+    params['cell']['b_p'] = params['cell']['b_p'].at[-2:].set(np.log(0.1))
+    path = tmp_path_factory.mktemp('weights') / 'small.npz'
+    weight_files.save(path, params, facts)
+    return path
+
+
+def strokes_in(path):
+    return len(ET.parse(path).getroot().findall('{http://www.w3.org/2000/svg}path'))
+
+
+def test_a_text_becomes_svg_png_and_json_and_can_be_written_on(weights, start, tmp_path):
+    """The same seed writes the same; what was written serves as a primer; the figures are drawn."""
+    text = ['--text=ab @ c\nsecond line', f'--weights={weights}', '--seed=3']
+
+    def run(*commands):
+        started = [start(*command) for command in commands]
+        ends = [(*process.communicate(timeout=300), process.returncode) for process in started]
+        assert [(err, status) for _, err, status in ends] == [('', 0)] * len(ends)
+        return [out for out, _, _ in ends]
+
+    first, *_ = run(
+        [*text, f'--output={tmp_path}/one'],
+        [*text, f'--output={tmp_path}/two.svg'],
+        [*text, f'--output={tmp_path}/deep/er/three.svg', '--animate', '--copies=2', '--seed=4'],
+        ['--mode=look', f'--weights={weights}', f'--output={tmp_path}/look'],
+    )
+    assert "'@' as ' at '" in first and first.count('one.') == 3
+    assert (tmp_path / 'one.svg').read_bytes() == (tmp_path / 'two.svg').read_bytes()
+    assert (tmp_path / 'one.png').read_bytes().startswith(b'\x89PNG')
+    drawn = ink.parse_json((tmp_path / 'one.json').read_bytes())
+    assert len(drawn) == strokes_in(tmp_path / 'one.svg') > 1
+    assert b'<animate' in (tmp_path / 'deep' / 'er' / 'three.svg').read_bytes()
+    for name in ('density', 'window', 'beside'):
+        assert (tmp_path / f'look_{name}.png').stat().st_size > 5000
+    mine = [[[40 * i, 0], [40 * i + 5, 40], [40 * i + 15, 0], [40 * i + 25, 40]] for i in range(3)]
+    (tmp_path / 'mine.json').write_text(json.dumps(mine))
+    primers = ([f'--prime={tmp_path}/mine.json', '--prime_text=nnn'], ['--prime=pen-0-3', '--prime_text=' + 'x' * 99])
+    run(*([*text, *prime, f'--output={tmp_path}/primed{i}.svg'] for i, prime in enumerate(primers)))
+    svgs = [(tmp_path / name).read_bytes() for name in ('primed0.svg', 'primed1.svg', 'one.svg')]
+    assert len(set(svgs)) == 3 and strokes_in(tmp_path / 'primed0.svg') > 0 < strokes_in(tmp_path / 'primed1.svg')
+
+
+def test_bad_input_is_one_clear_line(weights, start, tmp_path):
+    (tmp_path / 'ink.json').write_text('[[[1, 2], [3')
+    write = [f'--weights={weights}', f'--output={tmp_path}/no']
+    cases = {
+        'the text is empty': [*write, '--text= '],
+        "cannot be written with this alphabet: '\N{SNOWMAN}'": [*write, '--text=\N{SNOWMAN}'],
+        'no weights of that name': ['--weights=/no/such', '--text=a', f'--output={tmp_path}/no'],
+        '--prime_text': [*write, '--text=a', f'--prime={tmp_path}/ink.json'],
+        'holds no strokes': [*write, '--text=a', f'--prime={tmp_path}/ink.json', '--prime_text=a'],
+        '--bias': [*write, '--text=a', '--bias=-1'],
+    }
+    started = {said: start(*flags) for said, flags in cases.items()}
+    for said, process in started.items():
+        out, err = process.communicate(timeout=300)
+        assert process.returncode in (1, 2) and said in err + out and 'Traceback' not in err
+        assert err.count('\n') == 1 or said == '--bias'
+    assert not list(tmp_path.glob('no*'))
+
+
+def test_the_measurements_are_made(weights, environment, tmp_path):
+    script = [sys.executable, '-m', 'experiments.handwriting_sampling', f'--weights={weights}', f'--workdir={tmp_path}']
+    few = ['--sentences=3', '--biases=0,1', '--batches=1', '--speed_points=20', '--repeats=1']
+    done = subprocess.run([*script, *few], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, '')
+    results = json.loads((tmp_path / 'results.json').read_text())
+    assert [row['bias'] for row in results['stops']] == [0, 1]
+    assert all(row['stopped'] == 3 - len(row['cut_off']) for row in results['stops'])
+    assert results['speed'][0]['cpu_ms_per_point'] > 0

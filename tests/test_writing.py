@@ -1,0 +1,131 @@
+"""Laws of writing: any text, in lines, by weights from a file; the same again with the same seed."""
+
+import string
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hfrnn import drawing, outputs, weight_files, writing
+from hfrnn.data import DataError, pens, spelling, strokes
+from hfrnn.model import Conditioned
+
+ALPHABET = ' .abcdeho' + spelling.UNKNOWN
+SIZES = {'layers': 2, 'hidden': 8, 'mixtures': 3, 'gaussians': 2}
+SCALE = {'mean': [8.0, 0.1], 'sd': [40.0, 35.0]}
+FACTS = writing.facts('handwriting_synthesis', SIZES, ALPHABET, SCALE, 'nobody')
+IAM_LIKE = ' !"\'(),-.0123456789:;?' + string.ascii_letters.translate(str.maketrans('', '', 'QXZ')) + spelling.UNKNOWN
+
+
+def weights(told=FACTS):
+    params = jax.tree.map(lambda p: 2 * p, writing.net(told).init(jax.random.key(1)))
+    params['cell']['b_p'] = params['cell']['b_p'].at[-2:].set(jnp.log(0.2))
+    return weight_files.Weights(told, weight_files.places(params), 'some')
+
+
+@pytest.fixture(scope='module')
+def scribe():
+    return writing.scribe(weights())
+
+
+def test_the_same_seed_writes_the_same_svg_and_a_line_is_its_own(scribe):
+    lines = ['abe bad', 'head', 'a']
+    svgs = [drawing.strokes_svg(writing.write(scribe, lines, seed=seed, bias=0.5).lines) for seed in (3, 3, 4)]
+    assert svgs[0] == svgs[1] != svgs[2]
+    all_three, one = writing.write(scribe, lines, seed=3), writing.write(scribe, lines[:1], seed=3)
+    assert len(all_three.lines[0]) == len(one.lines[0]) and all_three.stopped[0] == one.stopped[0]
+    np.testing.assert_allclose(all_three.lines[0], one.lines[0], rtol=5e-3, atol=0.1)
+    for line in all_three.lines:
+        assert len(line) > 1 and not line[0, :2].any() and line[-1, 2] == 1 and np.isfinite(line).all()
+
+
+def test_what_a_line_is_begun_with_is_left_out_and_makes_a_difference(scribe):
+    primer = writing.Primer(pens.line(0, 1)[1][:15], 'bead')
+    with_it, without = (writing.write(scribe, ['abe'], primer=p, cap=25) for p in (primer, None))
+    assert len(with_it.lines[0]) <= 25 and len(without.lines[0]) <= 26  # the null vector is a point of the line
+    n = min(len(with_it.lines[0]), len(without.lines[0]))
+    assert (with_it.lines[0][:n] != without.lines[0][:n]).any()
+    other = writing.Primer(primer.offsets, 'hood')
+    again = writing.write(scribe, ['abe'], primer=other, cap=25).lines[0]
+    n = min(len(again), n)
+    assert (with_it.lines[0][:n] != again[:n]).any()
+    passed = writing.Primer(pens.line(0, 1)[1], 'bead')  # many more points than four characters need
+    assert [len(line) for line in writing.write(scribe, ['abe'], primer=passed).lines] == [0]
+
+
+def test_what_is_seen_along_a_line_is_what_scoring_it_predicts(scribe):
+    offsets, text = pens.line(0, 1)[1][:40], 'abe bad'
+    seen = writing.look(scribe, offsets, text)
+    on = jax.tree.map(lambda leaf: leaf[0], writing.texts_of([text], ALPHABET))
+    points = strokes.normalise(offsets, scribe.scale)[:-1]
+    z = scribe.model.predict(scribe.params, Conditioned(points, on)).z
+    m = jax.vmap(outputs.mixture)(z)
+    for mine, theirs in zip(seen.mixture, m, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+    assert seen.window.shape == (39, len(text)) and (seen.window >= 0).all() and seen.window.any()
+
+
+def test_a_prediction_net_writes_too():
+    sizes = {name: n for name, n in SIZES.items() if name != 'gaussians'}
+    told = writing.facts('handwriting_prediction', sizes, ALPHABET, SCALE, 'nobody')
+    params = writing.net(told).init(jax.random.key(0))
+    scribe = writing.scribe(weight_files.Weights(told, weight_files.places(params), 'some'), 'handwriting_prediction')
+    written = writing.scribble(scribe, 3, 20, bias=0.2)
+    assert [len(line) for line in written.lines] == [21] * 3 and not written.stopped.any()
+    assert writing.look(scribe, written.lines[0]).window is None
+
+
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        ({'experiment': 'handwriting_prediction'}, 'another experiment'),
+        ({'alphabet': ALPHABET + 'z'}, 'weights of another net'),
+        ({'sizes': SIZES | {'hidden': 9}}, 'weights of another net'),
+        ({'sizes': {'layers': 'two'}}, 'does not tell'),
+        ({'sizes': None}, 'does not tell'),
+        ({'scale': {'mean': [1.0], 'sd': [1.0, 2.0]}}, 'does not tell'),
+    ],
+)
+def test_weights_that_are_not_what_they_tell_are_refused(change, said):
+    with pytest.raises(DataError, match=said) as caught:
+        writing.scribe(weights()._replace(facts=FACTS | change))
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('width', [1, 7, 40])
+def test_long_texts_are_broken_at_words_and_no_character_is_lost(width):
+    text = 'head  abe\tbad deed. a\n\n  bad head deedadeedadeeda'
+    lines, replaced = writing.broken(text, ALPHABET, width)
+    assert max(map(len, lines)) <= width and all(line == line.strip() != '' for line in lines)
+    assert ''.join(lines).replace(' ', '') == ''.join(text.split()) and not replaced
+    if width == 40:
+        assert lines == ['head abe bad deed. a', 'bad head deedadeedadeeda']
+    if width == 7:
+        assert lines == ['head', 'abe bad', 'deed. a', 'bad', 'head de', 'edadeed', 'adeeda']
+
+
+@pytest.mark.parametrize('alphabet', [IAM_LIKE, pens.PRINTABLE], ids=['IAM-OnDB', 'pens'])
+def test_every_printable_character_is_written_and_what_is_replaced_is_told(alphabet):
+    lines, replaced = writing.broken(pens.PRINTABLE[1:], alphabet, 200)
+    assert set(''.join(lines)) <= set(alphabet)
+    assert set(replaced) == set(pens.PRINTABLE) - set(alphabet)
+    accents, told = writing.broken('caf\N{LATIN SMALL LETTER E WITH ACUTE}', alphabet)
+    assert accents == ['cafe'] and len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('', 'is empty'),
+        (' \n\t', 'is empty'),
+        ('a ' * 5000, 'too long'),
+        ('a \N{SNOWMAN}', 'cannot be written'),
+        ('a\0', 'cannot be written'),
+        (spelling.UNKNOWN, 'cannot be written'),
+    ],
+)
+def test_texts_that_cannot_be_written_are_refused_in_one_line(text, said):
+    with pytest.raises(DataError, match=said) as caught:
+        writing.broken(text, ALPHABET)
+    assert '\n' not in str(caught.value)
