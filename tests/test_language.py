@@ -60,6 +60,21 @@ def test_other_modes_need_only_the_folder(finished, call, tmp_path):
     assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_a_file_of_weights_stands_for_its_run(finished, call, tmp_path):
+    workdir, _ = finished
+    file = f'--weights={tmp_path}/net.npz'
+    status, out, err = call('--mode=export', f'--workdir={workdir}', file)
+    assert (status, err) == (0, '')
+    assert '6,943 weights' in out
+    ask = ['--mode=score', '--text=The name of the module']
+    bits = [float(call(*ask, which)[1].split()[0]) for which in (file, f'--workdir={workdir}')]
+    assert bits[0] == pytest.approx(bits[1], rel=1e-3)  # half precision
+    (tmp_path / 'net.npz').write_bytes(b'nothing')
+    status, _, err = call(*ask, file)
+    assert status == 1
+    assert 'holds no weights, or is damaged' in err
+
+
 def test_killed_it_goes_on_bit_for_bit(finished, start, call, tmp_path):
     """With adaptive noise, from the weights of another run, the state carried and the average kept."""
     flags = [*SMALL, '--noise=adaptive', f'--init_from={finished[0]}', '--save_minutes=0', '--dynamic=']
