@@ -89,8 +89,11 @@ def gaussian(key: jax.Array, shape: tuple[int, ...], sd: float = 0.1) -> jax.Arr
 
 
 def take(W: jax.Array, x: jax.Array) -> jax.Array:
-    """W x for a vector x (D,), or the column of W that the symbol x names."""
-    return W[:, x] if jnp.issubdtype(x.dtype, jnp.integer) else W @ x
+    """W x for a vector x (D,), or the column of W that the symbol x names.
+
+    A symbol past the last column is the null vector, with which a text begins (G13 sec. 2).
+    """
+    return W.at[:, x].get(mode='fill', fill_value=0) if jnp.issubdtype(x.dtype, jnp.integer) else W @ x
 
 
 def rnn(n_in: int, n_hidden: int, *, input_scale: float = SCALE, bias_scale: float = 0.0) -> Cell:

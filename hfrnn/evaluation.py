@@ -73,7 +73,14 @@ def bits_per_char(step: Callable, params: Any, batch: Batch, chunk: int) -> floa
 
 
 def text_nats(model: Model, params: Any, prompt: jax.Array, symbols: jax.Array, piece: int = 10_000) -> float:
-    """-log P(symbols | prompt): a text of any length, read from its beginning, in pieces that memory has room for.
+    """-log P(symbols | prompt); see ``surprise``."""
+    return float(np.sum(surprise(model, params, prompt, symbols, piece)))
+
+
+def surprise(model: Model, params: Any, prompt: jax.Array, symbols: jax.Array, piece: int = 10_000) -> np.ndarray:
+    """-log P of every symbol, given the prompt and those before it, in nats (N,) float64.
+
+    A text of any length, read from its beginning, in pieces that memory has room for.
 
     Args:
       prompt: (P,) symbols, P >= 1.
@@ -90,9 +97,9 @@ def text_nats(model: Model, params: Any, prompt: jax.Array, symbols: jax.Array, 
         return jax.lax.scan(body, state, (xs, targets))
 
     text = np.concatenate([prompt, symbols])
-    state, total = model.initial_state(params), 0.0
+    state, found = model.initial_state(params), []
     for first in range(0, len(text) - 1, piece):
         part = text[first : first + piece + 1]
         state, nats = read(params, state, part[:-1], part[1:])
-        total += float(np.sum(np.asarray(nats, np.float64)[max(len(prompt) - 1 - first, 0) :]))
-    return total
+        found.append(np.asarray(nats, np.float64))
+    return np.concatenate(found)[len(prompt) - 1 :]

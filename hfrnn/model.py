@@ -30,6 +30,8 @@ class Model(NamedTuple):
       predict: ``predict(params, xs) -> Prediction``, over a whole sequence.
       step: ``step(params, state, x) -> (state, z)``, one input at a time.
       output: the output layer.
+      run: ``run(params, state, xs) -> (state, Prediction)``: ``predict`` from a state, and the state behind it; so that
+        two sequences, the second from the first one's state, are one long one.
     """
 
     init: Callable[[jax.Array], Any]
@@ -37,6 +39,7 @@ class Model(NamedTuple):
     predict: Callable[[Any, jax.Array], Prediction]
     step: Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
     output: Output
+    run: Callable[[Any, Any, jax.Array], tuple[Any, Prediction]] | None = None
 
 
 def sequence_model(
@@ -62,15 +65,18 @@ def sequence_model(
     def read(p, h):
         return p['W_oh'] @ h + p['b_o']
 
+    def run(params, state, xs):
+        state, h = unroll(cell, params['cell'], xs, state)
+        return state, Prediction(jax.vmap(read, (None, 0))(params['readout'], h), h)
+
     def predict(params, xs):
-        _, h = unroll(cell, params['cell'], xs)
-        return Prediction(jax.vmap(read, (None, 0))(params['readout'], h), h)
+        return run(params, None, xs)[1]
 
     def step(params, state, x):
         state, h = cell.step(params['cell'], state, x)
         return state, read(params['readout'], h)
 
-    return Model(init, lambda params: cell.initial_state(params['cell']), predict, step, output)
+    return Model(init, lambda params: cell.initial_state(params['cell']), predict, step, output, run)
 
 
 class Conditioned(NamedTuple):
@@ -101,8 +107,11 @@ def conditional(given: Callable[[Any], Model]) -> Model:
     def step(params, state, x):
         return given(x.on).step(params, state, x.x)
 
+    def run(params, state, xs):
+        return given(xs.on).run(params, state, xs.x)
+
     any_of_them = given(None)
-    return Model(any_of_them.init, any_of_them.initial_state, predict, step, any_of_them.output)
+    return Model(any_of_them.init, any_of_them.initial_state, predict, step, any_of_them.output, run)
 
 
 def size(params: Any) -> int:

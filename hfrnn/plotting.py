@@ -1,9 +1,11 @@
 """Pictures of what happened."""
 
 import pathlib
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 
@@ -42,6 +44,39 @@ def learning_curve(
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
     figure.savefig(path, dpi=120)
+
+
+def surprise(path: pathlib.Path, symbols: Sequence[str], bits: Sequence[float], width: int = 100) -> None:
+    """How little a model expected each symbol of a text: the symbols below bars of -log2 P, as PNG.
+
+    Args:
+      symbols: what is written below each bar.
+      width: how many stand in a row, at most; of words, as many as have that many characters.
+    """
+    rows, room = [[]], width
+    for i, symbol in enumerate(symbols):
+        if rows[-1] and room < len(symbol):
+            rows.append([])
+            room = width
+        rows[-1].append(i)
+        room -= len(symbol)
+    figure = Figure(figsize=(0.13 * width + 1, 1.1 * len(rows) + 0.4), layout='constrained')
+    highest = max(8.0, *bits)
+    shown = {'\n': '\N{RETURN SYMBOL}', ' ': '\N{OPEN BOX}'}
+    for axes, row in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        lengths = np.array([len(symbols[i]) for i in row])
+        centres = np.cumsum(lengths) - lengths / 2
+        heights = np.array([bits[i] for i in row])
+        axes.bar(centres, heights, 0.9 * lengths, color=colormaps['viridis_r'](heights / highest))
+        axes.set(xlim=(0, width), ylim=(0, highest))
+        axes.set_xticks(centres, [shown.get(symbols[i], symbols[i]) for i in row])
+        axes.tick_params(axis='x', length=0, labelsize='small', labelfontfamily='monospace')
+        axes.tick_params(axis='y', labelsize='x-small')
+        axes.spines[['top', 'right']].set_visible(False)
+    figure.supylabel('bits', fontsize='small')
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Glyph')  # what the font lacks is an empty box
+        figure.savefig(path, dpi=120)
 
 
 def solved(path: pathlib.Path, rows: Sequence[dict]) -> None:

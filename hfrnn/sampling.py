@@ -58,6 +58,42 @@ def go_on(
     return xs
 
 
+def beam_search(model: Model, params: Any, prompt: jax.Array, length: int, width: int) -> tuple[jax.Array, jax.Array]:
+    """The most probable continuations that a beam finds: after every symbol the ``width`` best are kept.
+
+    With V symbols and a width of V^(length - 1) or more none is dropped on the way: the first is the best there is.
+
+    Args:
+      prompt: (P,) symbols that the model reads first, P >= 1.
+      length: of the continuations.
+
+    Returns:
+      (width, length) symbols and their log P (width,) in nats, from the best; log P is -inf where there are fewer.
+    """
+    V = model.output.size
+
+    def read(state, x):
+        return model.step(params, state, x)
+
+    def each(leaf):
+        return jnp.broadcast_to(leaf, (width, *leaf.shape))
+
+    def extend(beam, t):
+        state, z, log_p, texts = beam
+        both = log_p[:, None] + jax.nn.log_softmax(z)
+        log_p, place = jax.lax.top_k(both.reshape(-1), width)
+        parent, x = place // V, place % V
+        state = jax.tree.map(lambda leaf: leaf[parent], state)
+        state, z = jax.vmap(read)(state, x)
+        return (state, z, log_p, texts[parent].at[:, t].set(x)), None
+
+    state, zs = jax.lax.scan(read, model.initial_state(params), jnp.asarray(prompt))
+    log_p = jnp.full(width, -jnp.inf, zs.dtype).at[0].set(0.0)  # one of them at first, not width times the same
+    beam = jax.tree.map(each, state), each(zs[-1]), log_p, jnp.zeros((width, length), jnp.int32)
+    (_, _, log_p, texts), _ = jax.lax.scan(extend, beam, jnp.arange(length))
+    return texts, log_p
+
+
 class Drawn(NamedTuple):
     """Lines out of a handwriting net, what they were begun with among them.
 

@@ -1,5 +1,10 @@
 """The benchmark, at a size at which it says nothing of speed."""
 
+import subprocess
+import sys
+
+from tests.scripts import ROOT
+
 SCRIPT = 'experiments.benchmark'
 
 
@@ -16,3 +21,13 @@ def test_bad_input_is_one_line(call):
         assert status == 1
         assert said in err
         assert 'Traceback' not in err
+
+
+def test_the_lstm_beside_torch(environment):
+    """torch's line, or a word that it is not installed."""
+    sizes = ['--hidden=4', '--batch=2', '--length=3', '--segments=2', '--segment=2', '--repeats=1']
+    command = [sys.executable, '-m', 'experiments.benchmark_lstm', *sizes]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for word in ('training ', 'torch', 'static evaluation', 'dynamic evaluation, sgd', 'dynamic evaluation, rms'):
+        assert word in done.stdout

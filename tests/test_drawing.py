@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from hfrnn import drawing
+from hfrnn import drawing, plotting
 from hfrnn.data import ink, strokes
 from hfrnn.outputs import Mixture
 
@@ -82,6 +82,16 @@ def test_a_png_shows_what_the_svg_shows(tmp_path):
         assert last / unit == pytest.approx(size - edge, abs=3)
     lowest = columns[rows > rows.max() - 5 * unit].mean()
     assert lowest / unit == pytest.approx(width / 2, abs=3)  # the V stands on its point
+
+
+def test_surprise_is_a_picture_of_any_text(tmp_path):
+    for name, symbols in (
+        ('letters', [*'what? \n', '\N{SNOWMAN}', '\x00', '$'] * 30),
+        ('words', ['word', '<eos>', 'x' * 150]),
+    ):
+        path = tmp_path / f'{name}.png'
+        plotting.surprise(path, symbols, np.linspace(0, 12, len(symbols)))
+        assert path.read_bytes().startswith(b'\x89PNG')
 
 
 def test_lines_stand_at_equal_distances():

@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -44,3 +45,42 @@ def test_the_bits_of_a_text_are_those_of_one_unroll(piece):
     log_p = jax.nn.log_softmax(NET.predict(PARAMS, jnp.asarray(whole[:-1])).z)
     wanted = -sum(log_p[t][whole[t + 1]] for t in range(len(PROMPT) - 1, len(whole) - 1))
     np.testing.assert_allclose(evaluation.text_nats(NET, PARAMS, PROMPT, symbols, piece), wanted, rtol=1e-5)
+
+
+LETTERS = model.sequence_model(cells.lstm(3, 5), outputs.categorical(3), cells.gaussian)
+WEIGHTS = jax.tree.map(lambda p: 8 * p, LETTERS.init(jax.random.key(2)))
+letters = jax.jit(lambda w, xs: jax.nn.log_softmax(LETTERS.predict(w, xs).z))
+search = jax.jit(functools.partial(sampling.beam_search, LETTERS), static_argnames=('length', 'width'))
+
+
+def log_p(text):
+    """log P of a text of three letters behind the prompt 1, 0."""
+    whole = jnp.array([1, 0, *text])
+    z = np.asarray(letters(WEIGHTS, whole[:-1]))
+    return sum(float(z[1 + t][x]) for t, x in enumerate(text))
+
+
+def test_a_beam_of_full_width_is_brute_force():
+    texts, found = search(WEIGHTS, PROMPT, length=4, width=81)
+    every = {text: log_p(text) for text in itertools.product(range(3), repeat=4)}
+    best = sorted(every, key=every.get, reverse=True)
+    assert [tuple(map(int, text)) for text in texts[:3]] == best[:3]
+    np.testing.assert_allclose(found, [every[tuple(map(int, text))] for text in texts], rtol=1e-4)
+    assert len({tuple(map(int, text)) for text in texts}) == 81
+    np.testing.assert_allclose(np.exp(found).sum(), 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize('width', [1, 2, 9])
+def test_a_beam_says_what_its_texts_are_worth(width):
+    texts, found = search(WEIGHTS, PROMPT, length=6, width=width)
+    np.testing.assert_allclose(found, [log_p(tuple(text)) for text in texts], rtol=1e-4)
+    assert (np.diff(found) <= 0).all()
+    if width == 1:
+        greedy = sampling.continue_text(LETTERS, WEIGHTS, jax.random.key(0), PROMPT, 6, 0.0)
+        np.testing.assert_array_equal(texts[0], greedy)
+
+
+def test_a_beam_wider_than_all_there_is_says_so():
+    _, found = search(WEIGHTS, PROMPT, length=1, width=5)
+    assert np.isfinite(found[:3]).all()
+    assert (found[3:] == -np.inf).all()

@@ -30,12 +30,12 @@ class Corpus(NamedTuple):
 
     Attributes:
       name: what it was asked for as.
-      alphabet: the character of each symbol; for bytes, the 256 of latin-1.
+      alphabet: the character of each symbol; for bytes, the 256 of latin-1; for words (``words.load``) a tuple of them.
       train, valid, test: (N,) uint8 or uint16 symbols.
     """
 
     name: str
-    alphabet: str
+    alphabet: str | tuple[str, ...]
     train: np.ndarray
     valid: np.ndarray
     test: np.ndarray
@@ -175,7 +175,7 @@ def _stdlib():
     return '\n'.join(p.read_text('utf-8', errors='replace') for p in paths)
 
 
-def _find(folder, archive, *names):
+def find(folder: str | None, archive: str, *names: str) -> list[bytes]:
     """The bytes of the named files in a folder, or in an archive there."""
     if not folder:
         raise DataError(f'this corpus is read from a folder: name it with --data, or in HFRNN_DATA ({archive})')
@@ -197,7 +197,7 @@ def _find(folder, archive, *names):
 
 def _ptb(folder):
     parts = ('train', 'valid', 'test')
-    files = _find(folder, 'ptb.tar.xz', *(f'ptb.char.{part}.txt' for part in parts))
+    files = find(folder, 'ptb.tar.xz', *(f'ptb.char.{part}.txt' for part in parts))
 
     def plain(data):  # ' a e r _ b a n k \n' is 'aer bank\n'
         lines = [line.replace(' ', '').replace('_', ' ') for line in data.decode().splitlines()]
@@ -214,7 +214,7 @@ def _ptb(folder):
 
 
 def _enwik8(folder):
-    (data,) = _find(folder, 'enwik8.xz', 'enwik8')
+    (data,) = find(folder, 'enwik8.xz', 'enwik8')
     if len(data) != 100_000_000:
         raise DataError(f'enwik8 has 100,000,000 bytes; {folder} has a file of {len(data):,}')
     return data

@@ -1,0 +1,109 @@
+"""How fast an LSTM language model learns, beside the same net as torch.nn.LSTM, on this machine and in one run.
+
+    pip install -e '.[torch]'; python -m experiments.benchmark_lstm
+    python -m experiments.benchmark_lstm --hidden=400 --batch=32
+
+Characters per second of training (one step: gradient and Adam's update, the state carried), by this library and by
+torch, in turn; and of static and dynamic evaluation.  torch's LSTM has no peepholes and clips no derivatives inside.
+Where torch is not installed it says so and leaves it out.  --cpu_devices=N divides training among so many devices.
+"""
+
+import importlib.util
+import os
+import platform
+import time
+
+import jax
+import numpy as np
+import optax
+from absl import app, flags, logging
+
+from experiments.cli import fail
+from hfrnn import cells, dynamic, model, outputs, parallel, streams
+
+HIDDEN = flags.DEFINE_integer('hidden', 1000, 'LSTM cells.', lower_bound=1)
+BATCH = flags.DEFINE_integer('batch', 64, 'Streams.', lower_bound=1)
+LENGTH = flags.DEFINE_integer('length', 100, 'Symbols of a sequence.', lower_bound=1)
+SEGMENT = flags.DEFINE_integer('segment', 20, 'Dynamic evaluation: symbols between two changes.', lower_bound=1)
+SEGMENTS = flags.DEFINE_integer('segments', 25, 'Dynamic evaluation: how many of them.', lower_bound=1)
+REPEATS = flags.DEFINE_integer('repeats', 5, 'The best of so many.', lower_bound=1)
+FLAGS = flags.FLAGS
+SYMBOLS = 50
+RATE = 1e-3
+
+
+def main(argv):
+    if len(argv) > 1 or BATCH.value % (FLAGS.cpu_devices or 1):
+        fail('flags begin with --, and --cpu_devices divides --batch')
+    logging.set_verbosity(logging.WARNING)
+    jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices or 1)  # they share the cores
+    B, T, H = BATCH.value, LENGTH.value, HIDDEN.value
+    symbols = np.random.default_rng(0).integers(0, SYMBOLS, B * T + 1).astype(np.uint8)
+    net = model.sequence_model(cells.lstm(SYMBOLS, H, clip=1.0), outputs.categorical(SYMBOLS), cells.gaussian)
+    weights = net.init(jax.random.key(0))
+
+    text = symbols[: SEGMENT.value * SEGMENTS.value]
+    text = np.resize(text, SEGMENT.value * SEGMENTS.value)
+    static = dynamic.static_reader(net)
+    learning = dynamic.dynamic_reader(net, SEGMENT.value, SEGMENTS.value)
+    candidates = {
+        'training': (ours(net, weights, symbols), B * T),
+        'training, torch.nn.LSTM': (torchs(symbols), B * T),
+        'static evaluation': (lambda: static(weights, text, SYMBOLS), len(text)),
+        'dynamic evaluation, sgd': (lambda: learning(weights, text, SYMBOLS, dynamic.Rule(1e-4, 0.0)), len(text)),
+        'dynamic evaluation, rms': (
+            lambda: learning(weights, text, SYMBOLS, dynamic.Rule(1e-4, 1e-3, weights)),
+            len(text),
+        ),
+    }
+    print(f'{jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores, {platform.machine()}, JAX {jax.__version__}')
+    print(f'LSTM of {H} cells, {model.size(weights):,} weights; training on {B} streams, sequences of {T}')
+    best = {name: (np.inf, np.inf) for name, (run, _) in candidates.items() if run is not None}
+    for name in best:
+        candidates[name][0]()  # compiles
+    for _ in range(REPEATS.value):
+        for name in best:
+            wall, cpu = time.perf_counter(), time.process_time()
+            candidates[name][0]()
+            spent = time.perf_counter() - wall, time.process_time() - cpu
+            best[name] = tuple(map(min, best[name], spent))
+    print(f'{"characters a second":28s} {"wall":>10s} {"CPU":>10s}')
+    for name, (wall, cpu) in best.items():
+        n = candidates[name][1]
+        print(f'{name:28s} {n / wall:10,.0f} {n / cpu:10,.0f}')
+    if 'training, torch.nn.LSTM' not in best:
+        print("torch is not installed: pip install -e '.[torch]' for its line")
+
+
+def ours(net, weights, symbols):
+    """A function that makes one training step."""
+    optimizer = optax.adam(RATE)
+    state = parallel.replicate(streams.init(net, optimizer, weights, BATCH.value))
+    step = parallel.spread(streams.stream_step(net, optimizer, streams.no_noise(), jax.random.key(0), 1))
+    data = streams.cut(symbols[:-1], BATCH.value, LENGTH.value, 0, SYMBOLS)
+    return lambda: jax.block_until_ready(step(state, data))
+
+
+def torchs(symbols):
+    """The same for torch, None where there is none."""
+    if importlib.util.find_spec('torch') is None:
+        return None
+    torch = importlib.import_module('torch')
+    F = torch.nn.functional
+    lstm, readout = torch.nn.LSTM(SYMBOLS, HIDDEN.value), torch.nn.Linear(HIDDEN.value, SYMBOLS)
+    adam = torch.optim.Adam([*lstm.parameters(), *readout.parameters()], lr=RATE)
+    text = torch.from_numpy(symbols.astype(np.int64))
+    xs, targets = (part.reshape(BATCH.value, LENGTH.value).T for part in (text[:-1], text[1:]))
+    state = [torch.zeros(1, BATCH.value, HIDDEN.value) for _ in range(2)]
+
+    def step():
+        adam.zero_grad()
+        ys, _ = lstm(F.one_hot(xs, SYMBOLS).float(), state)
+        F.cross_entropy(readout(ys).reshape(-1, SYMBOLS), targets.reshape(-1)).backward()
+        adam.step()
+
+    return step
+
+
+if __name__ == '__main__':
+    app.run(main)

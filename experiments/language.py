@@ -1,0 +1,433 @@
+"""What the experiments with LSTM language models share (Graves 2013 sec. 3): their flags and modes.
+
+--mode=train trains, goes on if --workdir holds the same run, and ends by evaluating and sampling; evaluate, sample,
+score and export (a small file of weights) read a finished or unfinished run, and take from it the flags that define it;
+sample and score also read such a file, or the one that came with the package.  A step sees one sequence of each of
+--batch streams, and the state goes on from one sequence to the next.
+"""
+
+import functools
+import math
+import os
+import pathlib
+import sys
+import zlib
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+from absl import flags
+
+from experiments import cli
+from experiments.cli import FlagError, clock, say
+from experiments.language_results import measured, units, write
+from hfrnn import (
+    cells,
+    dynamic,
+    evaluation,
+    model,
+    outputs,
+    parallel,
+    plotting,
+    runs,
+    sampling,
+    streams,
+    training,
+    weight_files,
+)
+from hfrnn.data import text, words
+from hfrnn.evaluation import BITS
+
+FLAGS = flags.FLAGS
+KIND = 'language model'  # what a file of weights holds
+SHIPPED = 'penn_treebank'  # the one that comes with the package
+flags.adopt_module_key_flags(cli)
+
+MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score', 'export'], 'What to do.')
+WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
+
+# These define a run: it goes on only where they are the same.
+flags.DEFINE_string('corpus', 'ptb', f'One of {", ".join(text.NAMES)}, or the path of a text file.')
+flags.DEFINE_enum('unit', 'characters', ['characters', 'words', 'bytes'], 'What a symbol is.')
+flags.DEFINE_integer('held_out', 0, 'The end of the validation text that is kept; 0 for all of it.', lower_bound=0)
+flags.DEFINE_integer('hidden', 1000, 'LSTM cells of a layer, H.', lower_bound=1)
+flags.DEFINE_integer('layers', 1, 'How many layers.', lower_bound=1)
+flags.DEFINE_float('initial_sd', 0.1, 'The standard deviation of the weights at the start.', lower_bound=0.0)
+flags.DEFINE_float('clip', 1.0, "Of the LSTM's derivatives, each by itself; 0 for none.", lower_bound=0.0)
+flags.DEFINE_float('output_clip', 0.0, "Of the softmax layer's derivatives; 0 for none.", lower_bound=0.0)
+flags.DEFINE_integer('seed', 0, 'Of everything random: initial weights, noise.', lower_bound=0, upper_bound=2**31 - 1)
+flags.DEFINE_integer('batch', 64, 'Streams that the training text is cut into, B.', lower_bound=1)
+flags.DEFINE_integer('length', 100, 'Symbols that a sequence predicts, T.', lower_bound=1)
+flags.DEFINE_integer('reset_every', 0, 'Sequences after which the state starts anew; 0 for an epoch.', lower_bound=0)
+flags.DEFINE_enum('optimizer', 'adam', ['adam', 'sgd'], "Adam, or the paper's gradient descent with momentum.")
+flags.DEFINE_float('learning_rate', 2e-3, 'At the start.', lower_bound=0.0)
+flags.DEFINE_float('momentum', 0.99, 'SGD.', lower_bound=0.0, upper_bound=1.0)
+flags.DEFINE_float('decay_epochs', 0.0, 'Cosine decay to 1/100 over so many epochs; 0 for none.', lower_bound=0.0)
+flags.DEFINE_float('average', 0.0, 'Decay of an exponential average of the weights; 0 for none.', lower_bound=0.0)
+flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, in training.')
+flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; adaptive: at the start.', lower_bound=1e-30)
+flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'adaptive: the derivative of the variances.')
+flags.DEFINE_string('init_from', None, 'The weights to begin with: the folder of a run, or a file of weights.')
+
+# These do not.
+FREE = (
+    flags.DEFINE_float('epochs', 9.0, 'Train for so many epochs in all.', lower_bound=0.0),
+    flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),
+    flags.DEFINE_float('save_minutes', 5.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
+    flags.DEFINE_integer('log_every', 20, 'A line every so many steps.', lower_bound=1),
+    flags.DEFINE_integer('evaluate_every', 400, 'Evaluate on validation text every so many steps.', lower_bound=1),
+    flags.DEFINE_integer('evaluate_symbols', 100_000, 'How much validation text to use for that.', lower_bound=1),
+    flags.DEFINE_integer('static_streams', 1, 'Read the test text in so many streams at once.', lower_bound=1),
+    flags.DEFINE_integer('context', 1000, 'Symbols that each reads before what it scores.', lower_bound=0),
+    flags.DEFINE_integer('test_symbols', 0, 'The beginning of the test text to read; 0 for all.', lower_bound=0),
+    flags.DEFINE_list('dynamic', ['sgd', 'rms'], 'Rules of dynamic evaluation; none if empty.'),
+    flags.DEFINE_integer('segment', 20, 'Symbols between two changes of the weights there.', lower_bound=1),
+    flags.DEFINE_integer('tune_symbols', 20_000, 'Validation text to choose its learning rate on.', lower_bound=1),
+    flags.DEFINE_integer('rms_symbols', 200_000, 'Training text for the mean squares of rms.', lower_bound=1),
+    flags.DEFINE_string('weights', None, 'export: the file to write; sample, score: the file to read.'),
+    flags.DEFINE_string('prompt', None, 'What the model reads first; the end of a line if not given.'),
+    flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols.', lower_bound=1),
+    flags.DEFINE_float('temperature', 1.0, 'sample: 0 takes the likeliest symbol.', lower_bound=0.0),
+    flags.DEFINE_integer('beam', 0, 'sample: the likeliest text that a beam of this width finds.', lower_bound=0),
+    flags.DEFINE_integer('sample_seed', 0, 'sample: another seed, another text.', lower_bound=0, upper_bound=2**31 - 1),
+    flags.DEFINE_string('text', None, 'score: the text.'),
+    flags.DEFINE_string('input', None, "score: the text's file."),
+    flags.DEFINE_string('plot', None, 'score: a PNG file, for the surprise symbol by symbol.'),
+    flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).'),
+)
+
+
+def main(argv):
+    modes = {'train': train, 'evaluate': evaluate, 'sample': sample, 'score': score, 'export': export}
+    cli.main(argv, modes[MODE.value])
+
+
+# -- what the flags mean ----------------------------------------------------------------------------------------------
+
+
+def settings() -> SimpleNamespace:
+    """The flags that define a run."""
+    return SimpleNamespace(**cli.defining_flags(sys.modules[__name__], (MODE, WORKDIR, *FREE)))
+
+
+def check(s):
+    cli.check_batches('batch')
+    for rule in FLAGS.dynamic:
+        if rule not in ('sgd', 'rms'):
+            raise FlagError(f'--dynamic: {rule!r} is none of sgd, rms')
+    for name in ('average', 'momentum'):
+        if getattr(s, name) >= 1:
+            raise FlagError(f'--{name}={getattr(s, name)} never forgets; take less than 1')
+
+
+def load(s):
+    corpus = words.load(s.corpus, FLAGS.data) if s.unit == 'words' else text.load(s.corpus, FLAGS.data, s.unit)
+    if 0 < s.held_out < len(corpus.valid):
+        more, valid = np.split(corpus.valid, [-s.held_out])
+        corpus = corpus._replace(train=np.concatenate([corpus.train, more]), valid=valid)
+    return corpus
+
+
+def about(corpus):
+    sizes = {part: len(getattr(corpus, part)) for part in ('train', 'valid', 'test')}
+    checks = {f'{part}_crc32': zlib.crc32(getattr(corpus, part).tobytes()) for part in sizes}
+    return {'alphabet': listed(corpus.alphabet), **sizes, **checks}
+
+
+def make_model(s, V):
+    weights = functools.partial(cells.gaussian, sd=s.initial_sd)
+    layers = [
+        cells.lstm(V, s.hidden, s.hidden if n else 0, clip=s.clip or None, weights=weights) for n in range(s.layers)
+    ]
+    output = outputs.clipped(outputs.categorical(V), s.output_clip or None)
+    return model.sequence_model(layers[0] if s.layers == 1 else cells.stack(*layers), output, weights)
+
+
+def make_noise(s):
+    return {
+        'none': streams.no_noise,
+        'fixed': lambda: streams.fixed_noise(s.noise_sd),
+        'adaptive': lambda: streams.adaptive_noise(s.noise_sd, s.variance),
+    }[s.noise]()
+
+
+def make_optimizer(s, steps_per_epoch):
+    rate = s.learning_rate
+    if s.decay_epochs:
+        rate = optax.cosine_decay_schedule(rate, max(1, round(s.decay_epochs * steps_per_epoch)), alpha=0.01)
+    rule = optax.adam(rate) if s.optimizer == 'adam' else optax.sgd(rate, s.momentum)
+    return optax.chain(rule, training.averaged(s.average)) if s.average else rule
+
+
+class Net(NamedTuple):
+    """A model, with how it is trained."""
+
+    model: model.Model
+    noise: streams.Noise
+    optimizer: optax.GradientTransformation
+    steps_per_epoch: int
+    init: Callable  # weights -> StreamState
+    shapes: streams.StreamState
+
+
+def make_net(s, V, n_train):
+    """The Net of these settings, for V symbols and a training text of so many."""
+    net, noise, steps = make_model(s, V), make_noise(s), streams.steps(n_train, s.batch, s.length)
+    optimizer = make_optimizer(s, steps)
+
+    def init(weights):
+        return streams.init(net, optimizer, noise.begin(weights), s.batch)
+
+    return Net(net, noise, optimizer, steps, init, jax.eval_shape(lambda: init(net.init(jax.random.key(0)))))
+
+
+def trained(s, net, state):
+    """The weights that a state has come to."""
+    return net.noise.means(optax.tree.get(state.opt_state, 'average') if s.average else state.params)
+
+
+def best_weights(s, net, workdir, state):
+    """The weights that did best on validation text; the last ones if there were none of them yet."""
+    if not (pathlib.Path(workdir) / 'best.npz').exists():
+        return trained(s, net, state)
+    return runs.load_best(workdir, jax.eval_shape(net.model.init, jax.random.key(0)))
+
+
+def first_weights(s, net, alphabet):
+    """The weights to begin with: random, or those of --init_from, a run's folder or a file of weights."""
+    random = net.model.init(jax.random.key(s.seed))
+    if not s.init_from:
+        return random
+    if pathlib.Path(s.init_from).is_file():
+        kept = weight_files.read(s.init_from)
+        weight_files.check(kept, kind=KIND, alphabet=listed(alphabet))
+        return weight_files.restore(kept, random)
+    weights = open_net(s.init_from)[2]
+    theirs = runs.read_json(s.init_from, 'about.json')['alphabet']
+    if jax.tree.map(np.shape, weights) != jax.tree.map(np.shape, random) or theirs != listed(alphabet):
+        raise FlagError(f'--init_from={s.init_from} holds another net, or one of another alphabet')
+    return weights
+
+
+def listed(alphabet):
+    """An alphabet as JSON has it."""
+    return alphabet if isinstance(alphabet, str) else list(alphabet)
+
+
+def open_net(workdir):
+    """(settings, Net, weights, (steps, seconds)) of a run."""
+    s = SimpleNamespace(**runs.read_json(workdir, 'flags.json'))
+    facts = runs.read_json(workdir, 'about.json')
+    run = runs.open_run(workdir)
+    try:
+        net = make_net(s, len(facts['alphabet']), facts['train'])
+    except (AttributeError, KeyError) as e:
+        raise runs.RunError(f'{workdir} holds a run of another experiment') from e
+    found = runs.restore(run, net.shapes)
+    if not found:
+        raise runs.RunError(f'{workdir} has no checkpoint yet; train it first')
+    state, seconds = found
+    return s, net, best_weights(s, net, workdir, state), (int(state.step), seconds)
+
+
+# -- modes ------------------------------------------------------------------------------------------------------------
+
+
+def train():
+    if not WORKDIR.value:
+        raise FlagError('say where to keep the run: --workdir=FOLDER')
+    s = settings()
+    check(s)
+    corpus = load(s)
+    streams.check(len(corpus.train), s.batch, s.length)
+    if FLAGS.dynamic:
+        dynamic.check_valid(corpus.valid)
+    prompt(corpus.alphabet)  # now, and not after the training
+    net = make_net(s, len(corpus.alphabet), len(corpus.train))
+    cli.check_memory(model.size(net.shapes.params), 8)
+    run = runs.train_in(WORKDIR.value, vars(s), about(corpus))
+    found = runs.restore(run, net.shapes)
+    state, elapsed = found or (net.init(first_weights(s, net, corpus.alphabet)), 0.0)
+    state = parallel.replicate(state, FLAGS.devices)
+    rows = runs.history(run, step=int(state.step))
+    best = min((row['valid_bits_per_char'] for row in rows if 'valid_bits_per_char' in row), default=math.inf)
+    weights = net.noise.means(state.params)
+    say(
+        f'{describe(s)} of {model.size(weights):,} weights on {corpus.name}: {len(corpus.train):,} / '
+        f'{len(corpus.valid):,} / {len(corpus.test):,} symbols of {len(corpus.alphabet)}; '
+        f'{net.steps_per_epoch:,} steps an epoch'
+    )
+    if found:
+        say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
+
+    read = dynamic.static_reader(net.model, s.length)
+    per_char = len(corpus.train) / units(corpus.alphabet, corpus.train)[0]  # symbols in a character
+    last = round(FLAGS.epochs * net.steps_per_epoch)
+
+    def on_step(state, metrics, seconds):
+        nonlocal best
+        i = int(state.step)
+        evaluated = i % FLAGS.evaluate_every == 0 and len(corpus.valid) > 0
+        if not evaluated and i % FLAGS.log_every:
+            return
+        row = {'step': i, 'seconds': round(seconds, 2), 'epoch': i / net.steps_per_epoch}
+        row['characters'] = round(i / net.steps_per_epoch * len(corpus.train) / per_char)
+        row['bits_per_char'] = float(metrics['nats']) * BITS * per_char
+        line = f'step {i:6d}  epoch {row["epoch"]:6.3f}  {row["bits_per_char"]:6.3f} bits/char'
+        if evaluated:
+            valid = corpus.valid[: FLAGS.evaluate_symbols]
+            weights = trained(s, net, state)
+            reading = read(weights, valid, len(corpus.alphabet), s.batch, 0)
+            row['valid_bits_per_char'] = measured(reading, corpus.alphabet, valid)['bits_per_char']
+            line += f'  valid {row["valid_bits_per_char"]:.4f}'
+            if row['valid_bits_per_char'] < best:
+                best = row['valid_bits_per_char']
+                runs.save_best(run, weights)
+        runs.log(run, row)
+        say(f'{line}  {cli.progress(i, last, seconds)}')
+
+    key = jax.random.fold_in(jax.random.key(s.seed), 1)
+    step = streams.stream_step(net.model, net.optimizer, net.noise, key, net.steps_per_epoch)
+    state, elapsed = training.fit(
+        parallel.spread(step, FLAGS.devices),
+        state,
+        lambda i: streams.cut(corpus.train, s.batch, s.length, i, len(corpus.alphabet), s.reset_every),
+        steps=last,
+        seconds=FLAGS.minutes * 60,
+        elapsed=elapsed,
+        save=lambda state, seconds: runs.save(run, state, int(state.step), seconds),
+        save_every=FLAGS.save_minutes * 60,
+        on_step=on_step,
+    )
+    finish(run, s, corpus, net, best_weights(s, net, run.path, state), int(state.step), elapsed)
+
+
+def evaluate():
+    s, net, weights, (steps, seconds) = reopen()
+    check(s)
+    corpus = load(s)
+    runs.check(WORKDIR.value, 'about.json', about(corpus))
+    if FLAGS.dynamic:
+        dynamic.check_valid(corpus.valid)
+    finish(runs.open_run(WORKDIR.value), s, corpus, net, weights, steps, seconds)
+
+
+def sample():
+    net, weights, alphabet = reader()
+    say(draw_text(net, weights, alphabet))
+
+
+def score():
+    net, weights, alphabet = reader()
+    if (FLAGS.text is None) == (FLAGS.input is None):
+        raise FlagError('score one text: give --text or --input')
+    if FLAGS.input is None:
+        symbols = symbols_of(FLAGS.text, alphabet)
+    elif alphabet == text.BYTES:
+        symbols = text.encode(text.read(FLAGS.input, 'bytes'), alphabet)
+    else:
+        symbols = symbols_of(text.read(FLAGS.input), alphabet)
+    if not len(symbols):
+        raise FlagError('the text to score is empty')
+    bits = evaluation.surprise(net, weights, prompt(alphabet), symbols) * BITS
+    if FLAGS.plot:
+        shown = [alphabet[x] for x in symbols[:5000]]
+        plotting.surprise(pathlib.Path(FLAGS.plot), shown, bits[:5000])
+    name = 'byte' if alphabet == text.BYTES else 'character' if isinstance(alphabet, str) else 'word'
+    say(f'{bits.sum():.2f} bits, {bits.mean():.4f} bits per {name}, {len(symbols)} {name}s')
+
+
+def export():
+    """--weights: a file of a run's weights in half precision, with what they are."""
+    if not FLAGS.weights:
+        raise FlagError('say where to write them: --weights=FILE.npz')
+    s, _, weights, (steps, seconds) = reopen()
+    facts = runs.read_json(WORKDIR.value, 'about.json')
+    content = {'kind': KIND, 'alphabet': facts['alphabet'], 'flags': vars(s), 'steps': steps, 'seconds': seconds}
+    if (pathlib.Path(WORKDIR.value) / 'results.json').exists():
+        content['results'] = runs.read_json(WORKDIR.value, 'results.json')
+    weight_files.save(FLAGS.weights, weights, content)
+    say(f'{model.size(weights):,} weights, {os.path.getsize(FLAGS.weights) / 1e6:.1f} MB: {FLAGS.weights}')
+
+
+def reader():
+    """(model, weights, alphabet) of --workdir, or of --weights, or of the file that came with the package."""
+    if WORKDIR.value:
+        _, net, weights, _ = reopen()
+        return net.model, weights, alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))
+    if not FLAGS.weights and SHIPPED not in weight_files.shipped():
+        raise FlagError('say which run: --workdir=FOLDER, or --weights=FILE')
+    kept = weight_files.read(FLAGS.weights or SHIPPED)
+    weight_files.check(kept, kind=KIND)
+    net = make_model(SimpleNamespace(**kept.facts['flags']), len(kept.facts['alphabet']))
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    return net, weight_files.restore(kept, shapes), alphabet_of(kept.facts)
+
+
+def reopen():
+    """What ``open_net`` gives of --workdir, whose flags must not be contradicted by the command line."""
+    if not WORKDIR.value:
+        raise FlagError('say which run: --workdir=FOLDER')
+    mine = {name: value for name, value in vars(settings()).items() if FLAGS[name].present}
+    runs.check(WORKDIR.value, 'flags.json', mine)
+    return open_net(WORKDIR.value)
+
+
+# -- what modes share -------------------------------------------------------------------------------------------------
+
+
+def describe(s):
+    layers = f'{s.layers} layers of {s.hidden}' if s.layers > 1 else f'{s.hidden}'
+    noise = '' if s.noise == 'none' else f' and {s.noise} weight noise'
+    return f'LSTM of {layers} by {s.optimizer}{noise}'
+
+
+def alphabet_of(facts):
+    return facts['alphabet'] if isinstance(facts['alphabet'], str) else tuple(facts['alphabet'])
+
+
+def symbols_of(content, alphabet):
+    """The symbols of what a user writes; of words, without an end of line that he did not write."""
+    if isinstance(alphabet, str):
+        return text.symbols_of(content, alphabet)
+    found = words.split(content)
+    return words.encode(found if content.endswith('\n') else found[:-1], alphabet)
+
+
+def text_of(symbols, alphabet):
+    if isinstance(alphabet, str):
+        return text.text_of(symbols, alphabet)
+    return words.join([alphabet[x] for x in symbols])
+
+
+def prompt(alphabet):
+    """The symbols of --prompt; if it is not given, the end of a line, or the first symbol of an alphabet without."""
+    if FLAGS.prompt is None:
+        end = '\n' if isinstance(alphabet, str) else words.END
+        return np.array([alphabet.index(end) if end in alphabet else 0], np.int32)
+    symbols = symbols_of(FLAGS.prompt, alphabet)
+    if not len(symbols):
+        raise FlagError('the prompt is empty; give at least one symbol')
+    return symbols.astype(np.int32)
+
+
+def draw_text(net, weights, alphabet):
+    read = prompt(alphabet)
+    if FLAGS.beam:
+        search = jax.jit(functools.partial(sampling.beam_search, net), static_argnames=('length', 'width'))
+        symbols = search(weights, read, length=FLAGS.sample_length, width=FLAGS.beam)[0][0]
+    else:
+        draw = jax.jit(functools.partial(sampling.continue_text, net), static_argnames='length')
+        key = jax.random.key(FLAGS.sample_seed)
+        symbols = draw(weights, key, read, length=FLAGS.sample_length, temperature=FLAGS.temperature)
+    return text_of(np.concatenate([read, symbols]), alphabet)
+
+
+def finish(run, s, corpus, net, weights, steps, seconds):
+    """Evaluates and samples."""
+    facts = {name: getattr(s, name) for name in ('unit', 'hidden', 'layers', 'optimizer', 'noise')}
+    facts |= {'steps': steps, 'epochs': steps / net.steps_per_epoch, 'seconds': round(seconds, 1)}
+    write(run, net.model, weights, corpus, facts, draw_text(net.model, weights, corpus.alphabet))

@@ -1,0 +1,121 @@
+"""What an LSTM language model is worth: static and dynamic evaluation, in the units of Graves 2013 sec. 3.
+
+The flags are those of experiments/language.py.
+"""
+
+import pathlib
+import sys
+import time
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments import cli
+from experiments.cli import clock, say
+from hfrnn import dynamic, model, plotting, runs
+from hfrnn.data import words
+from hfrnn.evaluation import BITS
+
+FLAGS = flags.FLAGS
+
+
+def units(alphabet, symbols):
+    """(characters, words) of a text: words as the paper counts them, by what stands behind them."""
+    if not isinstance(alphabet, str):
+        lengths = np.array([0 if word == words.END else len(word) + 1 for word in alphabet])
+        return int(lengths[symbols].sum()), len(symbols)
+    behind = [i for i, c in enumerate(alphabet) if c in ' \n']
+    return len(symbols), max(1, int(np.isin(symbols, behind).sum()))
+
+
+def measured(reading, alphabet, symbols):
+    """Bits per character, perplexity (of a word) and error rate (of symbols)."""
+    bits = float(reading.nats.sum()) * BITS
+    characters, n_words = units(alphabet, symbols)
+    return {
+        'bits_per_char': bits / characters,
+        'perplexity': 2 ** min(bits / n_words, 1000.0),
+        'error': float(reading.wrong.mean()),
+    }
+
+
+def dynamic_results(net, weights, corpus, test):
+    """What each rule of --dynamic makes of the test text, its rate chosen on validation text."""
+    null = len(corpus.alphabet)
+    valid = corpus.valid[: FLAGS.tune_symbols]
+    reader = dynamic.dynamic_reader(net, FLAGS.segment)
+    results = {}
+    for name in FLAGS.dynamic:
+        rms = None
+        if name == 'rms':
+            some = corpus.train[: FLAGS.rms_symbols]
+            rms = dynamic.root_mean_squares(net, weights, some, null, FLAGS.segment)
+
+        def bits(rate, decay, rms=rms, name=name):
+            reading = reader(weights, valid, null, dynamic.Rule(rate, decay, rms))
+            found = measured(reading, corpus.alphabet, valid)['bits_per_char']
+            say(f'  {name}: rate {rate:.2g}, decay {decay:.2g}: {found:.4f} bits/char on validation text')
+            return found
+
+        decay = 0.0
+        rate, _ = dynamic.tune(lambda rate, bits=bits: bits(rate, 0.0), 3e-5 if name == 'rms' else 1e-3)
+        if name == 'rms':
+            without = bits(rate, 0.0)
+            best, value = dynamic.tune(lambda decay, rate=rate, bits=bits: bits(rate, decay), 1e-3)
+            decay = best if value < without else 0.0
+        begun = time.monotonic()
+        reading = reader(weights, test, null, dynamic.Rule(rate, decay, rms), progress(name, len(test)))
+        seconds = time.monotonic() - begun
+        results[name] = measured(reading, corpus.alphabet, test) | {
+            'rate': rate,
+            'decay': decay,
+            'segment': FLAGS.segment,
+            'symbols_per_second': len(test) / seconds,
+        }
+    return results
+
+
+def progress(name, n):
+    begun = said = time.monotonic()
+
+    def on_block(done):
+        nonlocal said
+        now = time.monotonic()
+        if now - said > 60:
+            said = now
+            say(f'  {name}: {done:,} of {n:,}, remaining {clock((now - begun) * (n - done) / done)}')
+
+    return on_block
+
+
+def write(run, net, weights, corpus, facts, sampled):
+    """Evaluates, static and dynamic: results.json, sample.txt, learning_curve.png, and a table."""
+    null = len(corpus.alphabet)
+    test = corpus.test[: FLAGS.test_symbols or None]
+    read = dynamic.static_reader(net)
+    static = measured(read(weights, test, null, FLAGS.static_streams, FLAGS.context), corpus.alphabet, test)
+    results = {
+        'experiment': pathlib.Path(sys.argv[0]).stem,
+        'corpus': corpus.name,
+        'parameters': model.size(weights),
+        **facts,
+        'test_symbols': len(test),
+        'test_bits_per_char': static['bits_per_char'],  # what experiments.compare reads
+        'static': static,
+        'dynamic': dynamic_results(net, weights, corpus, test),
+        'machine': cli.machine(),
+        'jax': jax.__version__,
+    }
+    if runs.writes():
+        runs.write_json(run.path / 'results.json', results)
+        (run.path / 'sample.txt').write_text(sampled, 'utf-8')
+        history = runs.history(run)
+        if history:
+            plotting.learning_curve(run.path / 'learning_curve.png', {'LSTM': history})
+    say(f'\nA sample:\n\n{sampled}\n')
+    say(f'{"on the test text":28s} {"bits/char":>10s} {"perplexity":>11s} {"error":>7s}   {len(test):,} symbols')
+    for name, row in (('static', static), *((f'dynamic, {k}', v) for k, v in results['dynamic'].items())):
+        chosen = f'  rate {row["rate"]:.2g}, decay {row["decay"]:.2g}' if 'rate' in row else ''
+        say(f'  {name:26s} {row["bits_per_char"]:10.4f} {row["perplexity"]:11.2f} {row["error"]:7.2%}{chosen}')
+    say(f'  ({facts["epochs"]:.2f} epochs, {clock(facts["seconds"])} of training; {run.path})')

@@ -1,0 +1,83 @@
+"""Text as words: a vocabulary, the end of a line as a word of its own (Graves 2013 sec. 3.1)."""
+
+from collections import Counter
+from itertools import chain, pairwise
+
+import numpy as np
+
+from hfrnn.data import DataError, text
+from hfrnn.data.text import Corpus
+
+END = '<eos>'  # of a line
+UNKNOWN = '<unk>'
+LARGEST_VOCABULARY = 10_000
+
+
+def split(content: str) -> list[str]:
+    """The words of a text, and END at the end of each line that has any."""
+    return [word for line in content.splitlines() if line.split() for word in (*line.split(), END)]
+
+
+def join(words: list[str]) -> str:
+    """What a user reads of words."""
+    lines = ' '.join(words).split(END)
+    return '\n'.join(line.strip() for line in lines)
+
+
+def vocabulary_of(words: list[str]) -> tuple[str, ...]:
+    """The words of a text in order; the commonest 9,999 and UNKNOWN where there are more."""
+    counts = Counter(words)
+    if len(counts) > LARGEST_VOCABULARY:
+        del counts[UNKNOWN]
+        counts = dict([*counts.most_common(LARGEST_VOCABULARY - 1), (UNKNOWN, 1)])
+    return tuple(sorted(counts))
+
+
+def encode(words: list[str], vocabulary: tuple[str, ...], *, strict: bool = True) -> np.ndarray:
+    """The symbols of words, (N,) uint16.
+
+    Raises:
+      DataError: for a word outside the vocabulary, if strict or if there is no unknown one to stand for it.
+    """
+    index = {word: i for i, word in enumerate(vocabulary)}
+    unknown = index.get(UNKNOWN)
+    strangers = sorted(set(words) - set(index))
+    if strangers and (strict or unknown is None):
+        instead = f'; write {UNKNOWN} for them' if unknown is not None else ''
+        raise DataError(f'not in the vocabulary of this model: {" ".join(map(repr, strangers[:10]))}{instead}')
+    return np.array([index.get(word, unknown) for word in words], np.uint16)
+
+
+def characters(words: list[str]) -> int:
+    """How many characters a text of these words has: with a space behind each, a line's end in place of its last."""
+    return sum(len(word) + 1 for word in words if word != END)
+
+
+def load(name: str, folder: str | None = None) -> Corpus:
+    """A corpus of words, its vocabulary as the alphabet: 'ptb', or the path of a text file.
+
+    Penn Treebank's 10,000 are Mikolov's, of the training text.  A file is divided as ``text.load`` divides it, at the
+    ends of lines, and its vocabulary is that of its training part and UNKNOWN.
+
+    Raises:
+      DataError: if there is no such file, or it has no lines, or is too short.
+    """
+    if name == 'ptb':
+        files = text.find(folder, 'ptb.tar.xz', *(f'ptb.{part}.txt' for part in ('train', 'valid', 'test')))
+        try:
+            parts = [split(data.decode()) for data in files]
+        except UnicodeDecodeError as e:
+            raise DataError(f'a file of ptb in {folder} is not UTF-8') from e
+        if not all(parts):
+            raise DataError(f'a file of ptb in {folder} is empty')
+        vocabulary = vocabulary_of(parts[0])
+    else:
+        content = text.read(name)
+        lines = [[*line.split(), END] for line in content.splitlines() if line.split()]
+        if len(lines) < 20:
+            raise DataError(f'{name} has {len(lines)} lines; words are read line by line, and it takes at least 20')
+        n = len(lines)
+        edges = [0, n - n // 10 - n // 20, n - n // 10, n]
+        parts = [list(chain.from_iterable(lines[a:b])) for a, b in pairwise(edges)]
+        vocabulary = vocabulary_of([*parts[0], UNKNOWN])
+    return Corpus(f'{name} words', vocabulary, *(encode(part, vocabulary, strict=False) for part in parts))

@@ -1,0 +1,230 @@
+"""Reading a text from beginning to end, as one stream: static and dynamic evaluation.
+
+Static is a net that is frozen while it reads.  Dynamic is one that goes on learning: its weights change after every
+segment, by the derivative of the segment's nats, once they have been counted; so that nothing is learnt from before it
+is scored (Graves 2013 sec. 3; Krause et al. 2018, "Dynamic Evaluation of Neural Sequence Models", K18).
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hfrnn import streams
+from hfrnn.data import DataError
+from hfrnn.model import Model
+
+Params = Any
+
+
+class Reading(NamedTuple):
+    """What a net made of a text.
+
+    Attributes:
+      nats: (N,) float64, -log P of every symbol given all before it.
+      wrong: (N,) whether another one seemed the likeliest.
+    """
+
+    nats: np.ndarray
+    wrong: np.ndarray
+
+
+def _read(model, params, state, xs, targets):
+    """(the state behind it, nats (T,), wrong (T,)) of one sequence."""
+    state, prediction = model.run(params, state, xs)
+    nats = jax.vmap(model.output.nll)(prediction.z, targets)
+    return state, nats, jnp.argmax(prediction.z, axis=-1) != targets
+
+
+# -- static -----------------------------------------------------------------------------------------------------------
+
+
+def static_reader(model: Model, piece: int = 100) -> Callable:
+    """``read(params, symbols, null, B=1, context=0) -> Reading``, compiled once for every number B of streams.
+
+    With one stream the whole text is read from its beginning.  B of them read a B-th of it each, at once, from
+    ``context`` symbols earlier; with a context that reaches to the beginning that is the same.
+
+    Args:
+      piece: how many symbols of each stream are read at a time.
+    """
+
+    @jax.jit
+    def go(params, state, xs, targets):
+        return jax.vmap(functools.partial(_read, model), (None, 0, 0, 0))(params, state, xs, targets)
+
+    def read(params, symbols, null, B=1, context=0):
+        n, B = len(symbols), min(B, len(symbols))
+        edges = np.arange(B + 1) * n // B
+        starts = np.maximum(edges[:-1] - context, 0)
+        length = -(-int(np.max(edges[1:] - starts)) // piece) * piece
+        state = jax.tree.map(lambda s: jnp.broadcast_to(s, (B, *s.shape)), model.initial_state(params))
+        nats, wrong = np.zeros(n), np.zeros(n, bool)
+        for first in range(0, length, piece):
+            where = starts[:, None] + first + np.arange(piece)
+            inside = np.minimum(where, n - 1)
+            xs, targets = streams.inputs_of(symbols, inside, null), symbols[inside].astype(np.int32)
+            state, *found = go(params, state, xs, targets)
+            scored = (where >= edges[:-1, None]) & (where < edges[1:, None])
+            nats[where[scored]], wrong[where[scored]] = (np.asarray(f)[scored] for f in found)
+        return Reading(nats, wrong)
+
+    return read
+
+
+# -- dynamic ----------------------------------------------------------------------------------------------------------
+
+
+class Rule(NamedTuple):
+    """How the weights change while a text is read.
+
+    Attributes:
+      rate: eta; 0 is static.
+      decay: lambda, how fast they come back to the trained ones; 0 for never.
+      rms: a pytree of the root mean squares of training segments' derivatives, by which those of the test are divided,
+        and with which the decay goes; None for gradient descent.
+    """
+
+    rate: jax.Array
+    decay: jax.Array
+    rms: Any = None
+
+
+def learn(rule: Rule, trained: Params, params: Params, grads: Params) -> Params:
+    """The weights after a segment, whose nats have the derivatives ``grads``.
+
+    Gradient descent::
+
+        w = w - eta g + lambda (w_0 - w)
+
+    and, where ``rule.rms`` is given, K18's rule::
+
+        w = w - eta g / (r + e) + min(lambda r / mean(r), 1) (w_0 - w)
+
+    with r the rms, the mean that of all weights, and e a hundredth of it: a weight that hardly mattered in training
+    does not run away.
+    """
+    if rule.rms is None:
+        return jax.tree.map(lambda w, w_0, g: w - rule.rate * g + rule.decay * (w_0 - w), params, trained, grads)
+    mean = optax.tree.sum(rule.rms) / optax.tree.size(rule.rms)
+
+    def change(w, w_0, g, r):
+        back = jnp.minimum(rule.decay * r / mean, 1.0)
+        return w - rule.rate * g / (r + 0.01 * mean) + back * (w_0 - w)
+
+    return jax.tree.map(change, params, trained, grads, rule.rms)
+
+
+def segments(symbols: np.ndarray, null: int, T: int, block: int) -> list[tuple[np.ndarray, ...]]:
+    """A text as (inputs, targets, weights), each (block, T), one after the other; behind its end the weight is 0."""
+    where = np.arange(-(-len(symbols) // (T * block)) * T * block).reshape(-1, block, T)
+    inside = np.minimum(where, len(symbols) - 1)
+    xs, targets = streams.inputs_of(symbols, inside, null), symbols[inside].astype(np.int32)
+    return list(zip(xs, targets, (where < len(symbols)).astype(np.float32), strict=True))
+
+
+def _segment_grad(model, params, state, xs, targets, weights):
+    """((state, nats, wrong), derivatives of the segment's nats)."""
+
+    def loss(params):
+        after, nats, wrong = _read(model, params, state, xs, targets)
+        return jnp.sum(nats * weights), (after, nats, wrong)
+
+    grads, found = jax.grad(loss, has_aux=True)(params)
+    return found, grads
+
+
+def dynamic_reader(model: Model, segment: int = 20, block: int = 250) -> Callable:
+    """``read(params, symbols, null, rule, on_block=None) -> Reading``, compiled once for each kind of rule.
+
+    One scan over ``block`` segments at a time; ``on_block(symbols read)`` is called after each.
+
+    Args:
+      segment: symbols between two changes of the weights.
+    """
+
+    @jax.jit
+    def go(trained, rule, carry, xs, targets, weights):
+        def body(carry, data):
+            params, state = carry
+            (state, nats, wrong), grads = _segment_grad(model, params, state, *data)
+            return (learn(rule, trained, params, grads), state), (nats, wrong)
+
+        return jax.lax.scan(body, carry, (xs, targets, weights))
+
+    def read(params, symbols, null, rule, on_block=None):
+        carry, found = (params, model.initial_state(params)), []
+        for i, data in enumerate(segments(symbols, null, segment, block)):
+            carry, new = go(params, rule, carry, *data)
+            found.append([np.asarray(part).reshape(-1) for part in new])
+            if on_block is not None:
+                on_block(min((i + 1) * block * segment, len(symbols)))
+        nats, wrong = (np.concatenate(parts)[: len(symbols)] for parts in zip(*found, strict=True))
+        return Reading(nats.astype(np.float64), wrong)
+
+    return read
+
+
+def root_mean_squares(model: Model, params: Params, symbols: np.ndarray, null: int, segment: int, block: int = 50):
+    """The root of the mean, over the segments of a training text, of their squared derivatives: a pytree as params."""
+
+    @jax.jit
+    def go(carry, xs, targets, weights):
+        def body(carry, data):
+            state, total = carry
+            (state, _, _), grads = _segment_grad(model, params, state, *data)
+            return (state, jax.tree.map(lambda t, g: t + g**2, total, grads)), None
+
+        return jax.lax.scan(body, carry, (xs, targets, weights))[0]
+
+    carry = model.initial_state(params), optax.tree.zeros_like(params)
+    n = 0
+    for data in segments(symbols, null, segment, block):
+        carry = go(carry, *data)
+        n += int(np.sum(data[2].any(-1)))
+    return jax.tree.map(lambda t: jnp.sqrt(t / n), carry[1])
+
+
+SHORTEST = 1_000
+
+
+def tune(measure: Callable[[float], float], start: float, factor: float = 3.0, most: int = 12) -> tuple[float, float]:
+    """The argument > 0 of the least value that a walk finds: (argument, value).
+
+    From ``start`` by ``factor`` up or down as long as that helps, and at last by its root to both sides.  What is not
+    finite counts as infinite.
+    """
+    seen = {}
+
+    def value(k):
+        if k not in seen:
+            found = measure(start * factor**k)
+            seen[k] = found if math.isfinite(found) else math.inf
+        return seen[k]
+
+    best = min((0, 1, -1), key=value)
+    while math.isinf(value(best)) and len(seen) < most:  # nothing but divergence so far
+        best = min(seen) - 1
+    step = math.copysign(1, best)
+    while best and len(seen) < most and value(best + step) < value(best):
+        best += step
+    best = min((best, best - 0.5, best + 0.5), key=value)
+    return start * factor**best, seen[best]
+
+
+def check_valid(symbols: np.ndarray) -> None:
+    """That there is enough validation text to choose a learning rate on.
+
+    Raises:
+      DataError: if not.
+    """
+    if len(symbols) < SHORTEST:
+        raise DataError(
+            f'{len(symbols):,} validation symbols are too few to tune dynamic evaluation on ({SHORTEST:,} are needed); '
+            f'leave it out with --dynamic='
+        )

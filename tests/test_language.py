@@ -1,0 +1,161 @@
+"""Penn Treebank and Wikipedia by LSTMs, through their real command line."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.scripts import ROOT, assert_same_run, last_params, wait_for_step
+
+SCRIPT = 'experiments.penn_treebank'
+SMALL = ['--flagfile=experiments/flags/language_ci.flags']
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, environment):
+    """A finished run of the small flagfile."""
+    workdir = tmp_path_factory.mktemp('finished') / 'run'
+    command = [sys.executable, '-m', SCRIPT, *SMALL, f'--workdir={workdir}']
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def test_training_leaves_what_it_promises(finished):
+    workdir, out = finished
+    results = json.loads((workdir / 'results.json').read_text())
+    assert results['experiment'] == 'penn_treebank'
+    assert results['test_symbols'] == 1500
+    assert 0 < results['epochs'] < 0.01
+    for row in (results['static'], results['dynamic']['sgd'], results['dynamic']['rms']):
+        assert 1 < row['bits_per_char'] < 7
+        assert 0 < row['error'] < 1
+    for rule in ('sgd', 'rms'):
+        assert results['dynamic'][rule]['bits_per_char'] < results['static']['bits_per_char']
+        assert results['dynamic'][rule]['rate'] > 0
+    for name in ('flags.json', 'metrics.jsonl', 'sample.txt', 'learning_curve.png', 'checkpoints'):
+        assert (workdir / name).exists()
+    assert 'valid_bits_per_char' in (workdir / 'metrics.jsonl').read_text()
+    for word in ('static', 'dynamic, sgd', 'dynamic, rms', 'perplexity', 'error', 'A sample', 'remaining'):
+        assert word in out
+
+
+def test_other_modes_need_only_the_folder(finished, call, tmp_path):
+    workdir, _ = finished
+    status, out, err = call('--mode=sample', f'--workdir={workdir}', '--prompt=The ', '--sample_length=30')
+    assert (status, err) == (0, '')
+    assert out.startswith('The ')
+    assert len(out) == 4 + 30 + 1
+    beam = ['--mode=sample', f'--workdir={workdir}', '--prompt=The ', '--sample_length=30', '--beam=3']
+    assert call(*beam)[1] == call(*beam, '--sample_seed=9')[1] != out
+    status, out, err = call('--mode=score', f'--workdir={workdir}', '--text=a name', f'--plot={tmp_path}/a.png')
+    assert (status, err) == (0, '')
+    bits, per_char, n = map(float, re.findall(r'[\d.]+(?= bits| char)', out))
+    assert n == 6
+    assert abs(bits / 6 - per_char) < 1e-3
+    assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_file_of_weights_stands_for_its_run(finished, call, tmp_path):
+    workdir, _ = finished
+    file = f'--weights={tmp_path}/net.npz'
+    status, out, err = call('--mode=export', f'--workdir={workdir}', file)
+    assert (status, err) == (0, '')
+    assert '6,943 weights' in out
+    ask = ['--mode=score', '--text=The name of the module']
+    bits = [float(call(*ask, which)[1].split()[0]) for which in (file, f'--workdir={workdir}')]
+    assert bits[0] == pytest.approx(bits[1], rel=1e-3)  # half precision
+    (tmp_path / 'net.npz').write_bytes(b'nothing')
+    status, _, err = call(*ask, file)
+    assert status == 1
+    assert 'holds no weights, or is damaged' in err
+
+
+def test_killed_it_goes_on_bit_for_bit(finished, start, call, tmp_path):
+    """With adaptive noise, from the weights of another run, the state carried and the average kept."""
+    flags = [*SMALL, '--noise=adaptive', f'--init_from={finished[0]}', '--save_minutes=0', '--dynamic=']
+    assert call(*flags, f'--workdir={tmp_path}/whole')[0] == 0
+    cut = tmp_path / 'cut'
+    process = start(*flags, f'--workdir={cut}')
+    wait_for_step(cut, 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    status, out, err = call(*flags, f'--workdir={cut}')
+    assert status == 0, err
+    assert 'goes on from step' in out
+    assert_same_run(tmp_path / 'whole', cut)
+
+
+def test_noise_begins_with_the_weights_it_is_told_to(finished, call, tmp_path):
+    """At a learning rate of 0 they stay the averages of the first run."""
+    flags = [*SMALL, '--noise=fixed', f'--init_from={finished[0]}', '--learning_rate=0', '--dynamic=']
+    status, out, err = call(*flags, f'--workdir={tmp_path}/run', '--cpu_devices=2')
+    assert status == 0, err
+    static = json.loads((finished[0] / 'results.json').read_text())['static']
+    assert json.loads((tmp_path / 'run' / 'results.json').read_text())['static'] == pytest.approx(static, rel=1e-5)
+    arrays = last_params(tmp_path / 'run'), last_params(finished[0])
+    n = sum(a.size == 12 * 4 * 12 for a in arrays[0])
+    assert n == sum(a.size == 12 * 4 * 12 for a in arrays[1]) == 4  # weights, their average, Adam's two
+    assert 'fixed weight noise' in out
+    status, _, err = call(*SMALL, f'--init_from={finished[0]}', '--hidden=13', f'--workdir={tmp_path}/other')
+    assert status == 1
+    assert 'another net' in err
+
+
+def test_words(call, tmp_path):
+    rng = np.random.default_rng(0)
+    lines = [' '.join(rng.choice(['a', 'cat', 'sat', 'on', 'mats', 'there'], 9)) for _ in range(900)]
+    (tmp_path / 'a.txt').write_text('\n'.join(lines))
+    words = [f'--corpus={tmp_path}/a.txt', '--unit=words', f'--workdir={tmp_path}/run']
+    status, out, err = call(*SMALL, *words, '--dynamic=', '--epochs=0.05')
+    assert status == 0, err
+    static = json.loads((tmp_path / 'run' / 'results.json').read_text())['static']
+    assert 2 < static['perplexity'] < 8.5
+    per_word = np.log2(static['perplexity'])
+    assert static['bits_per_char'] == pytest.approx(per_word / (sum(map(len, lines)) + len(lines)) * 9000, rel=0.05)
+    status, out, err = call('--mode=score', f'--workdir={tmp_path}/run', '--text=a cat sat')
+    assert (status, err) == (0, '')
+    assert '3 words' in out
+    status, _, err = call('--mode=score', f'--workdir={tmp_path}/run', '--text=a dog sat')
+    assert status == 1
+    assert "not in the vocabulary of this model: 'dog'" in err
+
+
+@pytest.mark.parametrize(
+    'flags, said',
+    [
+        (['--unit=words', '--corpus={one_line}'], '1 lines'),
+        (['--corpus={short}'], 'too few for 8 streams'),
+        (['--corpus={tiny}', '--batch=2'], 'too few to tune'),
+        (['--corpus=ptb'], 'HFRNN_DATA'),
+        (['--dynamic=adam'], 'none of sgd, rms'),
+        (['--average=1'], 'never forgets'),
+        (['--init_from=/no/such'], 'holds no run'),
+        (['--mode=score', '--workdir={nowhere}'], 'holds no run'),
+    ],
+    ids=lambda v: v[-1] if isinstance(v, list) else '',
+)
+def test_bad_input_is_one_clear_line(flags, said, call, tmp_path):
+    places = {'nowhere': tmp_path / 'nowhere'}
+    for name, content in {'one_line': 'a word ' * 400, 'short': 'ab' * 505, 'tiny': 'abcd' * 2500}.items():
+        places[name] = tmp_path / name
+        places[name].write_text(content)
+    if '--corpus={short}' in flags:
+        flags = [*flags, '--length=160']
+    status, out, err = call(*SMALL, f'--workdir={tmp_path}/run', *(flag.format(**places) for flag in flags))
+    assert status in (1, 2)
+    assert said in err + out
+    assert 'Traceback' not in err
+    assert not (tmp_path / 'run' / 'metrics.jsonl').exists()
+
+
+def test_wikipedia_has_the_papers_defaults(environment, tmp_path):
+    (tmp_path / 'enwik8').write_bytes(b'too little')
+    command = [sys.executable, '-m', 'experiments.wikipedia', f'--data={tmp_path}', f'--workdir={tmp_path}/run']
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert 'enwik8 has 100,000,000 bytes' in done.stderr

@@ -1,0 +1,177 @@
+"""Streams: nothing lost, nothing twice; carried state; noise in the stream step."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hfrnn import cells, model, outputs, parallel, streams, training, weight_noise
+from hfrnn.data import DataError
+
+V = 5
+NET = model.sequence_model(cells.lstm(V, 4, clip=1.0), outputs.categorical(V), cells.gaussian)
+DEEP = model.sequence_model(
+    cells.stack(cells.lstm(V, 4, clip=1.0), cells.lstm(V, 3, 4, clip=1.0)), outputs.categorical(V), cells.gaussian
+)
+TEXT = np.random.default_rng(0).integers(0, V, 103).astype(np.uint8)
+KEY = jax.random.key(7)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def weights(net=NET):
+    return jax.tree.map(lambda w: 4 * w, net.init(jax.random.key(0)))
+
+
+@jax.jit
+def sequence(w, state, batch):
+    """(nats, state behind it) of one sequence, and the derivatives of the nats."""
+
+    def nats(w):
+        after, prediction = NET.run(w, state, batch.xs)
+        return jnp.sum(jax.vmap(NET.output.nll)(prediction.z, batch.targets) * batch.weights), after
+
+    return jax.value_and_grad(nats, has_aux=True)(w)
+
+
+def assert_trees_close(a, b, **kwargs):
+    jax.tree.map(functools.partial(assert_allclose, **kwargs), a, b)
+
+
+@settings(max_examples=100)
+@given(st.integers(1, 9), st.integers(1, 11), st.integers(1, 80), st.integers(0, 3))
+def test_an_epoch_predicts_every_symbol_once(B, T, more, epoch):
+    n = B * T + more
+    symbols, S = np.arange(n), streams.steps(n, B, T)
+    seen = []
+    before = None
+    for i in range(epoch * S, (epoch + 1) * S):
+        (xs, targets, weight), reset = streams.cut(symbols, B, T, i, -1)
+        assert_array_equal(xs[weight > 0] + 1, targets[weight > 0])  # -1, null, before the first
+        assert (reset == (i % S == 0)).all()
+        if before is not None:
+            whole = weight[:, 0] > 0  # a stream goes on where it was
+            assert_array_equal(xs[whole, 0], before[whole])
+        before = targets[:, -1]
+        seen.append(targets[weight > 0])
+    assert_array_equal(np.sort(np.concatenate(seen)), symbols)
+
+
+def test_the_state_starts_anew_where_it_is_told_to():
+    resets = [bool(streams.cut(TEXT, 2, 5, i, V, reset_every=4).reset[0]) for i in range(14)]
+    assert streams.steps(103, 2, 5) == 11
+    assert [i for i, reset in enumerate(resets) if reset] == [0, 4, 8, 11]
+
+
+def test_too_short_a_text_is_named():
+    streams.check(40, 4, 10)
+    with pytest.raises(DataError, match='39 training symbols are too few for 4 streams'):
+        streams.check(39, 4, 10)
+
+
+@pytest.mark.parametrize('net', [NET, DEEP])
+def test_two_sequences_with_carried_state_are_one(net, x64):
+    w, xs, run = weights(net), np.append(V, TEXT[:19]), jax.jit(net.run)
+    whole, all_of_it = run(w, net.initial_state(w), xs)
+    state, first = run(w, net.initial_state(w), xs[:8])
+    state, second = run(w, state, xs[8:])
+    assert_trees_close(state, whole)
+    assert_allclose(np.concatenate([first.z, second.z]), all_of_it.z)
+
+
+def test_null_is_the_null_vector():
+    predict = jax.jit(NET.predict)
+    null, zeros, other = (predict(weights(), x).z for x in (np.array([V]), np.zeros((1, V)), np.array([V - 1])))
+    assert_allclose(null, zeros, rtol=1e-6)
+    assert np.abs(null - other).max() > 1e-2
+
+
+@functools.cache
+def stepper(noise, devices):
+    optimizer = optax.sgd(0.1)
+    noise = {
+        'none': streams.no_noise(),
+        'adaptive': streams.adaptive_noise(0.1, 'squared'),
+    }[noise]
+    step = parallel.spread(streams.stream_step(NET, optimizer, noise, KEY, 4), devices)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def begin(B):
+        return streams.init(NET, optimizer, noise.begin(weights()), B)
+
+    def run(n, B=4, T=6, state=None):
+        if state is None:
+            state = begin(B)
+        for i in range(int(state.step), n):
+            state, metrics = jax.block_until_ready(step(state, streams.cut(TEXT, B, T, i, V)))
+        return state, metrics
+
+    return run
+
+
+def test_steps_are_those_of_a_loop(x64):
+    """Against gradients of one sequence at a time, the state handed on."""
+    w = weights()
+    carry = [NET.initial_state(w)] * 4
+    for i in range(3):
+        batch, _ = streams.cut(TEXT, 4, 6, i, V)
+        total, grads = 0.0, []
+        for b in range(4):
+            (nats, carry[b]), g = sequence(w, carry[b], training.Batch(*(part[b] for part in batch)))
+            grads.append(g)
+            total += nats
+        w = jax.tree.map(lambda w, *g: np.asarray(w) - 0.1 * sum(map(np.asarray, g)) / 4, w, *grads)
+    state, metrics = stepper('none', 1)(3)
+    assert_trees_close(state.params, w, rtol=1e-10)
+    assert_trees_close(state.carry, jax.tree.map(lambda *s: np.stack(s), *carry), rtol=1e-9)
+    assert_allclose(metrics['nats'], total / 24)
+
+
+def test_devices_change_no_number(x64):
+    one, _ = stepper('none', 1)(6)
+    assert_trees_close(stepper('none', 2)(6)[0], one, rtol=1e-9, atol=1e-12)
+
+
+def test_no_noise_is_no_noise():
+    for noise in (streams.no_noise(), streams.fixed_noise(0.0), streams.adaptive_noise(0.0, 'squared')):
+        q = noise.begin(weights())
+        jax.tree.map(assert_array_equal, noise.draw(KEY, q), weights())
+        jax.tree.map(assert_array_equal, noise.means(q), weights())
+
+
+@pytest.mark.parametrize('devices', [1, 2])
+def test_what_becomes_of_the_squared_gradient(devices, x64):
+    """A device's sequences share a draw: theirs is the square of the sum, and devices add up; the cost comes once.
+
+    The draw is of the key, the step and the device.
+    """
+    S, B = 4, 4
+    batch, _ = streams.cut(TEXT, B, 6, 0, V)
+    q = weight_noise.posterior(weights(), 0.1)
+    gradient = jax.jit(jax.grad(lambda w, part: training.nll(NET, w, part)[0]))
+    draw = jax.jit(weight_noise.draw)
+    expected = jax.tree.map(lambda leaf: np.asarray(leaf) / S, jax.jit(jax.grad(weight_noise.complexity))(q))
+    for device in range(devices):
+        part = jax.tree.map(lambda leaf, d=device: leaf[d * B // devices : (d + 1) * B // devices], batch)
+        key = jax.random.fold_in(jax.random.fold_in(KEY, 0), device)
+        g = gradient(draw(key, q), part)  # of the sum over the device's sequences
+        squared = jax.tree.map(lambda g, v: np.exp(v) * np.square(g) / 2, g, q.log_variance)
+        expected = jax.tree.map(np.add, expected, weight_noise.Posterior(g, squared))
+    state, _ = stepper('adaptive', devices)(1)
+    moved = jax.tree.map(lambda new, old: (np.asarray(old) - np.asarray(new)) / 0.1 * B, state.params, q)
+    assert_trees_close(moved, expected, rtol=1e-6, atol=1e-10)
+
+
+def test_what_is_not_finite_changes_nothing():
+    run = stepper('none', 1)
+    state, _ = run(1)
+    broken = state._replace(params=jax.tree.map(lambda w: w * jnp.nan, state.params))
+    after, metrics = run(2, state=broken)
+    assert not metrics['finite']
+    assert int(after.step) == 1
+    jax.tree.map(assert_array_equal, after.carry, state.carry)
