@@ -45,6 +45,7 @@ flags.DEFINE_float('average', 0.0, 'Evaluate and keep an average of the weights 
 flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, while training.')
 flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; of adaptive noise at the start.', lower_bound=1e-30)
 flags.DEFINE_integer('noise_lines', 8, 'How many lines share a draw of the noise.', lower_bound=1)
+flags.DEFINE_float('variance_rate', 1.0, 'Learning rate of log variances, relative to the means.', lower_bound=0.0)
 flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'How adaptive noise learns its size.')
 
 # These do not.
@@ -175,7 +176,13 @@ def make_optimizer() -> optax.GradientTransformation:
     clip = [optax.clip_by_global_norm(FLAGS.clip_norm)] if FLAGS.clip_norm else []
     if FLAGS.average >= 1:
         raise FlagError(f'--average={FLAGS.average}: the decay of an average is below 1')
+    if FLAGS.noise == 'adaptive':
+        rule = optax.chain(rule, optax.stateless(_faster_variances))
     return optax.chain(*clip, rule, *([training.averaged(FLAGS.average)] if FLAGS.average else []))
+
+
+def _faster_variances(updates, _):
+    return updates._replace(log_variance=optax.tree.scale(FLAGS.variance_rate, updates.log_variance))
 
 
 def make_noisy(net: model.Model, n_lines: int) -> Callable | None:

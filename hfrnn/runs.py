@@ -251,7 +251,7 @@ def load_best(workdir: str | os.PathLike, params: Any) -> Any:
     """
     path = pathlib.Path(workdir) / 'best.npz'
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open('rb') as f, np.load(f, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
     except FileNotFoundError as e:
         raise RunError(f'{workdir} holds no best.npz; train there first, to the first evaluation') from e

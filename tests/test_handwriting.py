@@ -1,7 +1,20 @@
-import jax
-import pytest
+"""Handwriting: the nets, what trains and measures them, and both scripts through their real command lines."""
 
-from hfrnn import handwriting, model
+import json
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hfrnn import cells, evaluation, handwriting, model, outputs, parallel, runs, training, weight_noise
+from tests.scripts import assert_same_run, wait_for_step
+
+SCRIPT = 'experiments.handwriting_synthesis'
+SMALL = ['--flagfile=experiments/flags/handwriting_ci.flags']
 
 
 @pytest.mark.parametrize(
@@ -16,3 +29,228 @@ from hfrnn import handwriting, model
 def test_nets_are_as_large_as_the_papers(net, weights):
     """G13 sec. 4.2 and 5.2: about 3.4 and 3.7 million, counted here with peepholes and every skip connection."""
     assert model.size(jax.eval_shape(net.init, jax.random.key(0))) == weights
+
+
+# -- training and measuring -------------------------------------------------------------------------------------------
+
+NET = model.sequence_model(cells.lstm(3, 4, clip=10.0, reverse=True), outputs.pen(2), cells.gaussian)
+
+
+def lines(seed=0, lengths=(6, 3, 5, 0)):
+    """Lines of these lengths in one batch; the last row of it is not filled."""
+    rng = np.random.default_rng(seed)
+    xs, targets = rng.normal(size=(2, len(lengths), max(lengths), 3))
+    xs[..., 2], targets[..., 2] = xs[..., 2] > 1, targets[..., 2] > 1
+    weights = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(float)
+    return training.Batch(xs * weights[..., None], targets * weights[..., None], weights)
+
+
+def one_by_one(batch):
+    for x, target, weight in zip(*batch, strict=True):
+        n = int(weight.sum())
+        if n:
+            yield training.Batch(x[None, :n], target[None, :n], weight[None, :n])
+
+
+def params_of(net=NET):
+    return jax.tree.map(lambda p: p.astype(float), net.init(jax.random.key(0)))
+
+
+def alone(step):
+    """A step as on one device."""
+    return lambda state, batch: jax.tree.map(
+        lambda leaf: leaf[0],
+        jax.jit(jax.vmap(step, (None, 0), axis_name=parallel.AXIS))(state, jax.tree.map(lambda b: b[None], batch)),
+    )
+
+
+def test_lines_are_measured_as_by_hand(x64):
+    """Nats of a line and squared error of a point, whatever fills the batch up."""
+    params, batch = params_of(), lines()
+    nats, squared, points, count = alone(evaluation.pen_step(NET))(params, batch)
+    assert (points, count) == (14, 3)
+    total, errors = 0.0, 0.0
+    for line in one_by_one(batch):
+        for z, target in zip(NET.predict(params, line.xs[0]).z, line.targets[0], strict=True):
+            m = outputs.mixture(z)
+            total += NET.output.nll(z, target)
+            errors += sum((float(jnp.exp(m.log_pi) @ m.mu[axis]) - target[axis]) ** 2 for axis in (0, 1))
+    assert_allclose((nats, squared), (total, errors))
+
+
+@pytest.mark.parametrize('per, chunk', [('target', 3), ('sequence', 1), ('sequence', 4)])
+def test_a_gradient_is_per_target_or_per_line(per, chunk, x64):
+    optimizer, batch = optax.sgd(1.0), lines()
+    params = params_of()
+    state = training.TrainState(params, optimizer.init(params), jnp.zeros((), int))
+    new, metrics = alone(training.first_order_step(NET, optimizer, chunk, per=per))(state, batch)
+    grads = [jax.grad(lambda p, line=line: training.nll(NET, p, line)[0])(params) for line in one_by_one(batch)]
+    scale = 14 if per == 'target' else 3
+    mean = jax.tree.map(lambda *g: sum(g) / scale, *grads)
+    jax.tree.map(lambda a, b, g: assert_allclose(a - b, g, atol=1e-12), params, new.params, mean)
+    assert (metrics['targets'], metrics['sequences']) == (14, 3)
+    assert_allclose(metrics['gradient'], optax.tree.norm(mean))
+    with pytest.raises(ValueError, match='letter'):
+        training.first_order_step(NET, optimizer, chunk, per='letter')
+
+
+def test_noise_is_another_for_each_step_device_and_chunk_and_the_same_again(x64):
+    """With a loss that is nothing but its key's number, sgd shows what was drawn."""
+    optimizer, batch = optax.sgd(1.0), lines(lengths=(4, 4, 4, 4))
+
+    def noisy(params, key, part):
+        return params * jax.random.uniform(key), (jnp.sum(part.weights), jnp.sum(part.weights))
+
+    def drawn(step, chunk, seed, devices=1):
+        state = training.TrainState(jnp.zeros(()), optimizer.init(jnp.zeros(())), jnp.int32(step))
+        take = training.first_order_step(NET, optimizer, chunk, per='sequence', noisy=noisy, seed=seed)
+        parts = jax.tree.map(lambda b: b.reshape(devices, -1, *b.shape[1:]), batch)
+        return -4 * float(jax.vmap(take, (None, 0), axis_name=parallel.AXIS)(state, parts)[0].params[0])
+
+    seen = [drawn(0, 4, 0), drawn(1, 4, 0), drawn(0, 4, 1), drawn(0, 2, 0), drawn(0, 1, 0), drawn(0, 2, 0, 2)]
+    assert len(set(seen)) == len(seen)
+    assert drawn(0, 2, 0) == seen[3]
+    assert seen[3] != 2 * seen[0]  # two chunks drew two numbers
+    assert seen[5] != 2 * seen[0]  # and so did two devices
+
+
+def test_an_average_forgets_its_beginning():
+    optimizer = optax.chain(optax.sgd(1.0), training.averaged(0.9))
+    params = {'w': jnp.array([10.0])}
+    state = optimizer.init(params)
+    expected = 10.0
+    for t in range(1, 30):
+        updates, state = optimizer.update({'w': jnp.array([0.5])}, state, params)
+        assert_array_equal(updates['w'], [-0.5])
+        params = optax.apply_updates(params, updates)
+        d = min(0.9, (1 + t) / (10 + t))
+        expected = d * expected + (1 - d) * (10 - 0.5 * t)
+    assert_allclose(optax.tree.get(state, 'average')['w'], [expected], rtol=1e-6)
+
+
+def test_the_best_weights_come_back_and_no_others(tmp_path):
+    run = runs.train_in(str(tmp_path / 'run'), {}, {})
+    params = {'a': (jnp.arange(3.0), {'b': jnp.ones((2, 2))})}
+    with pytest.raises(runs.RunError, match=r'no best\.npz'):
+        runs.load_best(run.path, params)
+    runs.save_best(run, params)
+    jax.tree.map(assert_array_equal, runs.load_best(run.path, jax.eval_shape(lambda: params)), params)
+    posterior = weight_noise.posterior(params)
+    with pytest.raises(runs.RunError, match='another model'):
+        runs.load_best(run.path, posterior)
+    runs.save_best(run, posterior)
+    jax.tree.map(assert_array_equal, runs.load_best(run.path, posterior), posterior)
+    (run.path / 'best.npz').write_bytes((run.path / 'best.npz').read_bytes()[:100])
+    with pytest.raises(runs.RunError, match='damaged'):
+        runs.load_best(run.path, params)
+
+
+# -- scripts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+    return f'--cache={tmp_path_factory.mktemp("lines")}'
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def test_killed_it_goes_on_bit_for_bit_and_leaves_what_it_promises(start, call, tmp_path, cache):
+    """With everything that has a state: adaptive noise, an average, a schedule; begun from a run without."""
+    plain = f'--workdir={tmp_path}/plain'
+    assert call(*SMALL, cache, plain, '--gaussians=3', '--steps=2')[0] == 0
+    rest = [
+        '--gaussians=3',
+        '--noise=adaptive',
+        '--average=0.9',
+        '--decay_steps=9',
+        '--save_minutes=0',
+        '--clip_norm=9',
+    ]
+    flags = [*SMALL, cache, *rest, f'--init_from={tmp_path}/plain', '--noise_lines=2']
+    status, out, err = call(*flags, f'--workdir={tmp_path}/whole')
+    assert (status, err) == (0, '')
+    process = start(*flags, f'--workdir={tmp_path}/cut')
+    wait_for_step(tmp_path / 'cut', 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    status, again, err = call(*flags, f'--workdir={tmp_path}/cut')
+    assert status == 0, err
+    assert 'goes on from step' in again
+    assert_same_run(tmp_path / 'whole', tmp_path / 'cut')
+    assert (tmp_path / 'whole' / 'best.npz').read_bytes() == (tmp_path / 'cut' / 'best.npz').read_bytes()
+
+    results = read(tmp_path / 'whole' / 'results.json')
+    timing = {'seconds': 0, 'points_per_second': 0}
+    assert results | timing == read(tmp_path / 'cut' / 'results.json') | timing
+    assert results['experiment'] == 'handwriting_synthesis'
+    assert (results['source'], results['lines'], results['steps'], results['epochs']) == ('pens-0', 5, 4, 1)
+    assert results['complexity_nats'] > 0
+    assert results['begun_from']['epochs'] == 0.5
+    rows = [json.loads(line) for line in (tmp_path / 'whole' / 'metrics.jsonl').read_text().splitlines()]
+    assert [row['step'] for row in rows] == [1, 2, 3, 4]
+    assert results['nats_per_line'] == min(row['valid_nats_per_line'] for row in rows if row['step'] % 2 == 0)
+    assert all(row['points_per_second'] > 0 for row in rows)
+    assert f'{results["nats_per_line"]:.1f}' in out
+    about = read(tmp_path / 'whole' / 'about.json')
+    assert len(about['scale']['mean']) == 2
+    assert len(about['alphabet']) == 95
+    assert (tmp_path / 'whole' / 'learning_curve.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_prediction_and_its_devices(call, tmp_path, cache, request):
+    """One device or two; the best weights are measured again by --mode=evaluate."""
+    request.module.SCRIPT = 'experiments.handwriting_prediction'
+    try:
+        found = []
+        for n in (1, 2):
+            status, _, err = call(*SMALL, cache, f'--workdir={tmp_path}/{n}', f'--cpu_devices={n}', '--noise=fixed')
+            assert (status, err) == (0, '')
+            found.append(read(tmp_path / str(n) / 'results.json'))
+        assert found[0]['experiment'] == 'handwriting_prediction'
+        assert found[0]['nats_per_line'] != found[1]['nats_per_line']  # each device draws noise of its own
+        assert_allclose(found[0]['nats_per_line'], found[1]['nats_per_line'], rtol=0.05)
+        status, _, err = call('--mode=evaluate', cache, f'--workdir={tmp_path}/2', '--cpu_devices=1')
+        assert (status, err) == (0, '')
+        again = read(tmp_path / '2' / 'results.json')
+        assert_allclose(again['nats_per_line'], found[1]['nats_per_line'], rtol=1e-5)
+    finally:
+        request.module.SCRIPT = 'experiments.handwriting_synthesis'
+
+
+@pytest.fixture(scope='module')
+def places(tmp_path_factory):
+    root = tmp_path_factory.mktemp('places')
+    (root / 'empty').mkdir()
+    (root / 'other').mkdir()
+    (root / 'other' / 'flags.json').write_text('{"layers": 7, "hidden": 8, "mixtures": 3, "gaussians": 10}')
+    (root / 'other' / 'about.json').write_text('{}')
+    for name in ('lineStrokes/a01', 'splits'):
+        (root / 'halved' / name).mkdir(parents=True)
+    return {name: root / name for name in ('empty', 'other', 'halved')} | {'nowhere': root / 'nowhere'}
+
+
+@pytest.mark.parametrize(
+    'flags, said',
+    [
+        (['--source=iamondb'], '--data=FOLDER'),
+        (['--source=iamondb', '--data={nowhere}'], 'no folder'),
+        (['--source=iamondb', '--data={empty}'], 'is no IAM-OnDB'),
+        (['--source=iamondb', '--data={halved}'], 'lacks the list of forms trainset.txt'),
+        (['--init_from={nowhere}'], 'holds no run'),
+        (['--init_from={other}'], 'holds another net (layers=7, another alphabet)'),
+        (['--average=1'], 'is below 1'),
+        (['--batch=3', '--cpu_devices=2'], 'does not divide'),
+        (['--decay_steps=5', '--warmup_steps=5'], 'leaves nothing'),
+        (['--mode=evaluate'], 'holds no run'),
+    ],
+    ids=lambda v: v[-1] if isinstance(v, list) else '',
+)
+def test_bad_input_is_one_clear_line(flags, said, call, tmp_path, cache, places):
+    status, _, err = call(*SMALL, cache, f'--workdir={tmp_path}/run', *(flag.format(**places) for flag in flags))
+    assert status == 1
+    assert said in err
+    assert err.count('\n') == 1
+    assert not (tmp_path / 'run').exists()
