@@ -196,8 +196,8 @@ SHORTEST = 1_000
 def tune(measure: Callable[[float], float], start: float, factor: float = 3.0, most: int = 12, gain: float = 0.0):
     """The argument > 0 of the least value that a walk finds, as (argument, value).
 
-    From ``start`` by ``factor`` up or down as long as that gains more than ``gain``, and at last by its root to both sides.  What is not
-    finite counts as infinite.
+    From ``start`` by ``factor`` up or down as long as that gains more than ``gain``, and at last by its root to both
+    sides.  What is not finite counts as infinite.
     """
     seen = {}
 
