@@ -18,6 +18,7 @@ from hfrnn.data import words
 from hfrnn.evaluation import BITS
 
 FLAGS = flags.FLAGS
+GAIN = 2e-4  # bits per character for which tuning takes another step
 
 
 def units(alphabet, symbols):
@@ -59,10 +60,10 @@ def dynamic_results(net, weights, corpus, test):
             return found
 
         decay = 0.0
-        rate, _ = dynamic.tune(lambda rate, bits=bits: bits(rate, 0.0), 3e-5 if name == 'rms' else 1e-3)
+        rate, _ = dynamic.tune(lambda rate, bits=bits: bits(rate, 0.0), 3e-5 if name == 'rms' else 1e-3, gain=GAIN)
         if name == 'rms':
             without = bits(rate, 0.0)
-            best, value = dynamic.tune(lambda decay, rate=rate, bits=bits: bits(rate, decay), 1e-3)
+            best, value = dynamic.tune(lambda decay, rate=rate, bits=bits: bits(rate, decay), 1e-3, gain=GAIN)
             decay = best if value < without else 0.0
         begun = time.monotonic()
         reading = reader(weights, test, null, dynamic.Rule(rate, decay, rms), progress(name, len(test)))

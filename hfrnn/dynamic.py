@@ -193,11 +193,11 @@ def root_mean_squares(model: Model, params: Params, symbols: np.ndarray, null: i
 SHORTEST = 1_000
 
 
-def tune(measure: Callable[[float], float], start: float, factor: float = 3.0, most: int = 12) -> tuple[float, float]:
-    """The argument > 0 of the least value that a walk finds: (argument, value).
+def tune(measure: Callable[[float], float], start: float, factor: float = 3.0, most: int = 12, gain: float = 0.0):
+    """The argument > 0 of the least value that a walk finds, as (argument, value).
 
-    From ``start`` by ``factor`` up or down as long as that helps, and at last by its root to both sides.  What is not
-    finite counts as infinite.
+    From ``start`` by ``factor`` up or down as long as that gains more than ``gain``, and at last by its root to both
+    sides.  What is not finite counts as infinite.
     """
     seen = {}
 
@@ -211,7 +211,7 @@ def tune(measure: Callable[[float], float], start: float, factor: float = 3.0, m
     while math.isinf(value(best)) and len(seen) < most:  # nothing but divergence so far
         best = min(seen) - 1
     step = math.copysign(1, best)
-    while best and len(seen) < most and value(best + step) < value(best):
+    while best and len(seen) < most and value(best + step) < value(best) - gain:
         best += step
     best = min((best, best - 0.5, best + 0.5), key=value)
     return start * factor**best, seen[best]
