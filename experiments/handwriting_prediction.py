@@ -1,6 +1,6 @@
 """Handwriting prediction: Graves 2013 (G13), sec. 4.
 
-    python -m experiments.handwriting_prediction --flagfile=experiments/flags/prediction_3x400.flags \\
+    python -m experiments.handwriting_prediction --flagfile=experiments/flags/handwriting_prediction_3x400.flags \\
         --data=FOLDER --workdir=runs/prediction
 
 --mode=train trains, goes on if --workdir holds the same run, and ends by evaluating; --mode=evaluate reads a finished

@@ -1,6 +1,6 @@
 """Handwriting synthesis: Graves 2013 (G13), sec. 5.
 
-    python -m experiments.handwriting_synthesis --flagfile=experiments/flags/synthesis_3x400.flags \\
+    python -m experiments.handwriting_synthesis --flagfile=experiments/flags/handwriting_synthesis_3x400.flags \\
         --data=FOLDER --workdir=runs/synthesis
     python -m experiments.handwriting_synthesis --text="Hello" --bias=1 --output=hello
 

@@ -1,6 +1,6 @@
 """The raw bytes of Wikipedia by LSTM language models: Graves 2013 sec. 3.2.
 
-    python -m experiments.wikipedia --flagfile=experiments/flags/wiki_lstm.flags --data=FOLDER --workdir=runs/wiki
+    python -m experiments.wikipedia --flagfile=experiments/flags/enwik8_lstm.flags --data=FOLDER --workdir=runs/wiki
 
 The corpus is enwik8: 96 million bytes to learn from, the last 4 million for the test, as in the paper; but the last
 500,000 of the 96 million are kept for validation, on which dynamic evaluation is tuned.  The state starts anew every

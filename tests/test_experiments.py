@@ -14,7 +14,7 @@ import pytest
 from tests.scripts import ROOT, assert_same_run, last_params, wait_for_step
 
 SCRIPT = 'experiments.text_mrnn'
-SMALL = ['--flagfile=experiments/flags/ci.flags']
+SMALL = ['--flagfile=experiments/flags/mrnn_ci.flags']
 
 
 @pytest.fixture(scope='module')
