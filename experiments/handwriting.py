@@ -85,17 +85,10 @@ class Task(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Lines, and how they are batched.
-
-    Attributes:
-      lines: strokes.Handwriting, of lines whose text is known if the task reads text.
-      up_to: the lengths T that lines are padded to.
-      text_up_to: the lengths U for texts by T; 0 if the task reads none.
-    """
+    """Lines, of known text if the task reads it, and the sizes of their batches."""
 
     lines: strokes.Handwriting
-    up_to: np.ndarray
-    text_up_to: dict[int, int]
+    sizes: buckets.Sizes
 
 
 def cache_folder() -> str | None:
@@ -117,26 +110,12 @@ def load(task: Task) -> Data:
         raise FlagError(
             f'{lines.name} has {len(lines.train.names)} lines to train on, {len(lines.valid.names)} to test'
         )
-    up_to = _bounds(lines)
-    text_up_to = dict.fromkeys(map(int, up_to), 0)
-    if task.reads_text:
-        for part in (lines.train, lines.valid):
-            for length, text in zip(strokes.lengths(part), part.texts, strict=True):
-                T = int(up_to[np.searchsorted(up_to, length - 1)])
-                text_up_to[T] = max(text_up_to[T], -(-len(text) // 8) * 8)
-    return Data(lines, up_to, text_up_to)
-
-
-def _bounds(lines):
-    """Lengths that fit the training lines, the last of them also the longest validation line."""
-    up_to = buckets.bounds(lines.train, FLAGS.buckets)
-    longest = int(strokes.lengths(lines.valid).max()) - 1
-    return np.append(up_to[:-1], max(up_to[-1], -(-longest // 16) * 16))
+    return Data(lines, buckets.sizes(lines, FLAGS.buckets, task.reads_text))
 
 
 def make_batch(data: Data, lines: strokes.Lines, choice: buckets.Choice) -> training.Batch:
     """The batch of a choice of lines; with their texts if the task reads them."""
-    U = data.text_up_to[choice.length]
+    U = data.sizes.texts.get(choice.length, 0)
     on = buckets.padded(lines, choice, data.lines.scale, data.lines.alphabet, U)
     xs = model.Conditioned(on.xs, window.Text(on.characters.astype(np.int32), on.n_characters)) if U else on.xs
     return training.Batch(xs, on.targets, on.weights)
@@ -286,7 +265,7 @@ def train(task: Task) -> None:
     state, elapsed = found
     state = parallel.replicate(state, FLAGS.devices)
     history = runs.history(run, step=int(state.step))
-    epoch = len(buckets.epoch(data.lines.train, data.up_to, FLAGS.batch))
+    epoch = len(buckets.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
     points = len(data.lines.train.offsets) - len(data.lines.train.names)
     say(
         f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(means(state.params)):,} weights by '
@@ -327,7 +306,7 @@ def train(task: Task) -> None:
         make_step(task, data, optimizer),
         state,
         lambda i: make_batch(
-            data, data.lines.train, buckets.at_step(data.lines.train, data.up_to, FLAGS.batch, FLAGS.seed, i)
+            data, data.lines.train, buckets.at_step(data.lines.train, data.sizes.up_to, FLAGS.batch, FLAGS.seed, i)
         ),
         steps=FLAGS.steps if stale(history) < FLAGS.patience else 0,
         seconds=FLAGS.minutes * 60,
@@ -378,7 +357,7 @@ def evaluator(net: model.Model, data: Data) -> Callable[[Any], dict]:
 
     def measure(params):
         sums = np.zeros(4)
-        for choice in buckets.epoch(lines, data.up_to, FLAGS.batch):
+        for choice in buckets.epoch(lines, data.sizes.up_to, FLAGS.batch):
             sums += [float(number) for number in jax.device_get(step(means(params), make_batch(data, lines, choice)))]
         nats, squared, points, count = sums
         return {'nats_per_line': nats / count, 'sse': squared / points}
@@ -411,16 +390,18 @@ def stale(rows: list[dict]) -> int:
 def finish(task, run, data, net, state, seconds, measure):
     """Evaluates the best weights: results.json, learning_curve.png, and a table."""
     history = runs.history(run)
-    rows = _measured(history)
-    if not rows or rows[-1]['step'] != int(state.step):
-        last = measure(weights(state))
-        if last['nats_per_line'] < lowest(history):
+    epoch = len(buckets.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
+    if not history or history[-1]['step'] != int(state.step) or not _measured(history[-1:]):
+        row = {'step': int(state.step), 'seconds': round(seconds, 2), 'epochs': round(int(state.step) / epoch, 4)}
+        row |= {f'valid_{name}': value for name, value in measure(weights(state)).items()}
+        if row['valid_nats_per_line'] < lowest(history):
             runs.save_best(run, weights(state))
-            rows.append({'step': int(state.step), 'valid_nats_per_line': last['nats_per_line']})
-    best = min(rows, key=lambda row: row['valid_nats_per_line'])['step']
+        if run.lock is not None:  # who only looks does not write
+            runs.log(run, row)  # so that a run that goes on from here knows what it has to better
+        history.append(row)
+    best = min(_measured(history), key=lambda row: row['valid_nats_per_line'], default={'step': None})['step']
     kept = runs.load_best(run.path, jax.eval_shape(weights, state))
     measured = measure(kept)
-    epoch = len(buckets.epoch(data.lines.train, data.up_to, FLAGS.batch))
     points = len(data.lines.train.offsets) - len(data.lines.train.names)
     begun = runs.read_json(run.path, 'about.json').get('begun_from')
     results = {

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hfrnn.data import DataError
-from hfrnn.data.strokes import Lines, Scale, lengths, line, normalise
+from hfrnn.data.strokes import Handwriting, Lines, Scale, lengths, line, normalise
 from hfrnn.data.text import encode
 
 
@@ -49,6 +49,32 @@ def bounds(lines: Lines, buckets: int = 8, multiple: int = 16) -> np.ndarray:
     for cut in reversed(cuts):
         found.append(cut[found[-1]])
     return np.unique([end for end in found if end]) * multiple
+
+
+class Sizes(NamedTuple):
+    """What lines of a data set are padded to.
+
+    Attributes:
+      up_to: the lengths T, ascending.
+      texts: by T, the length U that holds every text of its lines; empty where texts are left out.
+    """
+
+    up_to: np.ndarray
+    texts: dict[int, int]
+
+
+def sizes(data: Handwriting, buckets: int = 8, with_texts: bool = False) -> Sizes:
+    """The lengths that leave the least padding of the training lines, and that hold every line for validation, too."""
+    up_to = bounds(data.train, buckets)
+    longest = max((int(lengths(part).max()) for part in (data.train, data.valid) if part.names), default=1) - 1
+    up_to = np.append(up_to[:-1], max(up_to[-1], -(-longest // 16) * 16))
+    texts = {}
+    if with_texts:
+        for part in (data.train, data.valid):
+            for n, text in zip(lengths(part), part.texts, strict=True):
+                T = int(up_to[np.searchsorted(up_to, n - 1)])
+                texts[T] = max(texts.get(T, 8), -(-len(text) // 8) * 8)
+    return Sizes(up_to, texts)
 
 
 class Choice(NamedTuple):
