@@ -84,8 +84,13 @@ def sparse(key: jax.Array, shape: tuple[int, int], scale: float = SCALE, connect
 
 
 def gaussian(key: jax.Array, shape: tuple[int, ...], sd: float = 0.1) -> jax.Array:
-    """Weights drawn from N(0, sd^2); for the LSTM nets, whose paper does not say how they begin."""
+    """Weights drawn from N(0, sd^2)."""
     return sd * jax.random.normal(key, shape)
+
+
+def scaled(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Weights drawn from N(0, 1/n) for units of n inputs: inputs of variance 1 then give a sum of variance 1."""
+    return gaussian(key, shape, shape[-1] ** -0.5)
 
 
 def take(W: jax.Array, x: jax.Array) -> jax.Array:
@@ -198,7 +203,7 @@ def lstm(
     n_below: int = 0,
     *,
     clip: float | None = None,
-    weights: Callable[[jax.Array, tuple[int, ...]], jax.Array] = gaussian,
+    weights: Callable[[jax.Array, tuple[int, ...]], jax.Array] = scaled,
     reverse: bool = False,
     dtype: Any = None,
 ) -> Cell:

@@ -57,4 +57,4 @@ def synthesis_net(
 
 
 def _with_pen(cell, mixtures, output_clip):
-    return model.sequence_model(cell, outputs.clipped(outputs.pen(mixtures), output_clip), cells.gaussian)
+    return model.sequence_model(cell, outputs.clipped(outputs.pen(mixtures), output_clip), cells.scaled)
