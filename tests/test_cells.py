@@ -243,6 +243,6 @@ def test_weights_are_as_many_as_in_graves_2013():
 
 def test_lstm_weights_begin_as_stated():
     p = cells.lstm(50, 60).init(jax.random.key(0))
-    for name in ('W_x', 'W_h', 'w_c'):
-        assert_allclose(p[name].std(), 0.1, rtol=0.2)
+    for name, inputs in (('W_x', 50), ('W_h', 60), ('w_c', 60)):
+        assert_allclose(p[name].std(), inputs**-0.5, rtol=0.2)
     assert (p['b'] == 0).all()
