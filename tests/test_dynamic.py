@@ -68,7 +68,7 @@ def test_at_rate_0_dynamic_is_static(segment, rms):
 
 def rules(repeated):
     rms = dynamic.root_mean_squares(NET, weights(), repeated, V, 10)
-    return dynamic.Rule(0.05, 0.0), dynamic.Rule(0.003, 0.001, rms)
+    return dynamic.Rule(0.05, 0.0), dynamic.Rule(0.005, 0.001, rms)
 
 
 @pytest.mark.parametrize('which', [0, 1])
