@@ -4,7 +4,8 @@
     python -m experiments.benchmark_lstm --hidden=400 --batch=32
 
 Characters per second of training (one step: gradient and Adam's update, the state carried), by this library and by
-torch, in turn; and of static and dynamic evaluation.  torch's LSTM has no peepholes and clips no derivatives inside.
+torch, in turn, and once more with the LSTM's products in bfloat16; and of static and dynamic evaluation.  torch's LSTM
+has no peepholes and clips no derivatives inside.
 Where torch is not installed it says so and leaves it out.  --cpu_devices=N divides training among so many devices.
 """
 
@@ -14,6 +15,7 @@ import platform
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import app, flags, logging
@@ -39,7 +41,7 @@ def main(argv):
     jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices or 1)  # they share the cores
     B, T, H = BATCH.value, LENGTH.value, HIDDEN.value
     symbols = np.random.default_rng(0).integers(0, SYMBOLS, B * T + 1).astype(np.uint8)
-    net = model.sequence_model(cells.lstm(SYMBOLS, H, clip=1.0), outputs.categorical(SYMBOLS), cells.gaussian)
+    net = make_net()
     weights = net.init(jax.random.key(0))
 
     text = symbols[: SEGMENT.value * SEGMENTS.value]
@@ -48,6 +50,7 @@ def main(argv):
     learning = dynamic.dynamic_reader(net, SEGMENT.value, SEGMENTS.value)
     candidates = {
         'training': (ours(net, weights, symbols), B * T),
+        'training, bfloat16': (ours(make_net(jnp.bfloat16), weights, symbols), B * T),
         'training, torch.nn.LSTM': (torchs(symbols), B * T),
         'static evaluation': (lambda: static(weights, text, SYMBOLS), len(text)),
         'dynamic evaluation, sgd': (lambda: learning(weights, text, SYMBOLS, dynamic.Rule(1e-4, 0.0)), len(text)),
@@ -73,6 +76,11 @@ def main(argv):
         print(f'{name:28s} {n / wall:10,.0f} {n / cpu:10,.0f}')
     if 'training, torch.nn.LSTM' not in best:
         print("torch is not installed: pip install -e '.[torch]' for its line")
+
+
+def make_net(dtype=None):
+    lstm = cells.lstm(SYMBOLS, HIDDEN.value, clip=1.0, reverse=True, dtype=dtype)
+    return model.sequence_model(lstm, outputs.categorical(SYMBOLS))
 
 
 def ours(net, weights, symbols):

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags
@@ -55,7 +56,8 @@ flags.DEFINE_enum('unit', 'characters', ['characters', 'words', 'bytes'], 'What 
 flags.DEFINE_integer('held_out', 0, 'The end of the validation text that is kept; 0 for all of it.', lower_bound=0)
 flags.DEFINE_integer('hidden', 1000, 'LSTM cells of a layer, H.', lower_bound=1)
 flags.DEFINE_integer('layers', 1, 'How many layers.', lower_bound=1)
-flags.DEFINE_float('initial_sd', 0.1, 'The standard deviation of the weights at the start.', lower_bound=0.0)
+flags.DEFINE_float('initial_sd', None, "Of the weights at the start; by a unit's inputs if not given.", lower_bound=0.0)
+flags.DEFINE_enum('products', 'float32', ['float32', 'bfloat16'], 'What the LSTM multiplies while it is trained.')
 flags.DEFINE_float('clip', 1.0, "Of the LSTM's derivatives, each by itself; 0 for none.", lower_bound=0.0)
 flags.DEFINE_float('output_clip', 0.0, "Of the softmax layer's derivatives; 0 for none.", lower_bound=0.0)
 flags.DEFINE_integer('seed', 0, 'Of everything random: initial weights, noise.', lower_bound=0, upper_bound=2**31 - 1)
@@ -137,11 +139,10 @@ def about(corpus):
     return {'alphabet': listed(corpus.alphabet), **sizes, **checks}
 
 
-def make_model(s, V):
-    weights = functools.partial(cells.gaussian, sd=s.initial_sd)
-    layers = [
-        cells.lstm(V, s.hidden, s.hidden if n else 0, clip=s.clip or None, weights=weights) for n in range(s.layers)
-    ]
+def make_model(s, V, dtype=None):
+    weights = cells.scaled if s.initial_sd is None else functools.partial(cells.gaussian, sd=s.initial_sd)
+    kind = {'clip': s.clip or None, 'weights': weights, 'reverse': True, 'dtype': dtype}
+    layers = [cells.lstm(V, s.hidden, s.hidden if n else 0, **kind) for n in range(s.layers)]
     output = outputs.clipped(outputs.categorical(V), s.output_clip or None)
     return model.sequence_model(layers[0] if s.layers == 1 else cells.stack(*layers), output, weights)
 
@@ -290,7 +291,8 @@ def train():
         say(f'{line}  {cli.progress(i, last, seconds)}')
 
     key = jax.random.fold_in(jax.random.key(s.seed), 1)
-    step = streams.stream_step(net.model, net.optimizer, net.noise, key, net.steps_per_epoch)
+    learner = make_model(s, len(corpus.alphabet), jnp.bfloat16 if s.products == 'bfloat16' else None)
+    step = streams.stream_step(learner, net.optimizer, net.noise, key, net.steps_per_epoch)
     state, elapsed = training.fit(
         parallel.spread(step, FLAGS.devices),
         state,
