@@ -11,7 +11,6 @@ import math
 import os
 import pathlib
 import sys
-import zlib
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -22,7 +21,7 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments import cli
+from experiments import cli, nets
 from experiments.cli import FlagError, clock, say
 from experiments.language_results import measured, units, write
 from hfrnn import (
@@ -134,9 +133,7 @@ def load(s):
 
 
 def about(corpus):
-    sizes = {part: len(getattr(corpus, part)) for part in ('train', 'valid', 'test')}
-    checks = {f'{part}_crc32': zlib.crc32(getattr(corpus, part).tobytes()) for part in sizes}
-    return {'alphabet': listed(corpus.alphabet), **sizes, **checks}
+    return nets.about(corpus) | {'alphabet': listed(corpus.alphabet)}
 
 
 def make_model(s, V, dtype=None):

@@ -87,3 +87,13 @@ def call(start):
         return process.returncode, out, err
 
     return call
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, environment, request):
+    """A finished run of the flagfile that the test's module names as SMALL: its folder, and what it printed."""
+    workdir = tmp_path_factory.mktemp('finished') / 'run'
+    command = [sys.executable, '-m', request.module.SCRIPT, *request.module.SMALL, f'--workdir={workdir}']
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout

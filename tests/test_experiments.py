@@ -4,27 +4,15 @@ import json
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
-from tests.scripts import ROOT, assert_same_run, last_params, wait_for_step
+from tests.scripts import assert_same_run, last_params, wait_for_step
 
 SCRIPT = 'experiments.text_mrnn'
 SMALL = ['--flagfile=experiments/flags/mrnn_ci.flags']
-
-
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory, environment):
-    """A finished run of the small flagfile."""
-    workdir = tmp_path_factory.mktemp('finished') / 'run'
-    command = [sys.executable, '-m', SCRIPT, *SMALL, f'--workdir={workdir}']
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return workdir, done.stdout
 
 
 def test_training_leaves_what_it_promises(finished):

@@ -15,16 +15,6 @@ SCRIPT = 'experiments.penn_treebank'
 SMALL = ['--flagfile=experiments/flags/language_ci.flags']
 
 
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory, environment):
-    """A finished run of the small flagfile."""
-    workdir = tmp_path_factory.mktemp('finished') / 'run'
-    command = [sys.executable, '-m', SCRIPT, *SMALL, f'--workdir={workdir}']
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return workdir, done.stdout
-
-
 def test_training_leaves_what_it_promises(finished):
     workdir, out = finished
     results = json.loads((workdir / 'results.json').read_text())
