@@ -27,7 +27,7 @@ DATA = flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write results.json; nowhere if not given.')
 RIVALS = flags.DEFINE_list('rivals', None, f'Some of {", ".join(rivals.RIVALS)}; all if not given.')
 NETS = flags.DEFINE_list(
-    'nets', [], 'Folders of runs of text_mrnn on the same text: each net, and it with the memoizer.'
+    'nets', [], "Folders of nets' runs on the same text, or files of an LSTM's weights: each, and it with the memoizer."
 )
 VALID = flags.DEFINE_bool('valid', False, 'Read the validation text too, between training and test text.')
 

@@ -32,7 +32,7 @@ OUTPUT = flags.DEFINE_string('output', None, 'Where to write the archive, or the
 MODEL = flags.DEFINE_enum(
     'model', None, MODELS, 'Who foretells; mix is net and memoizer. The net with --workdir, without it the memoizer.'
 )
-WORKDIR = flags.DEFINE_string('workdir', None, "The folder of a net's run of text_mrnn.")
+WORKDIR = flags.DEFINE_string('workdir', None, "The folder of a net's run, or a file of an LSTM's weights.")
 PRIME = flags.DEFINE_string(
     'prime', None, f'A file that the model reads first; or one of {", ".join(text.NAMES)}, for its training text.'
 )

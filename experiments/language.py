@@ -25,11 +25,9 @@ from experiments import cli, nets
 from experiments.cli import FlagError, clock, say
 from experiments.language_results import measured, units, write
 from hfrnn import (
-    cells,
     dynamic,
     evaluation,
     model,
-    outputs,
     parallel,
     plotting,
     runs,
@@ -42,7 +40,6 @@ from hfrnn.data import text, words
 from hfrnn.evaluation import BITS
 
 FLAGS = flags.FLAGS
-KIND = 'language model'  # what a file of weights holds
 SHIPPED = 'penn_treebank'  # the one that comes with the package
 flags.adopt_module_key_flags(cli)
 
@@ -137,11 +134,7 @@ def about(corpus):
 
 
 def make_model(s, V, dtype=None):
-    weights = cells.scaled if s.initial_sd is None else functools.partial(cells.gaussian, sd=s.initial_sd)
-    kind = {'clip': s.clip or None, 'weights': weights, 'reverse': True, 'dtype': dtype}
-    layers = [cells.lstm(V, s.hidden, s.hidden if n else 0, **kind) for n in range(s.layers)]
-    output = outputs.clipped(outputs.categorical(V), s.output_clip or None)
-    return model.sequence_model(layers[0] if s.layers == 1 else cells.stack(*layers), output, weights)
+    return nets.lstm(V, **nets.settings(vars(s)), initial_sd=s.initial_sd, dtype=dtype)
 
 
 def make_noise(s):
@@ -201,7 +194,7 @@ def first_weights(s, net, alphabet):
         return random
     if pathlib.Path(s.init_from).is_file():
         kept = weight_files.read(s.init_from)
-        weight_files.check(kept, kind=KIND, alphabet=listed(alphabet))
+        weight_files.check(kept, kind=nets.KIND, alphabet=listed(alphabet))
         return weight_files.restore(kept, random)
     weights = open_net(s.init_from)[2]
     theirs = runs.read_json(s.init_from, 'about.json')['alphabet']
@@ -345,7 +338,8 @@ def export():
         raise FlagError('say where to write them: --weights=FILE.npz')
     s, _, weights, (steps, seconds) = reopen()
     facts = runs.read_json(WORKDIR.value, 'about.json')
-    content = {'kind': KIND, 'alphabet': facts['alphabet'], 'flags': vars(s), 'steps': steps, 'seconds': seconds}
+    content = {'kind': nets.KIND, 'alphabet': facts['alphabet'], 'about': facts, 'flags': vars(s)}
+    content |= {'steps': steps, 'seconds': seconds}
     if (pathlib.Path(WORKDIR.value) / 'results.json').exists():
         content['results'] = runs.read_json(WORKDIR.value, 'results.json')
     weight_files.save(FLAGS.weights, weights, content)
@@ -360,7 +354,7 @@ def reader():
     if not FLAGS.weights and SHIPPED not in weight_files.shipped():
         raise FlagError('say which run: --workdir=FOLDER, or --weights=FILE')
     kept = weight_files.read(FLAGS.weights or SHIPPED)
-    weight_files.check(kept, kind=KIND)
+    weight_files.check(kept, kind=nets.KIND)
     net = make_model(SimpleNamespace(**kept.facts['flags']), len(kept.facts['alphabet']))
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     return net, weight_files.restore(kept, shapes), alphabet_of(kept.facts)

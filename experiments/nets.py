@@ -1,19 +1,22 @@
-"""The nets of text runs, found again by their folders."""
+"""The nets of text: of the settings that make one, and found again by the folder of a run, or in a file of weights."""
 
+import functools
 import hashlib
+import pathlib
 import zlib
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from hfrnn import cells, model, outputs, runs
+from hfrnn import cells, model, outputs, runs, weight_files
 from hfrnn.baselines import mixing
 from hfrnn.baselines import net as predictors
 from hfrnn.baselines.predictor import read_bits
 from hfrnn.data import text
 from hfrnn.model import Model
 
+KIND = 'language model'  # what a file of weights holds
 READ_BEFORE = 2000  # symbols that a net reads before the first that counts
 TRIED = 20_000  # of the validation text, to choose a rate by
 
@@ -35,8 +38,8 @@ class Net(NamedTuple):
     about: dict
 
 
-def text_model(n_symbols: int, *, cell: str, hidden: int, factors: int, gain: str = 'linear') -> Model:
-    """A net of one recurrent layer: 'rnn', 'tensor_rnn' or 'mrnn'."""
+def recurrent(n_symbols: int, *, cell: str, hidden: int, factors: int, gain: str = 'linear') -> Model:
+    """A net of SMH11, of one recurrent layer: 'rnn', 'tensor_rnn' or 'mrnn'."""
     V, H = n_symbols, hidden
     layer = {
         'rnn': lambda: cells.rnn(V, H),
@@ -46,20 +49,74 @@ def text_model(n_symbols: int, *, cell: str, hidden: int, factors: int, gain: st
     return model.sequence_model(layer, outputs.categorical(V))
 
 
-def open_net(workdir: str) -> Net:
-    """The net of a run of text_mrnn, as its newest whole checkpoint has it.
+def lstm(
+    n_symbols: int,
+    *,
+    hidden: int,
+    layers: int,
+    clip: float,
+    output_clip: float,
+    initial_sd: float | None = None,
+    dtype: Any = None,
+) -> Model:
+    """A net of G13 sec. 3: LSTM layers with skip connections.
+
+    Args:
+      clip, output_clip: of the derivatives, as in ``cells.lstm`` and ``outputs.clipped``; 0 for none.
+      initial_sd: of the weights; ``cells.scaled`` if not given.
+      dtype: of the products in training.
+    """
+    weights = cells.scaled if initial_sd is None else functools.partial(cells.gaussian, sd=initial_sd)
+    kind = {'clip': clip or None, 'weights': weights, 'reverse': True, 'dtype': dtype}
+    stacked = [cells.lstm(n_symbols, hidden, hidden if n else 0, **kind) for n in range(layers)]
+    output = outputs.clipped(outputs.categorical(n_symbols), output_clip or None)
+    return model.sequence_model(stacked[0] if layers == 1 else cells.stack(*stacked), output, weights)
+
+
+RECURRENT = ('cell', 'hidden', 'factors', 'gain')
+LSTM = ('hidden', 'layers', 'clip', 'output_clip')
+
+
+def settings(flags: dict) -> dict:
+    """Those of a run's flags that make its net."""
+    return {name: flags[name] for name in (LSTM if 'layers' in flags else RECURRENT)}
+
+
+def of_flags(flags: dict, n_symbols: int) -> Model:
+    """The net that a run with these flags trains."""
+    return (lstm if 'layers' in flags else recurrent)(n_symbols, **settings(flags))
+
+
+def open_net(name: str) -> Net:
+    """A net of characters or bytes: of a run's folder, or of a file of weights or one that came with the package.
+
+    Of a run of text_mrnn as its newest whole checkpoint has it; of one of an LSTM, as validation text found it best.
 
     Raises:
       RunError: if there is none.
+      DataError: if the file is damaged, or something else.
     """
-    run = runs.open_run(workdir)
-    flags, about = (runs.read_json(workdir, name) for name in ('flags.json', 'about.json'))
+    path = pathlib.Path(name)
+    kept = None
+    if path.is_file() or (name in weight_files.shipped() and not path.is_dir()):
+        kept = weight_files.read(name)
+        weight_files.check(kept, kind=KIND)
+        flags, about = kept.facts['flags'], kept.facts['about']
+    else:
+        flags, about = (runs.read_json(name, which) for which in ('flags.json', 'about.json'))
     try:
-        settings = {name: flags[name] for name in ('cell', 'hidden', 'factors', 'gain')}
-        net = text_model(len(about['alphabet']), **settings)
+        if not isinstance(about['alphabet'], str):
+            raise runs.RunError(f'{name} holds a net of words, where one of characters or bytes is needed')
+        net = of_flags(flags, len(about['alphabet']))
     except KeyError as e:
-        raise runs.RunError(f'{workdir} holds no run of a net of text: it has no {e}') from e
-    params = runs.restore_params(run, jax.eval_shape(net.init, jax.random.key(0)))
+        raise runs.RunError(f'{name} holds no run of a net of text: it has no {e}') from e
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    if kept:
+        params = weight_files.restore(kept, shapes)
+    elif 'layers' in flags:
+        params = runs.load_best(name, shapes)
+    else:
+        params = runs.restore_params(runs.open_run(name), shapes)
     return Net(net, params, about['alphabet'], flags, about)
 
 
@@ -72,8 +129,7 @@ def about(corpus: text.Corpus) -> dict:
 
 def digest(net: Net) -> str:
     """A hash of all that makes the net's predictions: its structure, weights and alphabet."""
-    settings = [net.flags[name] for name in ('cell', 'hidden', 'factors', 'gain')]
-    sha = hashlib.sha256(repr((settings, net.alphabet)).encode())
+    sha = hashlib.sha256(repr((settings(net.flags), net.alphabet)).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(net.params):
         sha.update(f'{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}'.encode())
         sha.update(np.ascontiguousarray(leaf).tobytes())

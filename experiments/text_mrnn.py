@@ -113,8 +113,7 @@ def check_sizes():
 
 
 def make_model(n_symbols):
-    names = ('cell', 'hidden', 'factors', 'gain')
-    return nets.text_model(n_symbols, **{name: FLAGS[name].value for name in names})
+    return nets.recurrent(n_symbols, **{name: FLAGS[name].value for name in nets.RECURRENT})
 
 
 def make_optimizer():
@@ -241,13 +240,17 @@ def score():
 
 
 def analyse():
-    run, net, state, _ = reopen()
-    corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
+    """Of any net of text: also of an LSTM's run, of penn_treebank or wikipedia."""
+    if not WORKDIR.value:
+        raise FlagError('say which run: --workdir=FOLDER')
+    net = nets.open_net(WORKDIR.value)
+    path = runs.open_run(WORKDIR.value).path
+    corpus = text.load(net.flags['corpus'], FLAGS.data, net.flags['unit'])
     runs.check(WORKDIR.value, 'about.json', nets.about(corpus))
-    knowers = {FLAGS.cell: knowledge.net(net, state.params)}
+    knowers = {net.flags.get('cell', 'lstm'): knowledge.net(net.model, net.params)}
     knowers |= knowledge.rivals(corpus.train[-FLAGS.rival_symbols :], len(corpus.alphabet))
     sizes = FLAGS.bags, FLAGS.passages, FLAGS.sampled
-    knowledge.analyse(run.path, knowers, corpus, prompt(corpus.alphabet), *sizes, FLAGS.sample_seed)
+    knowledge.analyse(path, knowers, corpus, prompt(corpus.alphabet), *sizes, FLAGS.sample_seed)
 
 
 def reopen():

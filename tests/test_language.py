@@ -65,6 +65,28 @@ def test_a_file_of_weights_stands_for_its_run(finished, call, tmp_path):
     assert 'holds no weights, or is damaged' in err
 
 
+def test_a_trained_net_compresses(finished, call, environment, tmp_path):
+    """To what it scores; and what its weights in half precision have compressed, it refuses."""
+    (tmp_path / 'a').write_text('The name of the module is not a name. ' * 40)
+    assert call('--mode=export', f'--workdir={finished[0]}', f'--weights={tmp_path}/net.npz')[0] == 0
+    bits = float(call('--mode=score', f'--workdir={finished[0]}', f'--input={tmp_path}/a')[1].split()[0])
+
+    def compression(mode, net, source, target):
+        flags = [f'--mode={mode}', f'--workdir={net}', f'--input={tmp_path}/{source}', f'--output={tmp_path}/{target}']
+        command = [sys.executable, '-m', 'experiments.compression', *flags]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+    for name, net in (('of_run', finished[0]), ('of_file', tmp_path / 'net.npz')):
+        assert compression('compress', net, 'a', name).returncode == 0
+        assert (tmp_path / name).stat().st_size <= 1.005 * bits / 8 + 32
+        assert compression('decompress', net, name, f'{name}.out').returncode == 0
+        assert (tmp_path / f'{name}.out').read_bytes() == (tmp_path / 'a').read_bytes()
+    done = compression('decompress', finished[0], 'of_file', 'b')
+    assert done.returncode == 1
+    assert 'made by another model' in done.stderr
+    assert not (tmp_path / 'b').exists()
+
+
 def test_killed_it_goes_on_bit_for_bit(finished, start, call, tmp_path):
     """With adaptive noise, from the weights of another run, the state carried and the average kept."""
     flags = [*SMALL, '--noise=adaptive', f'--init_from={finished[0]}', '--save_minutes=0', '--dynamic=']
