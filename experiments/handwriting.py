@@ -16,7 +16,7 @@ from absl import flags
 
 from experiments import cli
 from experiments.cli import FlagError, clock, say
-from hfrnn import evaluation, model, parallel, plotting, runs, training, weight_noise, window
+from hfrnn import evaluation, first_order, model, parallel, plotting, runs, training, weight_noise, window
 from hfrnn.data import buckets, iamondb, pens, spelling, strokes
 
 FLAGS = flags.FLAGS
@@ -151,13 +151,13 @@ def make_optimizer() -> optax.GradientTransformation:
         raise FlagError(f'--warmup_steps={FLAGS.warmup_steps} leaves nothing of --decay_steps={FLAGS.decay_steps}')
     elif FLAGS.warmup_steps:
         rate = optax.linear_schedule(0.0, rate, FLAGS.warmup_steps)
-    rule = {'adam': optax.adam, 'rmsprop': training.graves_rmsprop}[FLAGS.optimizer](rate)
+    rule = {'adam': optax.adam, 'rmsprop': first_order.graves_rmsprop}[FLAGS.optimizer](rate)
     clip = [optax.clip_by_global_norm(FLAGS.clip_norm)] if FLAGS.clip_norm else []
     if FLAGS.average >= 1:
         raise FlagError(f'--average={FLAGS.average}: the decay of an average is below 1')
     if FLAGS.noise == 'adaptive':
         rule = optax.chain(rule, optax.stateless(_faster_variances))
-    return optax.chain(*clip, rule, *([training.averaged(FLAGS.average)] if FLAGS.average else []))
+    return optax.chain(*clip, rule, *([first_order.averaged(FLAGS.average)] if FLAGS.average else []))
 
 
 def _faster_variances(updates, _):

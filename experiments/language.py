@@ -27,6 +27,7 @@ from experiments.language_results import measured, units, write
 from hfrnn import (
     dynamic,
     evaluation,
+    first_order,
     model,
     parallel,
     plotting,
@@ -150,7 +151,7 @@ def make_optimizer(s, steps_per_epoch):
     if s.decay_epochs:
         rate = optax.cosine_decay_schedule(rate, max(1, round(s.decay_epochs * steps_per_epoch)), alpha=0.01)
     rule = optax.adam(rate) if s.optimizer == 'adam' else optax.sgd(rate, s.momentum)
-    return optax.chain(rule, training.averaged(s.average)) if s.average else rule
+    return optax.chain(rule, first_order.averaged(s.average)) if s.average else rule
 
 
 class Net(NamedTuple):

@@ -136,20 +136,6 @@ def test_batches_have_room_for_every_line_and_text():
     assert buckets.sizes(data, 3).texts == {}
 
 
-def test_an_average_forgets_its_beginning():
-    optimizer = optax.chain(optax.sgd(1.0), training.averaged(0.9))
-    params = {'w': jnp.array([10.0])}
-    state = optimizer.init(params)
-    expected = 10.0
-    for t in range(1, 30):
-        updates, state = optimizer.update({'w': jnp.array([0.5])}, state, params)
-        assert_array_equal(updates['w'], [-0.5])
-        params = optax.apply_updates(params, updates)
-        d = min(0.9, (1 + t) / (10 + t))
-        expected = d * expected + (1 - d) * (10 - 0.5 * t)
-    assert_allclose(optax.tree.get(state, 'average')['w'], [expected], rtol=1e-6)
-
-
 def test_the_best_weights_come_back_and_no_others(tmp_path):
     run = runs.train_in(str(tmp_path / 'run'), {}, {})
     params = {'a': (jnp.arange(3.0), {'b': jnp.ones((2, 2))})}

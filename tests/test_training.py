@@ -266,18 +266,3 @@ def test_what_follows_the_last_target_changes_nothing():
 
 def test_fit_ends_when_it_is_told_to():
     assert fit(on_step=lambda state, *_: int(state.step) == 3)[0] == [3]
-
-
-def test_graves_rmsprop_is_as_printed(x64):
-    """Graves 2013 eq. 38-41, by hand."""
-    rng = np.random.default_rng(0)
-    w, rule = jnp.asarray(rng.normal(size=5)), training.graves_rmsprop()
-    state, by_hand, n, m, D = rule.init(w), np.asarray(w), 0.0, 0.0, 0.0
-    for scale in (1.0, 30.0, 0.01, 5.0):
-        g = scale * rng.normal(size=5)
-        updates, state = rule.update(jnp.asarray(g), state, w)
-        w = optax.apply_updates(w, updates)
-        n, m = 0.95 * n + 0.05 * g**2, 0.95 * m + 0.05 * g
-        D = 0.9 * D - 1e-4 * g / np.sqrt(n - m**2 + 1e-4)
-        by_hand = by_hand + D
-        assert_allclose(w, by_hand, rtol=1e-12)

@@ -1,0 +1,50 @@
+"""First-order optimisation beyond optax: the rmsprop of Graves 2013, and an average of the weights."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Params = Any
+
+
+def graves_rmsprop(learning_rate: float = 1e-4) -> optax.GradientTransformation:
+    """The rmsprop of Graves 2013, eq. 38-41::
+
+        n = .95 n + .05 g^2
+        m = .95 m + .05 g
+        D = .9 D - 1e-4 g / sqrt(n - m^2 + 1e-4)
+        w = w + D
+
+    for g a gradient on the scale of one sequence's nats: the offset under the root belongs to it.
+    """
+    return optax.rmsprop(learning_rate, decay=0.95, eps=1e-4, centered=True, momentum=0.9)
+
+
+class Average(NamedTuple):
+    """The state of ``averaged``: the mean of the weights so far, of which newer ones are more."""
+
+    average: Params
+    count: jax.Array
+
+
+def averaged(decay: float) -> optax.GradientTransformation:
+    """The last of a chain: changes no update, and keeps an exponential average of the weights that they make::
+
+        average = d average + (1 - d) w,    d = min(decay, (1 + t) / (10 + t)) after t steps
+
+    so that the first weights, which are far off, do not stay in it.  ``optax.tree.get(opt_state, 'average')`` finds it.
+    """
+
+    def init(params):
+        return Average(jax.tree.map(jnp.array, params), jnp.zeros((), jnp.int32))
+
+    def update(updates, state, params=None):
+        t = state.count + 1
+        d = jnp.minimum(decay, (1 + t) / (10 + t))
+        new = optax.apply_updates(params, updates)
+        average = jax.tree.map(lambda a, w: (d * a + (1 - d) * w).astype(a.dtype), state.average, new)
+        return updates, Average(average, t)
+
+    return optax.GradientTransformation(init, update)
