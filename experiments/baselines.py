@@ -13,10 +13,10 @@ import os
 import pathlib
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
-from experiments import nets
-from experiments.cli import FlagError, fail
+from experiments import cli, nets
+from experiments.cli import FlagError
 from hfrnn import runs
 from hfrnn.baselines import compressors, rivals
 from hfrnn.data import text
@@ -33,13 +33,9 @@ VALID = flags.DEFINE_bool('valid', False, 'Read the validation text too, between
 
 
 def main(argv):
-    if len(argv) > 1:
-        fail(f'unknown argument {argv[1]!r}; flags begin with --')
-    logging.set_verbosity(logging.WARNING)  # orbax tells its life
-    try:
+    cli.begin(argv)
+    with cli.errors_in_a_line('the rows above are measured'):
         compare()
-    except (text.DataError, runs.RunError, compressors.Unavailable, FlagError, OSError) as e:
-        fail(str(e))
 
 
 def compare():

@@ -1,10 +1,11 @@
 """What the experiments' command lines share: devices, errors in one line, and what is said of a step."""
 
+import contextlib
 import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 from absl import flags, logging
 
 from hfrnn import hf, parallel, runs, training
+from hfrnn.baselines.compressors import Unavailable
 from hfrnn.data import DataError
 
 FLAGS = flags.FLAGS
@@ -35,25 +37,45 @@ def main(argv: list[str], mode: Callable[[], None]) -> None:
 
     A script that uses it has the flags above and --minutes.
     """
-    if len(argv) > 1:
-        fail(f'unknown argument {argv[1]!r}; flags begin with --')
-    sys.stdout.reconfigure(errors='replace')  # a terminal that cannot show a character shows another
-    if not FLAGS['verbosity'].present:
-        logging.set_verbosity(logging.WARNING)  # orbax tells its life at every save
-    try:
+    begin(argv)
+    with errors_in_a_line():
         for name in FLAGS:
             if isinstance(FLAGS[name].value, float) and math.isnan(FLAGS[name].value):
                 raise FlagError(f'--{name}=nan is no number')
         join_devices()
         mode()
-    except (DataError, runs.RunError, FlagError, training.NotFinite, OSError) as e:
+
+
+def begin(argv: list[str]) -> None:
+    """What every script does first."""
+    if len(argv) > 1:
+        fail(f'unknown argument {argv[1]!r}; flags begin with --')
+    sys.stdout.reconfigure(errors='replace')  # a terminal that cannot show a character shows another
+    if not FLAGS['verbosity'].present:
+        logging.set_verbosity(logging.WARNING)  # orbax tells its life at every save
+
+
+@contextlib.contextmanager
+def errors_in_a_line(remains: str = '') -> Iterator[None]:
+    """What a user can have done wrong, or no program can help, ends this one with one line and status 1.
+
+    Args:
+      remains: what holds of the work where it is not the user's input that ended it.
+    """
+    remains = f'; {remains}' if remains else ''
+    try:
+        yield
+    except OSError as e:
+        fail(f'{e.filename or ""}: {e.strerror or e}{remains}'.lstrip(': '))
+    except (DataError, runs.RunError, FlagError, training.NotFinite, Unavailable, ModuleNotFoundError) as e:
         fail(str(e))
     except (MemoryError, jax.errors.JaxRuntimeError) as e:
         if isinstance(e, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' not in str(e):
             raise
-        fail(f'not enough memory; make the net, the batch or the --chunk smaller ({str(e).splitlines()[0]})')
+        reason = (str(e).splitlines() or ['no more can be had'])[0]
+        fail(f'not enough memory; make the net, the batch or the --chunk smaller ({reason}){remains}')
     except KeyboardInterrupt:
-        fail('stopped; the same command goes on')
+        fail(f'stopped{remains or "; the same command goes on"}')
     except training.Interrupted as e:
         saved = 'saved' if runs.writes() else 'process 0 saves'
         print(f'stopped by {e}; {saved}. The same command goes on.', file=sys.stderr, flush=True)

@@ -8,9 +8,10 @@ It reads the runs' metrics.jsonl and results.json, prints a table, and writes it
 import json
 import pathlib
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from experiments.cli import fail
+from experiments import cli
+from experiments.cli import FlagError
 from hfrnn import plotting, runs
 
 RUNS = flags.DEFINE_list('runs', [], 'Folders of runs of text_mrnn, with commas between.')
@@ -18,13 +19,11 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write the table and the
 
 
 def main(argv):
-    logging.set_verbosity(logging.WARNING)
-    try:
-        if len(argv) > 1 or not RUNS.value or not WORKDIR.value:
-            raise runs.RunError('say --runs=FOLDER,FOLDER,... and --workdir=FOLDER')
+    cli.begin(argv)
+    with cli.errors_in_a_line():
+        if not RUNS.value or not WORKDIR.value:
+            raise FlagError('say --runs=FOLDER,FOLDER,... and --workdir=FOLDER')
         compare([pathlib.Path(path) for path in RUNS.value], pathlib.Path(WORKDIR.value))
-    except (runs.RunError, OSError) as e:
-        fail(str(e))
 
 
 def compare(paths, workdir):

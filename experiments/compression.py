@@ -4,9 +4,11 @@
     python -m experiments.compression --mode=compress --workdir=runs/quickstart --model=mix --prime=pydoc ...
     python -m experiments.compression --mode=decompress --input=ARCHIVE --output=FILE
 
-Without --workdir the model is a memoizer of bytes that learns the file as it goes.  An archive is decompressed with the
-same --workdir and --prime, and the same version of JAX on the same kind of machine: where the probabilities are not the
-same to the last bit, it is said, and nothing is written.  A net of characters compresses UTF-8 of its own alphabet.
+Without --workdir the model is a memoizer of bytes that learns the file as it goes.  An archive knows which --model made
+it, and whether that was learning; it is decompressed with the same --workdir and --prime, the same --learning_rate,
+--order, --longest and --remembered if those were given, and the same version of JAX on the same kind of machine: where
+the probabilities are not the same to the last bit, it is said, and nothing is written.  A net of characters compresses
+UTF-8 of its own alphabet.
 """
 
 import hashlib
@@ -15,11 +17,10 @@ import pathlib
 import signal
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
-from experiments import nets
-from experiments.cli import FlagError, clock, fail
-from hfrnn import runs
+from experiments import cli, nets
+from experiments.cli import FlagError, clock
 from hfrnn.baselines import mixing
 from hfrnn.baselines import net as predictors
 from hfrnn.data import DataError, text
@@ -45,31 +46,23 @@ LONGEST = flags.DEFINE_integer('longest', 64, 'The longest context of the memoiz
 REMEMBERED = flags.DEFINE_integer(
     'remembered',
     10_000_000,
-    'The most symbols that memoizer and n-grams remember, at some 120 bytes each; then they forget the older half.',
+    'The most symbols that memoizer and n-grams remember, at some 220 bytes each; then they forget the older half.',
     lower_bound=1000,
     upper_bound=500_000_000,
 )
 
 FROZEN_READS = 2000  # symbols of --prime: what stands farther back does not reach a frozen net
-MIXING = 1  # to be raised where mixing.py changes what it computes
+VERSION = 1  # to be raised where something in hfrnn/baselines comes to compute other probabilities
 
 
 def main(argv):
-    if len(argv) > 1:
-        fail(f'unknown argument {argv[1]!r}; flags begin with --')
-    logging.set_verbosity(logging.WARNING)  # orbax tells its life
+    cli.begin(argv)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.default_int_handler)
-    try:
-        code()
-    except OSError as e:
-        fail(f'{e.filename or ""}: {e.strerror or e}; nothing is written'.lstrip(': '))
-    except (DataError, runs.RunError, FlagError, ModuleNotFoundError) as e:
-        fail(str(e))
-    except MemoryError:
-        fail('not enough memory; nothing is written')
-    except KeyboardInterrupt:
-        fail('stopped; nothing is written')
+    with cli.errors_in_a_line('nothing is written'):
+        done = code()
+    with cli.errors_in_a_line(f'{OUTPUT.value} is written'):
+        tell(done)
 
 
 def code():
@@ -94,7 +87,7 @@ def code():
             done = work(predictor, alphabet, header, coming, going, ticker(source.stat().st_size))
         except (compression.ContentError, compression.ArchiveError) as e:
             raise FlagError(f'{source}: {e}') from e
-    tell(done)
+    return done
 
 
 # -- the model --------------------------------------------------------------------------------------------------------
@@ -125,14 +118,12 @@ def build(Header):
     alphabet = net.alphabet if net else text.BYTES
     known = prime(alphabet)
     # All that the probabilities depend on.
-    facts = [kind(), alphabet, len(known), hashlib.sha256(known.tobytes()).hexdigest()]
+    facts = [VERSION, kind(), alphabet, len(known), hashlib.sha256(known.tobytes()).hexdigest()]
     parts = []
     if MODEL.value in ('net', 'mix'):
         parts.append(net_predictor(net, known, facts))
     if MODEL.value != 'net':
         parts.append(other_predictor(len(alphabet), known, facts))
-    if MODEL.value == 'mix':
-        facts += [MIXING]
     predictor = mixing.mix(*parts) if len(parts) > 1 else parts[0]
     return predictor, alphabet, Header(kind(), hashlib.sha256(repr(facts).encode()).digest()[:8])
 
@@ -149,6 +140,7 @@ def net_predictor(net, known, facts):
 def other_predictor(n_symbols, known, facts):
     from hfrnn.baselines import memoizer, ngram, pitman_yor  # need numba
 
+    known = known[-REMEMBERED.value :]
     if MODEL.value == 'ngram':
         model = ngram.train(known, n_symbols, ORDER.value)
     else:

@@ -90,7 +90,8 @@ def analyse(
         'new_words': new_words(folder, knowers, corpus, prompt, n_sampled, seed),
     }
     runs.write_json(folder / 'analysis.json', found)
-    say(f'{folder}/analysis.json, debagging.png, balance.png, list.png, new_words.png')
+    pictures = [f'{name}.png' for name in ('debagging', 'balance', 'list', 'new_words') if found[name]]
+    say(f'{folder}/analysis.json, {", ".join(pictures)}')
     return found
 
 

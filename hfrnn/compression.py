@@ -5,7 +5,7 @@ An archive is
     'HFR1'  kind (1 byte)  model (8 bytes)                                  the header
     n  m  payload (m - 1 bytes)  seal (4 bytes)  content (4 bytes)          blocks, or, where coding does not pay:
     n  0  r  raw (r bytes)       seal           content
-    0                                                                       the end
+    0                            seal                                       the end
 
 with n the block's symbols, all of n, m, r as base-128 numbers, ``seal`` the CRC-32 of the archive so far (without other
 seals), ``content`` that of the file so far.  So a damaged archive is told from one that this machine's arithmetic
@@ -37,6 +37,7 @@ except ModuleNotFoundError as e:
 MAGIC = b'HFR1'
 CODED, RAW = 2**16, 2**20  # bytes of a block that end it: as coded, and of the file
 PIECE = 2048  # bytes that are read, and foretold, at a time
+LARGEST = 2**21  # no block that is whole is longer, coded or not
 FAMILY = constriction.stream.model.Categorical(perfect=False)  # to 24 bits, and never 0
 
 
@@ -141,8 +142,9 @@ def compress(
         tick(done)
     if n:
         block()
-    target.write(_number(0))
-    return done._replace(coded=written + 1, seconds=time.perf_counter() - begun)
+    end = _number(0)
+    target.write(end + zlib.crc32(end, seal).to_bytes(4))
+    return done._replace(coded=written + 5, seconds=time.perf_counter() - begun)
 
 
 def decompress(
@@ -160,7 +162,8 @@ def decompress(
     """
     if read_header(source) != header:
         raise ArchiveError(
-            'the archive was made by another model: other weights, another --prime, or other settings than those here'
+            'the archive was made by another model: other weights or another --prime, or, where memoizer, n-grams or a '
+            'net that learns took part, other settings of them'
         )
     seal, content = zlib.crc32(MAGIC + bytes([header.kind]) + header.model), 0
     state = predictor.init()
@@ -168,14 +171,16 @@ def decompress(
     begun = time.perf_counter()
     while True:
         n, first = _read_number(source)
-        if n == 0:
-            break
-        m, second = _read_number(source)
+        m, second = _read_number(source) if n else (1, b'')
         r, third = (0, b'') if m else _read_number(source)
+        if max(m, r) > LARGEST:
+            raise ArchiveError('the archive is damaged: a number in it is too large')
         body = _read_exactly(source, m - 1 if m else r)
         seal = zlib.crc32(first + second + third + body, seal)
         if _read_exactly(source, 4) != seal.to_bytes(4):
             raise ArchiveError('the archive is damaged: a checksum of it is wrong')
+        if n == 0:
+            break
         expected = int.from_bytes(_read_exactly(source, 4))
         pieces = _decoded(predictor, state, alphabet, body, n) if m else _followed(predictor, state, alphabet, body)
         size, symbols_before = len(first + second + third + body) + 8, done.symbols
@@ -196,7 +201,7 @@ def decompress(
         written += size
     if source.read(1):
         raise ArchiveError('the archive is damaged: something follows its end')
-    return done._replace(coded=written + 1, seconds=time.perf_counter() - begun)
+    return done._replace(coded=written + 5, seconds=time.perf_counter() - begun)
 
 
 _DIFFERS = (

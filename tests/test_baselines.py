@@ -119,7 +119,7 @@ def test_bad_input_is_one_line(tmp_path):
 
 def test_nets_stand_in_the_table(text_run, tmp_path):
     corpus = f'--corpus={text_run.parent / "text"}'
-    done = script(corpus, '--rivals=gzip', f'--nets={text_run}', f'--workdir={tmp_path}/table')
+    done = script(corpus, '--rivals=gzip,memoizer', f'--nets={text_run}', f'--workdir={tmp_path}/table')
     assert done.returncode == 0 and done.stderr == '', done.stderr
     results = json.loads((tmp_path / 'table' / 'results.json').read_text())
     net = results['rivals'][str(text_run)]
@@ -127,7 +127,8 @@ def test_nets_stand_in_the_table(text_run, tmp_path):
     theirs = json.loads((text_run / 'results.json').read_text())
     assert results['test_symbols'] == theirs['test_symbols']
     np.testing.assert_allclose(net['static'], theirs['test_bits_per_char'], rtol=0.01)  # which is of windows
-    assert mixed['online'] < net['online'] < net['static']  # the net has hardly been trained
+    assert net['online'] < net['static']  # it has hardly been trained
+    assert mixed['online'] < 1.01 * min(net['online'], results['rivals']['memoizer']['online'])  # and helps little
     assert mixed['static'] is None
     for args, word in ((('--corpus=pydoc', f'--nets={text_run}'), 'another text'), ((corpus, '--nets=/no'), 'no run')):
         done = script(*args, '--rivals=gzip')

@@ -109,6 +109,23 @@ def test_equals_brute_force_in_the_mean_of_the_seatings():
     assert error.max() > 1e-4  # there was something to compare
 
 
+def test_half_way_down_an_edge_it_is_near_to_brute_force():
+    """There the restaurant is the one expected, of tables of equal size: an approximation, good to 0.03."""
+    symbols = letters('abcabcabcabcaccbaabab')
+    contexts = [c for c in CONTEXTS if not is_a_node(train(symbols), c)]
+    assert len(contexts) > 5
+    runs, rng = 400, random.Random(0)
+    difference = np.zeros((len(contexts), V))
+    for run in range(runs):
+        model = train(symbols, seed=run)
+        restaurants = brute_force(symbols.tolist(), rng)
+        for i, context in enumerate(contexts):
+            difference[i] += pitman_yor.distribution(model, context) / runs
+            difference[i] -= [probability(restaurants, tuple(context.tolist()), s) / runs for s in range(V)]
+    assert np.abs(difference).max() < 0.04  # of which 0.01 is the sampling's
+    assert np.sqrt(np.mean(difference**2)) < 0.015
+
+
 @pytest.mark.parametrize('longest', [0, 1, 4, 40])
 def test_with_one_table_a_symbol_equals_brute_force(longest):
     symbols = random_letters(40)

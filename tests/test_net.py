@@ -1,5 +1,7 @@
 """Nets as Predictors, and mixtures: what is read at once is to the last bit what is read symbol by symbol."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,6 +76,30 @@ def test_reading_at_once_is_reading_one_by_one(name):
     bits = -np.sum(np.log2(P[np.arange(len(SYMBOLS)), SYMBOLS]))
     np.testing.assert_allclose(read_bits(predictor, predictor.init(), SYMBOLS, piece=77)[1], bits, rtol=1e-12)
     np.testing.assert_allclose(total_bits(predictor, predictor.init(), SYMBOLS)[1], bits, rtol=1e-12)
+
+
+@pytest.mark.parametrize('kind', ['static net', 'online net', 'memoizer', 'n-gram', 'mixture'])
+def test_probabilities_sum_to_one_in_every_context(kind):
+    """Of up to three of three letters."""
+    three = model.sequence_model(cells.mrnn(3, 5, 4), outputs.categorical(3))
+    params = jax.tree.map(lambda leaf: leaf + 0.5, three.init(jax.random.key(0)))
+    frozen = net.static(three, params, [0])
+    seen = SYMBOLS % 3
+    predictor = {
+        'static net': lambda: frozen,
+        'online net': lambda: net.online(three, params, [0], optax.sgd(0.1), segment=2),
+        'memoizer': lambda: pitman_yor.online(memoizer.train(seen, 3)),
+        'n-gram': lambda: pitman_yor.online(ngram.train(seen, 3, 3)),
+        'mixture': lambda: mixing.mix(frozen, pitman_yor.online(memoizer.train(seen, 3))),
+    }[kind]()
+    for n in range(4):
+        for context in itertools.product(range(3), repeat=n):
+            state = predictor.init()
+            for symbol in context:
+                state = predictor.update(state, symbol)
+            p = predictor.probs(state)
+            assert p.min() > 0
+            np.testing.assert_allclose(p.sum(), 1, atol=1e-12)
 
 
 def test_a_frozen_net_says_what_the_model_says():

@@ -1,7 +1,10 @@
-"""The sequence memoizer: contexts of any length, each smoothed by the next shorter one (WAGJT09).
+"""The sequence memoizer: contexts of any length (but see ``longest``), each smoothed by the next shorter one (WAGJT09).
 
     model = memoizer.train(symbols, n_symbols)
     pitman_yor.static_bits(model, test), pitman_yor.online_bits(model, test), pitman_yor.static(model), ...
+
+Exact where a context has a node in the tree, one seating given; elsewhere the restaurant is the one expected, as of
+tables of equal size, where other programs draw one (context_tree).
 
 Sources: Wood, Archambeau, Gasthaus, James & Teh 2009 (WAGJT09); Gasthaus & Teh 2010.
 """

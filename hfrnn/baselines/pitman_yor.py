@@ -4,6 +4,7 @@ A model learns by writing into its arrays, which for a long text are far too lar
 model that it is given, as JAX does with a donated buffer, and the caller goes on with the one returned.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -93,14 +94,18 @@ def online(model: Model, most: int | None = None) -> Predictor:
     """Goes on learning.  Its state is a model, at first a copy of this one.
 
     Args:
-      most: the most symbols to remember, at about 120 bytes each: where there are so many, the older half is forgotten,
-        and the tree planted anew of the newer one.  None for no end.
+      most: the most symbols to remember, at some 220 bytes each at the most: where there are so many, the older half is
+        forgotten, and the tree planted anew of the newer one.  None for no end.
     """
     if most is not None and most < 2:
         raise ValueError(f'a model remembers at least 2 symbols, not {most}')
 
     def init():
-        return _recalled(Model(model.prior, context_tree.Tree(*(array.copy() for array in model.tree))), most)
+        _compile()
+        recalled = _recalled(model, most)
+        if recalled is not model:
+            return recalled
+        return Model(model.prior, context_tree.Tree(*(array.copy() for array in model.tree)))
 
     def read(state, symbols):
         P = np.empty((len(symbols), state.prior.n_symbols))
@@ -118,6 +123,14 @@ def online(model: Model, most: int | None = None) -> Predictor:
         update=lambda state, symbol: _recalled(learn(state, np.array([symbol])), most),
         read=read,
     )
+
+
+@functools.cache
+def _compile():
+    """Has numba compile what a Predictor calls, before anybody looks at a clock."""
+    tiny = plant(prior(2, 1, [0.5]))
+    _read(tiny, np.zeros(2, np.uint16), False, np.empty((2, 2)))
+    distribution(tiny, recent(tiny))
 
 
 def _recalled(model, most):
