@@ -28,6 +28,9 @@ FREE = (
 )
 
 
+ENDLESS = ('minutes', 'save_minutes', 'clip')  # flags that may be infinite
+
+
 class FlagError(ValueError):
     """Flags that do not go together; one line for the user."""
 
@@ -40,8 +43,9 @@ def main(argv: list[str], mode: Callable[[], None]) -> None:
     begin(argv)
     with errors_in_a_line():
         for name in FLAGS:
-            if isinstance(FLAGS[name].value, float) and math.isnan(FLAGS[name].value):
-                raise FlagError(f'--{name}=nan is no number')
+            value = FLAGS[name].value
+            if isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and name not in ENDLESS)):
+                raise FlagError(f'--{name}={value} is no number')
         join_devices()
         mode()
 
@@ -146,18 +150,21 @@ def copies(optimizer: str, preset: str, cg_iterations: int | None) -> int:
     return 12 + hf.saved_iterates(hf.PRESETS[preset], cg_iterations) if optimizer == 'hf' else 6
 
 
-def check_memory(weights: int, copies: int) -> None:
+def check_memory(weights: int, copies: int, others: int = 0) -> None:
     """A CPU has room for so many copies of the weights: there, too large an allocation is not refused, but kills.
+
+    Args:
+      others: how many other numbers a device holds at once.
 
     Raises:
       FlagError: if not.
     """
-    need = 4 * weights * copies * len(jax.local_devices())
+    need = 4 * (weights * copies + others) * len(jax.local_devices())
     have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     if jax.devices()[0].platform == 'cpu' and need > have:
         raise FlagError(
             f'a net of {weights:,} weights needs {need / 2**30:.0f} GiB for its training, and this machine has '
-            f'{have / 2**30:.0f}; make it smaller'
+            f'{have / 2**30:.0f}; make it or its batches smaller'
         )
 
 

@@ -1,11 +1,10 @@
-"""Runs beside each other: what each had reached at equal wall time, and at equal characters read.
+"""Runs beside each other: what each had reached at equal time, and at equal characters read.
 
     python -m experiments.compare --runs=runs/mrnn_hf,runs/mrnn_adam --workdir=runs/compare
 
 It reads the runs' metrics.jsonl and results.json, prints a table, and writes it with a plot to --workdir.
 """
 
-import json
 import pathlib
 
 from absl import app, flags
@@ -27,6 +26,7 @@ def main(argv):
 
 
 def compare(paths, workdir):
+    check_alike(paths)
     histories = {}
     for path in paths:
         rows = runs.history(runs.open_run(str(path)))
@@ -40,8 +40,8 @@ def compare(paths, workdir):
         row = {'run': str(path), 'seconds': rows[-1]['seconds'], 'characters': rows[-1]['characters']}
         for x, limit in shared.items():
             row[f'at_equal_{x}'] = reached(rows, x, limit)
-        results = path / 'results.json'
-        row['test'] = json.loads(results.read_text())['test_bits_per_char'] if results.exists() else None
+        finished = (path / 'results.json').exists()
+        row['test'] = runs.read_json(str(path), 'results.json').get('test_bits_per_char') if finished else None
         table.append(row)
 
     if (workdir / 'flags.json').exists():
@@ -60,6 +60,19 @@ def compare(paths, workdir):
             f'{row["run"]:28s} {row["seconds"]:8.0f} {row["characters"] / 1e6:8.1f} '
             + ' '.join(f'{shown(bits):>7s}' for bits in columns)
         )
+
+
+def check_alike(paths):
+    """The runs read the same text, and their seconds are of one clock."""
+
+    def facts(path):
+        return {'clock': 'wall'} | runs.read_json(str(path), 'flags.json') | runs.read_json(str(path), 'about.json')
+
+    first = facts(paths[0])
+    for path in paths:
+        for name in ('clock', 'train_crc32', 'test_crc32'):
+            if facts(path).get(name) != first.get(name):
+                raise runs.RunError(f'{path} has another {name} than {paths[0]}; they cannot be compared')
 
 
 def reached(rows, x, limit):

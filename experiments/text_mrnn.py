@@ -44,7 +44,12 @@ flags.DEFINE_integer('length', 250, 'Symbols that a training sequence predicts, 
 flags.DEFINE_integer('unscored', 50, 'How many of them are not scored, at its beginning.', lower_bound=0)
 flags.DEFINE_integer('batch', 48_000, 'Sequences for a gradient, of all devices.', lower_bound=1)
 flags.DEFINE_enum('optimizer', 'hf', ['hf', 'adam', 'rmsprop'], 'Hessian-Free, or a first-order method.')
-flags.DEFINE_enum('preset', 'martens2010', list(hf.PRESETS), 'The variant of HF.')
+flags.DEFINE_enum(
+    'preset',
+    'martens2010',
+    list(hf.PRESETS),
+    "The variant of HF: its CG, rho, backtracking, line search. Batches, mu and preconditioner are the flags' below.",
+)
 flags.DEFINE_integer('curvature_batch', 2_400, 'HF: sequences for the curvature; the first of --batch.', lower_bound=1)
 flags.DEFINE_bool('own_batches', False, 'HF: backtrack and search on batches of their own, of --curvature_batch.')
 flags.DEFINE_float('damping', None, "HF: lambda at the start; the preset's if not given.", lower_bound=1e-30)
@@ -58,17 +63,17 @@ flags.DEFINE_float('learning_rate', 1e-3, 'Adam, RMSProp: at the start.', lower_
 flags.DEFINE_integer('decay_steps', 0, 'Adam, RMSProp: cosine decay to 0 at this step; 0 for none.', lower_bound=0)
 flags.DEFINE_float('clip', 1.0, 'Adam, RMSProp: the largest norm of a gradient.', lower_bound=1e-30)
 flags.DEFINE_integer('chunk', 300, 'Sequences in memory at once for a gradient, on each device.', lower_bound=1)
+flags.DEFINE_enum(
+    'clock',
+    'wall',
+    list(CLOCKS),
+    "What minutes and seconds are of: 'processor' is this process's own time, of all cores.",
+)
 
 # These do not.
 FREE = (
     flags.DEFINE_integer('steps', 160, 'Train for so many steps in all.', lower_bound=0),
     flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),
-    flags.DEFINE_enum(
-        'clock',
-        'wall',
-        list(CLOCKS),
-        "What minutes and seconds are of: 'processor' is this process's own time, of all cores.",
-    ),
     flags.DEFINE_float('save_minutes', 5.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
     flags.DEFINE_integer('evaluate_every', 10, 'Evaluate on validation text every so many steps.', lower_bound=1),
     flags.DEFINE_integer('evaluate_symbols', 100_000, 'How much validation text to use for that.', lower_bound=1),
@@ -78,7 +83,7 @@ FREE = (
     flags.DEFINE_integer('stride', 200, 'Symbols that a test window scores.', lower_bound=1, upper_bound=10**6),
     flags.DEFINE_bool('compressors', True, 'Measure gzip, bzip2 and xz on the same text.'),
     flags.DEFINE_string('prompt', None, 'What the model reads before it samples or scores; a new line if not given.'),
-    flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols to draw.', lower_bound=1),
+    flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols to draw.', lower_bound=1, upper_bound=10**7),
     flags.DEFINE_float('temperature', 1.0, 'sample: 0 takes the likeliest symbol.', lower_bound=0.0),
     flags.DEFINE_integer('sample_seed', 0, 'sample: another seed, another text.', lower_bound=0, upper_bound=2**31 - 1),
     flags.DEFINE_integer('bags', 500, 'analyse: bags of words to put in order.', lower_bound=1),
@@ -110,6 +115,15 @@ def check_sizes():
     if FLAGS.unscored >= FLAGS.length:
         raise FlagError(f'--unscored={FLAGS.unscored} leaves nothing to score of --length={FLAGS.length}')
     cli.check_batches('batch', *(['curvature_batch'] if FLAGS.optimizer == 'hf' else []))
+
+
+def numbers_at_once(n_symbols):
+    """What a device holds for the symbols of a part of a batch: a little less than experiments.benchmark measures."""
+    devices = FLAGS.devices or jax.device_count()
+    H, F, V = FLAGS.hidden, FLAGS.factors if FLAGS.cell == 'mrnn' else 0, n_symbols
+    gradient = min(FLAGS.chunk, FLAGS.batch // devices) * (4 * H + 3 * F + 3 * V)
+    curvature = FLAGS.curvature_batch // devices * (6 * H + 4 * F + 3 * V) if FLAGS.optimizer == 'hf' else 0
+    return FLAGS.length * max(gradient, curvature)
 
 
 def make_model(n_symbols):
@@ -163,7 +177,8 @@ def train():
     net, optimizer = make_model(len(corpus.alphabet)), make_optimizer()
     init = functools.partial(training.init, net, optimizer)
     shapes = jax.eval_shape(init, jax.random.key(0))
-    cli.check_memory(model.size(shapes.params), cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations))
+    copies = cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations)
+    cli.check_memory(model.size(shapes.params), copies, numbers_at_once(len(corpus.alphabet)))
 
     run = runs.train_in(WORKDIR.value, defining_flags(), nets.about(corpus))
     found = runs.restore(run, shapes)
@@ -318,6 +333,8 @@ def finish(run, corpus, net, state, seconds, measure):
         'train_bits_per_char': train,
         'test_bits_per_char': test,
         'test_symbols': len(corpus.test),
+        'context': FLAGS.context,
+        'stride': FLAGS.stride,
         'machine': cli.machine(),
         'jax': jax.__version__,
     }

@@ -25,6 +25,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from hfrnn.weight_files import places
+
 
 class RunError(ValueError):
     """A folder that cannot be used as it was asked to; one line for the user."""
@@ -132,8 +134,8 @@ def close(run: Run) -> None:
 
 
 def _ours(name):
-    """Whether a file may be what a kill left of the beginning of a run."""
-    return name in ('about.json', 'lock', 'checkpoints') or name.endswith('.new')
+    """Whether a file may be what a kill left of the beginning of a run, or another of its processes just wrote."""
+    return name in ('about.json', 'flags.json', 'lock', 'checkpoints') or name.endswith('.new')
 
 
 def open_run(workdir: str) -> Run:
@@ -186,7 +188,8 @@ def _with_empty(found, zeros):
 def restore(run: Run, state: Any) -> tuple[Any, float] | None:
     """The newest whole checkpoint, as (state, seconds of training), or None if there never was one.
 
-    A damaged one is passed over with a warning; where the run is open to train, it is set aside as STEP.damaged.
+    A damaged one is passed over with a warning; where the run is open to train, and goes on from an older one, it is
+    set aside as STEP.damaged.
 
     Args:
       state: a state, or the shapes of one, of the structure that is to be found.
@@ -207,26 +210,43 @@ def _newest(run, state):
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
     like = {'state': _not_empty(zeros), 'seconds': np.float64(0)}
     steps = sorted(run.manager.all_steps(), reverse=True)
+    damaged = []
     for step in steps:
         try:
             content = run.manager.restore(step, args=ocp.args.StandardRestore(like))
         except Exception as e:  # orbax and tensorstore raise many kinds for a damaged folder
+            if not _may_be(run, step, like):
+                raise RunError(_OTHER_MODEL.format(step, run.path)) from e
             reason = (str(e).splitlines() or [''])[0][:200]
             why = f'{type(e).__name__}: {reason}'
             print(f'warning: checkpoint {step} is damaged and passed over ({why})', file=sys.stderr)
-            if run.lock is not None:
-                place = run.path / 'checkpoints' / str(step)
-                place.rename(place.with_name(f'{step}.damaged-{os.getpid()}'))
-                run.manager.reload()
+            damaged.append(step)
             continue
         found = _with_empty(content['state'], zeros)
         same = jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, found, zeros)
         if not jax.tree.all(same):
-            raise RunError(f'checkpoint {step} in {run.path} is of another model; name another --workdir')
+            raise RunError(_OTHER_MODEL.format(step, run.path))
+        if run.lock is not None:  # only now that training can go on: else there is no more to lose than the names
+            for later in damaged:
+                place = run.path / 'checkpoints' / str(later)
+                place.rename(place.with_name(f'{later}.damaged-{os.getpid()}'))
+            run.manager.reload()
         return found, float(content['seconds'])
     if steps:
-        raise RunError(f'none of the checkpoints in {run.path} can be read')
+        raise RunError(f'none of the checkpoints in {run.path} can be read; try again, or name another --workdir')
     return None
+
+
+_OTHER_MODEL = 'checkpoint {} in {} is of another model; name another --workdir'
+
+
+def _may_be(run, step, like):
+    """Whether a checkpoint that cannot be read as ``like`` may be one such, damaged; not if it is whole and another."""
+    try:
+        content = run.manager.restore(step, args=ocp.args.StandardRestore())
+    except Exception:  # as above
+        return True
+    return places(content).keys() == places(like).keys()
 
 
 def save_best(run: Run, params: Any) -> None:

@@ -13,8 +13,8 @@ SCRIPT = 'experiments.compare'
 def folder(tmp_path):
     """A folder with two runs, the second of which began late."""
 
-    def begin(name, rows):
-        run = runs.train_in(str(tmp_path / name), {}, {})
+    def begin(name, rows, clock='wall', text=1):
+        run = runs.train_in(str(tmp_path / name), {'clock': clock}, {'train_crc32': text})
         for i, (seconds, characters, valid) in enumerate(rows):
             row = {'step': i + 1, 'seconds': seconds, 'characters': characters, 'bits_per_char': 2.0}
             runs.log(run, row | ({} if valid is None else {'valid_bits_per_char': valid}))
@@ -23,6 +23,10 @@ def folder(tmp_path):
     begin('fast', [(1, 100, 3.0), (2, 200, None), (3, 300, 2.5), (4, 400, 2.7)])
     begin('slow', [(5, 50, 2.0), (9, 150, 1.5)])
     begin('bare', [(1, 100, None)])
+    begin('other', [(1, 100, 3.0)], text=2)
+    begin('busy', [(1, 100, 3.0)], clock='processor')
+    begin('broken', [(1, 100, 3.0)])
+    (tmp_path / 'broken' / 'results.json').write_text('{"test')
     return tmp_path
 
 
@@ -45,6 +49,9 @@ def test_bad_input_is_one_line(folder, call):
         ([f'--runs={folder}/nowhere', f'--workdir={folder}/out'], 'holds no run'),
         ([f'--runs={folder}/bare', f'--workdir={folder}/out'], 'not been evaluated'),
         ([f'--runs={folder}/fast', f'--workdir={folder}/fast'], 'name another --workdir'),
+        ([f'--runs={folder}/fast,{folder}/other', f'--workdir={folder}/out'], 'another train_crc32'),
+        ([f'--runs={folder}/fast,{folder}/busy', f'--workdir={folder}/out'], 'another clock'),
+        ([f'--runs={folder}/broken', f'--workdir={folder}/out'], 'is damaged'),
     ):
         status, _, err = call(*flags)
         assert status == 1

@@ -201,9 +201,9 @@ def test_line_searches(how, alpha, x64):
 def test_start_decays_by_a_number_or_a_schedule(x64):
     f, curvature, solution = quadratic()
     x = jnp.zeros(6)
-    for decay, factor in ((0.5, 0.5), (lambda step: 0.5 + 0.1 * step, 0.5)):
+    for decay, step, factor in ((0.5, 3, 0.5), (lambda step: 0.5 + 0.1 * step, 3, 0.8)):
         optimizer = hf.hessian_free(1e-12, start_decay=decay, cg_iterations=1, backtrack=last_iterate)
-        state = optimizer.init(x)._replace(start=solution / factor)
+        state = optimizer.init(x)._replace(start=solution / factor, step=jnp.array(step, jnp.int32))
         updates, new = one_step(optimizer, f, curvature, x, state)  # it starts at the solution, and stays
         assert_allclose(updates, solution, rtol=1e-6)
         assert_allclose(new.start, solution, rtol=1e-6)
@@ -220,7 +220,7 @@ def test_preconditioner_is_martens(x64):
 
 
 def test_presets_differ_where_the_papers_do():
-    """M10c, S11c and MS12, as hessian_free.py cites them; hessian_free's defaults are those of martens2010."""
+    """M10c, S11c and MS12, as hf.py cites them; hessian_free's defaults are those of martens2010."""
     seen = {}
     original = hf.hessian_free
     try:

@@ -5,13 +5,14 @@ import threading
 import time
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hfrnn import cells, evaluation, hf, model, outputs, parallel, runs, training
+from hfrnn import cells, evaluation, hf, model, outputs, parallel, runs, search, training
 from hfrnn.data import text
 
 V = 6
@@ -28,10 +29,15 @@ def hf_batches(i=0):
     return training.HessianFreeBatches(gradient, jax.tree.map(lambda leaf: leaf[:4], gradient))
 
 
+def hf_own_batches(i=0):
+    return training.HessianFreeBatches(*hf_batches(i)[:2], batch(100 + i, 4), batch(200 + i, 4))
+
+
 HF = hf.martens2010(1.0, 20)
+OWN = hf.sutskever2011(1.0, 20)
 STEPS = {
     'hf': (HF, training.hessian_free_step(NET, HF, 3, 0.1), hf_batches),
-    'hf preconditioned': (HF, training.hessian_free_step(NET, HF, 3, 0.1, True), hf_batches),
+    'hf, all options': (OWN, training.hessian_free_step(NET, OWN, 3, 0.1, preconditioned=True), hf_own_batches),
     'adam': (optax.adam(1e-2), training.first_order_step(NET, optax.adam(1e-2), 3), batch),
 }
 each_step = pytest.mark.parametrize('kind', STEPS)
@@ -100,6 +106,59 @@ def test_unscored_symbols_are_no_part_of_the_loss(x64):
     assert weight == 8 * 9
     z = training.predict(NET, params, b).z
     assert_allclose(nats, sum(-jax.nn.log_softmax(z[i, t])[b.targets[i, t]] for i in range(8) for t in range(3, 12)))
+
+
+def test_a_hessian_free_step_solves_the_dense_system(x64):
+    """(G + lambda mu S + lambda I) d = -g, means over sequences of sums over steps; scored ones in G and g."""
+    lam, mu = 0.7, 0.3
+    net = model.sequence_model(cells.rnn(3, 4), outputs.categorical(3))
+    optimizer = hf.hessian_free(lam, cg_iterations=300, tolerance=0.0, start_decay=0.0, backtrack=search.last_iterate)
+    optimizer = optax.chain(optimizer, optax.scale(1e-6))  # so that the direction is all there is of the step
+    step = parallel.spread(training.hessian_free_step(net, optimizer, 3, mu), 1)
+    symbols = np.resize([0, 1, 2, 0, 0, 2], 300).astype(np.uint8)
+    gradient = text.random_substrings(symbols, np.random.default_rng(0), 6, 7, 2)
+    curvature = jax.tree.map(lambda leaf: leaf[:4], gradient)
+    params = jax.tree.map(lambda leaf: leaf.astype(float) + 0.1, net.init(jax.random.key(0)))
+    flat, unflatten = jax.flatten_util.ravel_pytree(params)
+
+    def outputs_of(flat):
+        return training.predict(net, unflatten(flat), curvature)
+
+    def mean_nats(flat, batch):
+        z = jax.nn.log_softmax(training.predict(net, unflatten(flat), batch).z[:, 2:])
+        return -jnp.take_along_axis(z, batch.targets[:, 2:, None], 2).sum() / len(batch.xs)
+
+    J = jax.jacobian(outputs_of)(flat)
+    here = outputs_of(flat)
+    G = S = 0.0
+    for b in range(4):
+        for t in range(7):
+            if t >= 2:
+                p = jax.nn.softmax(here.z[b, t])
+                G += J.z[b, t].T @ (jnp.diag(p) - jnp.outer(p, p)) @ J.z[b, t] / 4
+            S += J.h[b, t].T @ jnp.diag(1 / (1 - here.h[b, t] ** 2)) @ J.h[b, t] / 4
+    g = jax.grad(mean_nats)(flat, gradient)
+    expected = -jnp.linalg.solve(G + lam * mu * S + lam * jnp.eye(len(flat)), g)
+    state = training.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    new, _ = step(state, training.HessianFreeBatches(gradient, curvature))
+    moved = (jax.flatten_util.ravel_pytree(new.params)[0] - flat) / 1e-6
+    alpha = optax.tree.get(new.opt_state, 'step_size')
+    assert alpha > 0
+    assert_allclose(moved / alpha, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+
+
+def test_each_batch_of_a_step_serves_its_purpose(x64):
+    """Another one for the line search changes alpha alone; for backtracking the iterate; each, what it is told to."""
+    state = training.init(NET, OWN, jax.random.key(0))
+    a, other = hf_own_batches(0), batch(300, 4)
+    new = {name: spread('hf, all options', 1)(state, a._replace(**{name: other}))[0] for name in a._fields[1:]}
+    new['none'] = spread('hf, all options', 1)(state, a)[0]
+    seen = {name: jax.device_get(one.opt_state) for name, one in new.items()}
+    for name in ('backtrack', 'line_search'):  # neither touches CG
+        jax.tree.map(assert_array_equal, seen[name].start, seen['none'].start)
+    assert seen['line_search'].rho == seen['none'].rho
+    assert seen['line_search'].reduction != seen['none'].reduction
+    assert np.abs(seen['curvature'].start['cell']['W_hx'] - seen['none'].start['cell']['W_hx']).max() > 0
 
 
 def test_hessian_free_learns():

@@ -7,6 +7,7 @@ PAGES = """
 {| class=x
 | cell {| nested |} |}
 [[Image:x.png|thumb|A [[caption]] goes]][[de:Foo]][[Category:Things]]</text></page>
+<page><title>Film</title><text xml:space="preserve">In [[Alien: Resurrection]], [[Batman: Year One|it]].</text></page>
 <page><title>Old</title><text xml:space="preserve">#REDIRECT [[Foo]]</text></page>
 <page><title>Talk:Foo</title><text xml:space="preserve">chatter</text></page>
 <page><title>Bar</title><text xml:space="preserve">Second.</text></page>"""
@@ -14,6 +15,6 @@ PAGES = """
 
 def test_wikipedia_is_cleaned():
     plain = 'Foo is a bar & bazs.\nHead\none two the site'
-    assert sorted(wikipedia.clean(PAGES).split('\n\n')) == sorted([plain, 'Second.'])
+    assert sorted(wikipedia.clean(PAGES).split('\n\n')) == sorted([plain, 'In Alien: Resurrection, it.', 'Second.'])
     orders = {wikipedia.clean(PAGES, seed).index('Second.') == 0 for seed in range(9)}
     assert orders == {True, False}

@@ -1,4 +1,4 @@
-"""What the nets learn from: text, handwriting, and tasks.  Every reader raises DataError, and nothing else."""
+"""What the nets learn from: text, handwriting, and tasks.  What is wrong with a file is a DataError."""
 
 from typing import Any, NamedTuple
 

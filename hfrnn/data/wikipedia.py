@@ -26,6 +26,11 @@ def clean(dump: str, seed: int = 0) -> str:
     return '\n\n'.join(article for article in articles if article)
 
 
+# Links to pages of other kinds, or in other languages: without the capital or the blank that a title with a colon has.
+NAMESPACES = 'Image|File|Media|Category|Wikipedia|Template|Help|Portal|User|Talk'
+ELSEWHERE = rf'\[\[:?(?:(?i:{NAMESPACES}):|[a-z-]{{2,12}}:(?! ))[^\[\]]*\]\]'
+
+
 def _plain(text):
     def until_stable(pattern, replacement, text, flags=re.DOTALL):
         count = 1
@@ -36,9 +41,9 @@ def _plain(text):
     text = re.sub(r'<!--.*?-->|<(ref|math|gallery|nowiki|pre)\b[^<>]*?(/>|>.*?</\1>)', '', text, flags=re.DOTALL)
     text = until_stable(r'\{\{[^{}]*\}\}', '', text)
     text = until_stable(r'\{\|(?:(?!\{\|).)*?\|\}', '', text)
-    text = until_stable(r'\[\[(?:Image|File|Category|[a-z-]{2,12}):[^\[\]]*\]\]', '', text, re.IGNORECASE)
+    text = until_stable(ELSEWHERE, '', text)
     text = until_stable(r'\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]', r'\1', text)
-    text = until_stable(r'\[\[(?:Image|File|Category|[a-z-]{2,12}):[^\[\]]*\]\]', '', text, re.IGNORECASE)
+    text = until_stable(ELSEWHERE, '', text)  # now that no link is in another
     text = re.sub(r'\[(?:https?|ftp)://[^\s\]]*\s*([^\]]*)\]', r'\1', text)
     text = re.sub(r'</?[a-zA-Z][^<>]*>', '', text)
     text = re.sub(r"'{2,}|^[*#:;|!]+[ \t]*|^-{4,}", '', text, flags=re.MULTILINE)
