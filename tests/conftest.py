@@ -8,6 +8,11 @@ import pytest
 
 from tests.scripts import ROOT
 
+# Most of the time of the tests goes into compiling, half of that into making fast what runs once.  Scripts, which are
+# processes of their own, are compiled as their users have them.
+USERS_FLAGS = os.environ.get('XLA_FLAGS', '')
+os.environ['XLA_FLAGS'] = f'{USERS_FLAGS} --xla_backend_optimization_level=0'
+
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
@@ -33,6 +38,7 @@ def environment(tmp_path_factory):
     """Of scripts: compiled programs are shared by the processes of this session."""
     cache = tmp_path_factory.mktemp('compiled')
     names = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+    names['XLA_FLAGS'] = USERS_FLAGS
     return {k: v for k, v in os.environ.items() if k != 'HFRNN_DATA'} | names
 
 
