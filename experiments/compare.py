@@ -22,22 +22,25 @@ def main(argv):
     with cli.errors_in_a_line():
         if not RUNS.value or not WORKDIR.value:
             raise FlagError('say --runs=FOLDER,FOLDER,... and --workdir=FOLDER')
-        compare([pathlib.Path(path) for path in RUNS.value], pathlib.Path(WORKDIR.value))
+        compare([pathlib.Path(path) for path in dict.fromkeys(RUNS.value)], pathlib.Path(WORKDIR.value))
 
 
 def compare(paths, workdir):
     check_alike(paths)
+    names = [path.resolve().name for path in paths]
+    if len(set(names)) < len(names):
+        names = list(map(str, paths))
     histories = {}
-    for path in paths:
+    for name, path in zip(names, paths, strict=True):
         rows = runs.history(runs.open_run(str(path)))
-        histories[str(path)] = [row for row in rows if row.get('valid_bits_per_char') is not None]
-        if not histories[str(path)]:
+        histories[name] = [row for row in rows if row.get('valid_bits_per_char') is not None]
+        if not histories[name]:
             raise runs.RunError(f'{path} has not been evaluated on validation text yet')
     shared = {x: min(rows[-1][x] for rows in histories.values()) for x in ('seconds', 'characters')}
 
     table = []
-    for path, rows in zip(paths, histories.values(), strict=True):
-        row = {'run': str(path), 'seconds': rows[-1]['seconds'], 'characters': rows[-1]['characters']}
+    for path, (name, rows) in zip(paths, histories.items(), strict=True):
+        row = {'run': name, 'seconds': rows[-1]['seconds'], 'characters': rows[-1]['characters']}
         for x, limit in shared.items():
             row[f'at_equal_{x}'] = reached(rows, x, limit)
         finished = (path / 'results.json').exists()

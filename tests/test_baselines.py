@@ -46,10 +46,14 @@ def test_conditional_bits_are_sane(name):
         assert bits_per_byte(noise, noise) < 0.5
 
 
-def test_ppmd_gives_the_text_back():
+def test_what_others_compress_they_give_back():
+    import brotli
     import pyppmd
+    import zstandard
 
     text = prose(2000).encode()
+    assert zstandard.ZstdDecompressor().decompress(compressors.zstd(text)) == text
+    assert brotli.decompress(compressors.brotli(text)) == text
     decoder = pyppmd.Ppmd7Decoder(8, compressors.MEMORY)
     assert decoder.decode(compressors.ppmd('H', 8)(text), len(text)) == text
 
@@ -62,8 +66,9 @@ def test_compressors_read_bytes_as_they_are():
 
 def test_what_is_missing_is_said_in_one_line(monkeypatch):
     monkeypatch.setenv('PATH', '')
-    monkeypatch.setitem(sys.modules, 'pyppmd', None)
-    for name in ('zpaq', 'ppmd-h-8'):
+    for module in ('pyppmd', 'brotli', 'zstandard'):
+        monkeypatch.setitem(sys.modules, module, None)
+    for name in ('zpaq', 'ppmd-h-8', 'brotli', 'zstd'):
         with pytest.raises(compressors.Unavailable, match='install') as e:
             rivals.check(name)
         assert '\n' not in str(e.value)

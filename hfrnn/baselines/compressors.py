@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import importlib
 import lzma
 import pathlib
 import shutil
@@ -20,15 +21,28 @@ class Unavailable(RuntimeError):
     """A rival that cannot be measured here, as it is not installed or fails; one line for the user."""
 
 
+def _needed(module):
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as e:
+        raise Unavailable(f"this needs {module}: pip install 'hfrnn[rivals]'") from e
+
+
+def zstd(data: bytes) -> bytes:
+    """At its highest level, with a window of 128 MiB."""
+    return _needed('zstandard').ZstdCompressor(level=22).compress(data)
+
+
+def brotli(data: bytes) -> bytes:
+    """At its highest quality, with a window of 16 MiB."""
+    return _needed('brotli').compress(data, quality=11, lgwin=24)
+
+
 def ppmd(variant: str, order: int) -> Callable[[bytes], bytes]:
     """PPMd of variant 'H' or 'I', by pyppmd."""
 
     def compress(data):
-        try:
-            import pyppmd
-        except ModuleNotFoundError as e:
-            raise Unavailable("PPMd needs pyppmd: pip install 'hfrnn[rivals]'") from e
-        return pyppmd.compress(data, max_order=order, mem_size=MEMORY, variant=variant)
+        return _needed('pyppmd').compress(data, max_order=order, mem_size=MEMORY, variant=variant)
 
     return compress
 
@@ -59,6 +73,8 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     'xz': lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
 }  # those that Python brings along
 ALL: dict[str, Callable[[bytes], bytes]] = COMPRESSORS | {
+    'zstd': zstd,
+    'brotli': brotli,
     'ppmd-h-8': ppmd('H', 8),
     'ppmd-h-16': ppmd('H', 16),
     'ppmd-i-16': ppmd('I', 16),
