@@ -132,7 +132,7 @@ def drawn(predictor, n):
 
 @pytest.mark.parametrize('name', ['net', 'learning net', 'memoizer'])
 def test_the_coder_codes_the_models_own_bits(name):
-    """Those of a text that is read, piece by piece, without it: within half a per cent, and no fewer."""
+    """Those of a text that is read, piece by piece, without it: within half a per cent."""
     sure = jax.tree.map(lambda leaf: 3 * leaf, weights(256))
     predictor = {
         'net': lambda: net.static(a_net(256), sure, [0]),
@@ -144,7 +144,7 @@ def test_the_coder_codes_the_models_own_bits(name):
     _, bits = read_bits(predictor, predictor.init(), np.frombuffer(content, np.uint8), piece=100)
     np.testing.assert_allclose(done.bits, bits, rtol=1e-12)
     assert 5000 < bits / 8 < 0.9 * len(content)
-    assert bits / 8 <= len(archive) <= 1.005 * bits / 8 + 32
+    assert 0.995 * bits / 8 <= len(archive) <= 1.005 * bits / 8 + 32  # its probabilities are rounded to 24 bits
 
 
 def test_random_bytes_do_not_grow():
