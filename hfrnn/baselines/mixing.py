@@ -43,7 +43,8 @@ def mix(*predictors: Predictor, rate: float = 0.05, least_rate: float = 5e-4) ->
 
     Args:
       rate: of the gradient steps: a weight's n-th step goes by rate / sqrt(n).
-      least_rate: but by no less than this, so that it follows a text that changes.
+      least_rate: but by no less than this, so that it follows a text that changes.  On Penn Treebank's validation text
+        rates from 0.01 to 0.1, and least ones from 1e-4 to 2e-3, differ by 0.003 bits a character at the most.
     """
     groups = np.arange(1 + len(predictors))
 
