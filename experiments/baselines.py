@@ -94,7 +94,9 @@ def net_rivals(corpus):
     found = {}
     for workdir in NETS.value:
         if nets.open_net(workdir).about != nets.about(corpus):  # now, and not after an hour
-            raise FlagError(f'--nets: the net in {workdir} was trained on another text than --corpus={CORPUS.value}')
+            raise FlagError(
+                f'--nets: the net in {workdir} was trained on another text than that of --corpus={CORPUS.value}'
+            )
         found[workdir] = functools.partial(nets.rival, workdir, corpus.valid)
         found[f'{workdir} + memoizer'] = functools.partial(nets.rival_with_memoizer, workdir, corpus.valid)
     return found

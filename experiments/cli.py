@@ -77,7 +77,8 @@ def errors_in_a_line(remains: str = '') -> Iterator[None]:
         if isinstance(e, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' not in str(e):
             raise
         reason = (str(e).splitlines() or ['no more can be had'])[0]
-        fail(f'not enough memory; make the net, the batch or the --chunk smaller ({reason}){remains}')
+        advice = '; make the net, the batch or the --chunk smaller' if 'chunk' in FLAGS else ''
+        fail(f'not enough memory{advice} ({reason}){remains}')
     except KeyboardInterrupt:
         fail(f'stopped{remains or "; the same command goes on"}')
     except training.Interrupted as e:
@@ -159,7 +160,8 @@ def check_memory(weights: int, copies: int, others: int = 0) -> None:
     Raises:
       FlagError: if not.
     """
-    need = 4 * (weights * copies + others) * len(jax.local_devices())
+    there = len(jax.local_devices())
+    need = 4 * (weights * copies + others) * min(FLAGS.devices or there, there)
     have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     if jax.devices()[0].platform == 'cpu' and need > have:
         raise FlagError(

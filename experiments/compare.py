@@ -22,7 +22,7 @@ def main(argv):
     with cli.errors_in_a_line():
         if not RUNS.value or not WORKDIR.value:
             raise FlagError('say --runs=FOLDER,FOLDER,... and --workdir=FOLDER')
-        compare([pathlib.Path(path) for path in dict.fromkeys(RUNS.value)], pathlib.Path(WORKDIR.value))
+        compare(list(dict.fromkeys(map(pathlib.Path, RUNS.value))), pathlib.Path(WORKDIR.value))
 
 
 def compare(paths, workdir):
@@ -73,7 +73,7 @@ def check_alike(paths):
 
     first = facts(paths[0])
     for path in paths:
-        for name in ('clock', 'train_crc32', 'test_crc32'):
+        for name in ('clock', 'train_crc32', 'valid_crc32', 'test_crc32'):
             if facts(path).get(name) != first.get(name):
                 raise runs.RunError(f'{path} has another {name} than {paths[0]}; they cannot be compared')
 

@@ -141,6 +141,7 @@ def other_predictor(n_symbols, known, facts):
     from hfrnn.baselines import memoizer, ngram, pitman_yor  # need numba
 
     known = known[-REMEMBERED.value :]
+    facts += [len(known)]
     if MODEL.value == 'ngram':
         model = ngram.train(known, n_symbols, ORDER.value)
     else:

@@ -124,10 +124,7 @@ def check(s):
 
 def load(s):
     corpus = words.load(s.corpus, FLAGS.data) if s.unit == 'words' else text.load(s.corpus, FLAGS.data, s.unit)
-    if 0 < s.held_out < len(corpus.valid):
-        more, valid = np.split(corpus.valid, [-s.held_out])
-        corpus = corpus._replace(train=np.concatenate([corpus.train, more]), valid=valid)
-    return corpus
+    return nets.with_held_out(corpus, s.held_out)
 
 
 def about(corpus):

@@ -101,10 +101,11 @@ def open_net(name: str) -> Net:
     if path.is_file() or (name in weight_files.shipped() and not path.is_dir()):
         kept = weight_files.read(name)
         weight_files.check(kept, kind=KIND)
-        flags, about = kept.facts['flags'], kept.facts['about']
-    else:
-        flags, about = (runs.read_json(name, which) for which in ('flags.json', 'about.json'))
     try:
+        if kept:
+            flags, about = kept.facts['flags'], kept.facts['about']
+        else:
+            flags, about = (runs.read_json(name, which) for which in ('flags.json', 'about.json'))
         if not isinstance(about['alphabet'], str):
             raise runs.RunError(f'{name} holds a net of words, where one of characters or bytes is needed')
         net = of_flags(flags, len(about['alphabet']))
@@ -118,6 +119,19 @@ def open_net(name: str) -> Net:
     else:
         params = runs.restore_params(runs.open_run(name), shapes)
     return Net(net, params, about['alphabet'], flags, about)
+
+
+def corpus_of(flags: dict, data: str | None) -> text.Corpus:
+    """The text of a run with these flags; ``data`` is the folder of ptb and enwik8."""
+    return with_held_out(text.load(flags['corpus'], data, flags['unit']), flags.get('held_out', 0))
+
+
+def with_held_out(corpus: text.Corpus, n: int) -> text.Corpus:
+    """Of the validation text only the last n symbols are kept for validation, and the others trained on; 0 for all."""
+    if not 0 < n < len(corpus.valid):
+        return corpus
+    more, valid = np.split(corpus.valid, [-n])
+    return corpus._replace(train=np.concatenate([corpus.train, more]), valid=valid)
 
 
 def about(corpus: text.Corpus) -> dict:

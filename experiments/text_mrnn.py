@@ -260,7 +260,7 @@ def analyse():
         raise FlagError('say which run: --workdir=FOLDER')
     net = nets.open_net(WORKDIR.value)
     path = runs.open_run(WORKDIR.value).path
-    corpus = text.load(net.flags['corpus'], FLAGS.data, net.flags['unit'])
+    corpus = nets.corpus_of(net.flags, FLAGS.data)
     runs.check(WORKDIR.value, 'about.json', nets.about(corpus))
     knowers = {net.flags.get('cell', 'lstm'): knowledge.net(net.model, net.params)}
     knowers |= knowledge.rivals(corpus.train[-FLAGS.rival_symbols :], len(corpus.alphabet))

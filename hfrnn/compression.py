@@ -3,9 +3,9 @@
 An archive is
 
     'HFR1'  kind (1 byte)  model (8 bytes)                                  the header
-    n  m  payload (m - 1 bytes)  seal (4 bytes)  content (4 bytes)          blocks, or, where coding does not pay:
-    n  0  r  raw (r bytes)       seal           content
-    0                            seal                                       the end
+    n  m  payload (m - 1 bytes)  content (4 bytes)  seal (4 bytes)          blocks, or, where coding does not pay:
+    n  0  r  raw (r bytes)       content            seal
+    0                                               seal                    the end
 
 with n the block's symbols, all of n, m, r as base-128 numbers, ``seal`` the CRC-32 of the archive so far (without other
 seals), ``content`` that of the file so far.  So a damaged archive is told from one that this machine's arithmetic
@@ -112,8 +112,10 @@ def compress(
             body = _number(n) + _number(len(payload) + 1) + payload
         else:
             body = _number(n) + _number(0) + _number(len(raw)) + raw
-        seal, content = zlib.crc32(body, seal), zlib.crc32(raw, content)
-        body += seal.to_bytes(4) + content.to_bytes(4)
+        content = zlib.crc32(raw, content)
+        body += content.to_bytes(4)
+        seal = zlib.crc32(body, seal)
+        body += seal.to_bytes(4)
         target.write(body)
         encoder.clear()
         raw.clear()
@@ -176,12 +178,12 @@ def decompress(
         if max(m, r) > LARGEST:
             raise ArchiveError('the archive is damaged: a number in it is too large')
         body = _read_exactly(source, m - 1 if m else r)
-        seal = zlib.crc32(first + second + third + body, seal)
+        told = _read_exactly(source, 4) if n else b''
+        seal = zlib.crc32(first + second + third + body + told, seal)
         if _read_exactly(source, 4) != seal.to_bytes(4):
             raise ArchiveError('the archive is damaged: a checksum of it is wrong')
         if n == 0:
             break
-        expected = int.from_bytes(_read_exactly(source, 4))
         pieces = _decoded(predictor, state, alphabet, body, n) if m else _followed(predictor, state, alphabet, body)
         size, symbols_before = len(first + second + third + body) + 8, done.symbols
         for state, part, symbols, seconds in pieces:  # noqa: B007 (the block after this one goes on from it)
@@ -196,7 +198,7 @@ def decompress(
                 done.model_seconds + seconds,
             )
             tick(done)
-        if content != expected:
+        if content != int.from_bytes(told):
             raise ArchiveError(_DIFFERS)
         written += size
     if source.read(1):
