@@ -15,9 +15,9 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
-from experiments.cli import fail
+from experiments import cli
 from hfrnn import cells, hf, model, outputs, parallel, training
 from hfrnn.curvature import gauss_newton, tanh_distance
 from hfrnn.data import text
@@ -30,9 +30,9 @@ SYMBOLS = 50
 
 
 def main(argv):
-    if len(argv) > 1 or BATCH.value % 2:
-        fail('flags begin with --, and --batch is even')
-    logging.set_verbosity(logging.WARNING)
+    cli.begin(argv)
+    if BATCH.value % 2:
+        cli.fail(f'--batch is even, as two devices divide it, and not {BATCH.value}')
     jax.config.update('jax_num_cpu_devices', 2)  # they share the cores; no word to an accelerator
     B, T, H = BATCH.value, LENGTH.value, HIDDEN.value
     net = model.sequence_model(cells.mrnn(SYMBOLS, H, H), outputs.categorical(SYMBOLS))

@@ -13,11 +13,10 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
-from experiments import benchmark
+from experiments import benchmark, cli
 from experiments.benchmark import best_of
-from experiments.cli import fail
 from hfrnn import gauss_newton, hessian_free
 from hfrnn.conjugate_gradient import conjugate_gradient
 
@@ -31,9 +30,7 @@ LAMBDA = 1.0
 
 
 def main(argv):
-    if len(argv) > 1:
-        fail('flags begin with --')
-    logging.set_verbosity(logging.WARNING)
+    cli.begin(argv)
     print(f'{jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores, JAX {jax.__version__}')
     {'libraries': libraries, 'scaling': scaling}[PART.value]()
 

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags, logging
+from absl import app, flags
 
-from experiments.cli import fail
+from experiments import cli
 from hfrnn import cells, dynamic, model, outputs, parallel, streams
 
 HIDDEN = flags.DEFINE_integer('hidden', 1000, 'LSTM cells.', lower_bound=1)
@@ -35,9 +35,9 @@ RATE = 1e-3
 
 
 def main(argv):
-    if len(argv) > 1 or BATCH.value % (FLAGS.cpu_devices or 1):
-        fail('flags begin with --, and --cpu_devices divides --batch')
-    logging.set_verbosity(logging.WARNING)
+    cli.begin(argv)
+    if BATCH.value % (FLAGS.cpu_devices or 1):
+        cli.fail(f'--batch={BATCH.value} does not divide among {FLAGS.cpu_devices} devices')
     jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices or 1)  # they share the cores
     B, T, H = BATCH.value, LENGTH.value, HIDDEN.value
     symbols = np.random.default_rng(0).integers(0, SYMBOLS, B * T + 1).astype(np.uint8)

@@ -72,9 +72,10 @@ def check_alike(paths):
         return {'clock': 'wall'} | runs.read_json(str(path), 'flags.json') | runs.read_json(str(path), 'about.json')
 
     first = facts(paths[0])
-    for path in paths:
+    for path in paths[1:]:
+        other = facts(path)
         for name in ('clock', 'train_crc32', 'valid_crc32', 'test_crc32'):
-            if facts(path).get(name) != first.get(name):
+            if other.get(name) != first.get(name):
                 raise runs.RunError(f'{path} has another {name} than {paths[0]}; they cannot be compared')
 
 

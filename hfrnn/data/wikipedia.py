@@ -32,10 +32,10 @@ ELSEWHERE = rf'\[\[:?(?:(?i:{NAMESPACES}):|[a-z-]{{2,12}}:(?! ))[^\[\]]*\]\]'
 
 
 def _plain(text):
-    def until_stable(pattern, replacement, text, flags=re.DOTALL):
+    def until_stable(pattern, replacement, text):
         count = 1
         while count:
-            text, count = re.subn(pattern, replacement, text, flags=flags)
+            text, count = re.subn(pattern, replacement, text, flags=re.DOTALL)
         return text
 
     text = re.sub(r'<!--.*?-->|<(ref|math|gallery|nowiki|pre)\b[^<>]*?(/>|>.*?</\1>)', '', text, flags=re.DOTALL)
