@@ -16,7 +16,7 @@ from absl import flags
 
 from experiments import cli
 from experiments.cli import FlagError, clock, say
-from hfrnn import evaluation, first_order, model, parallel, plotting, runs, training, weight_noise, window
+from hfrnn import evaluation, first_order, model, parallel, plotting, runs, training, weight_files, weight_noise, window
 from hfrnn.data import buckets, iamondb, pens, spelling, strokes
 
 FLAGS = flags.FLAGS
@@ -50,7 +50,9 @@ flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'How ad
 
 # These do not.
 FREE = (
-    flags.DEFINE_string('init_from', None, 'Begin with the weights that the run in this folder kept.'),
+    flags.DEFINE_string(
+        'init_from', None, "The weights to begin with: the folder of a run, a file, or the package's iamondb or pens."
+    ),
     flags.DEFINE_integer('steps', 10**7, 'Train for so many steps in all.', lower_bound=0),
     flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),
     flags.DEFINE_integer('patience', 10, 'Stop after so many evaluations that found nothing better.', lower_bound=1),
@@ -144,7 +146,9 @@ def defining_flags(task: Task) -> dict:
 
 
 def make_optimizer() -> optax.GradientTransformation:
-    rate = FLAGS.learning_rate or {'adam': 1e-3, 'rmsprop': 1e-4}[FLAGS.optimizer]
+    rate = FLAGS.learning_rate
+    if rate is None:
+        rate = {'adam': 1e-3, 'rmsprop': 1e-4}[FLAGS.optimizer]
     if FLAGS.decay_steps > FLAGS.warmup_steps:
         rate = optax.warmup_cosine_decay_schedule(0.0, rate, FLAGS.warmup_steps, FLAGS.decay_steps)
     elif FLAGS.decay_steps:
@@ -212,27 +216,46 @@ def means(params: Any) -> Any:
     return params.mu if isinstance(params, weight_noise.Posterior) else params
 
 
-def params_of_run(task: Task, net: model.Model, data: Data) -> tuple[Any, dict]:
-    """The weights that the run --init_from kept, as this run begins with them, and what they have behind them."""
+def first_of_file(task: Task) -> tuple[dict, str, dict, Callable[[Any], Any]]:
+    """What ``first_of_run`` says, of --init_from as a file of weights."""
+    kept = weight_files.read(FLAGS.init_from)
+    weight_files.check(kept, experiment=task.name)
+    trained = kept.facts.get('training', {})
+    return kept.facts['sizes'], kept.facts['alphabet'], trained, lambda shapes: weight_files.restore(kept, shapes)
+
+
+def first_of_run() -> tuple[dict, str | None, dict, Callable[[Any], Any]]:
+    """(sizes, alphabet, what it took, ``load(shapes)``) of the run in --init_from."""
     theirs, what = (runs.read_json(FLAGS.init_from, name) for name in ('flags.json', 'about.json'))
+    best = min(_measured(runs.read_metrics(FLAGS.init_from)), key=lambda row: row['valid_nats_per_line'], default={})
+
+    def load(shapes):
+        if theirs['noise'] == 'adaptive':
+            shapes = jax.eval_shape(weight_noise.posterior, shapes)
+        return runs.load_best(FLAGS.init_from, shapes)
+
+    return theirs, what.get('alphabet'), {**best, 'begun_from': what.get('begun_from', {})}, load
+
+
+def params_to_begin_with(task: Task, net: model.Model, data: Data) -> tuple[Any, dict]:
+    """The weights of --init_from as this run begins with them, and what they have behind them."""
+    folder = pathlib.Path(FLAGS.init_from).is_dir()
+    is_file = not folder and (pathlib.Path(FLAGS.init_from).is_file() or FLAGS.init_from in weight_files.shipped())
+    theirs, alphabet, best, load = first_of_file(task) if is_file else first_of_run()
     names = [name for name in ('layers', 'hidden', 'mixtures', 'gaussians') if name in FLAGS]
     differing = [f'{name}={theirs.get(name)}' for name in names if theirs.get(name) != FLAGS[name].value]
-    if task.reads_text and what.get('alphabet') != data.lines.alphabet:
+    if task.reads_text and alphabet != data.lines.alphabet:
         differing.append('another alphabet')
     if differing:
         raise runs.RunError(
             f'{FLAGS.init_from} holds another net ({", ".join(differing)}); nothing begins from it here'
         )
-    shapes = jax.eval_shape(net.init, jax.random.key(0))
-    if theirs['noise'] == 'adaptive':
-        shapes = jax.eval_shape(weight_noise.posterior, shapes)
-    params = runs.load_best(FLAGS.init_from, shapes)
+    params = load(jax.eval_shape(net.init, jax.random.key(0)))
     if FLAGS.noise != 'adaptive':
         params = means(params)
-    elif theirs['noise'] != 'adaptive':
+    elif not isinstance(params, weight_noise.Posterior):
         params = weight_noise.posterior(params, FLAGS.noise_sd)
-    best = min(_measured(runs.read_metrics(FLAGS.init_from)), key=lambda row: row['valid_nats_per_line'], default={})
-    before = what.get('begun_from', {})
+    before = best.get('begun_from') or {}
     behind = {name: best.get(name, 0) + before.get(name, 0) for name in ('epochs', 'seconds')}
     return params, {name: round(number, 2) for name, number in behind.items()}
 
@@ -255,7 +278,7 @@ def train(task: Task) -> None:
     cli.check_memory(sum(leaf.size for leaf in jax.tree.leaves(shapes)), 3)
     what, first = about(data), None
     if FLAGS.init_from:
-        first, what['begun_from'] = params_of_run(task, net, data)
+        first, what['begun_from'] = params_to_begin_with(task, net, data)
 
     run = runs.train_in(WORKDIR.value, defining_flags(task), what)
     found = runs.restore(run, shapes)

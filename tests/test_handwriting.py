@@ -208,6 +208,21 @@ def test_killed_it_goes_on_bit_for_bit_and_leaves_what_it_promises(start, call, 
     assert (tmp_path / 'whole' / 'learning_curve.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_a_run_begins_with_a_file_of_weights(call, tmp_path, cache):
+    """What it took to make them is not forgotten; a file of another net is refused."""
+    plain, small = f'--workdir={tmp_path}/plain', f'{tmp_path}/small.npz'
+    assert call(*SMALL, cache, plain, '--steps=2')[0] == 0
+    assert call('--mode=export', plain, f'--output={small}')[0] == 0
+    still = ['--learning_rate=0', '--steps=1', f'--init_from={small}']
+    status, _, err = call(*SMALL, cache, *still, f'--workdir={tmp_path}/on')
+    assert (status, err) == (0, '')
+    before, after = (read(tmp_path / name / 'results.json') for name in ('plain', 'on'))
+    assert_allclose(after['nats_per_line'], before['nats_per_line'], rtol=1e-3)
+    assert after['begun_from']['epochs'] == round(before['epochs'], 2)
+    status, _, err = call(*SMALL, cache, *still, '--hidden=9', f'--workdir={tmp_path}/no')
+    assert status == 1 and 'holds another net (hidden=8)' in err
+
+
 def test_prediction_and_its_devices(call, tmp_path, cache, request):
     """One device or two; the best weights are measured again by --mode=evaluate."""
     request.module.SCRIPT = 'experiments.handwriting_prediction'
