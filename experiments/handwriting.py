@@ -51,7 +51,7 @@ flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'How ad
 # These do not.
 FREE = (
     flags.DEFINE_string(
-        'init_from', None, "The weights to begin with: the folder of a run, a file, or the package's iamondb or pens."
+        'init_from', None, "The weights to begin with: the folder of a run, a file, or the package's iamondb."
     ),
     flags.DEFINE_integer('steps', 10**7, 'Train for so many steps in all.', lower_bound=0),
     flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),

@@ -21,7 +21,7 @@ FLAGS = flags.FLAGS
 WEIGHTS = flags.DEFINE_string(
     'weights',
     None,
-    "Write with these: the package's iamondb or pens, a file, or the folder of a run; --workdir if not given.",
+    "Write with these: the package's iamondb, a file, or the folder of a run; if not given, --workdir, or iamondb.",
 )
 TEXT = flags.DEFINE_string('text', None, 'Write this; a new line begins a new line.')
 
@@ -74,11 +74,14 @@ def chosen_weights(task: Task) -> weight_files.Weights:
     Raises:
       FlagError: if there are none.
     """
+    given = FLAGS.weights or FLAGS.workdir
+    if given:
+        return weights_of_run(task, given) if pathlib.Path(given).is_dir() else weight_files.read(given)
     fitting = [name for name in PREFERRED if name in weight_files.shipped()] if task.reads_text else []
-    name = FLAGS.weights or FLAGS.workdir or next(iter(fitting), None)
-    if name is None:
+    if not fitting:
         raise FlagError('say with which weights: --weights=NAME, a file, or the folder of a run')
-    return weights_of_run(task, name) if pathlib.Path(name).is_dir() else weight_files.read(name)
+    say(f'by the weights {fitting[0]}; what they are, and their terms: {weight_files.SHIPPED / fitting[0]}.md')
+    return weight_files.read(fitting[0])
 
 
 def chosen_scribe(task: Task) -> writing.Scribe:

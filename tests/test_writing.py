@@ -40,6 +40,15 @@ def test_the_same_seed_writes_the_same_svg_and_a_line_is_its_own(scribe):
         assert len(line) > 1 and not line[0, :2].any() and line[-1, 2] == 1 and np.isfinite(line).all()
 
 
+def test_what_ships_writes_to_the_end_and_more_for_more():
+    hand = writing.scribe(weight_files.read('iamondb'))
+    said = ['and then', 'and then they went', 'all of them came home again', 'no one had seen the end of it']
+    written = writing.write(hand, said, bias=1.0)
+    assert written.stopped.sum() >= 3
+    points = [len(line) / len(text) for line, text, ok in zip(written.lines, said, written.stopped, strict=True) if ok]
+    assert 10 < min(points) < max(points) < 60
+
+
 def test_what_a_line_is_begun_with_is_left_out_and_makes_a_difference(scribe):
     primer = writing.Primer(pens.line(0, 1)[1][:15], 'bead')
     with_it, without = (writing.write(scribe, ['abe'], primer=p, cap=25) for p in (primer, None))
