@@ -41,7 +41,7 @@ FREE = (
 )
 
 ENDINGS = ('.svg', '.png', '.json')
-PREFERRED = ('iamondb', 'pens')  # of the weights that ship
+SHIPPED = 'iamondb'  # the weights that came with the package
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------
@@ -77,11 +77,10 @@ def chosen_weights(task: Task) -> weight_files.Weights:
     given = FLAGS.weights or FLAGS.workdir
     if given:
         return weights_of_run(task, given) if pathlib.Path(given).is_dir() else weight_files.read(given)
-    fitting = [name for name in PREFERRED if name in weight_files.shipped()] if task.reads_text else []
-    if not fitting:
+    if not task.reads_text:
         raise FlagError('say with which weights: --weights=NAME, a file, or the folder of a run')
-    say(f'by the weights {fitting[0]}; what they are, and their terms: {weight_files.SHIPPED / fitting[0]}.md')
-    return weight_files.read(fitting[0])
+    say(f'by the weights {SHIPPED}; what they are, and their terms: {weight_files.SHIPPED / SHIPPED}.md')
+    return weight_files.read(SHIPPED)
 
 
 def chosen_scribe(task: Task) -> writing.Scribe:
