@@ -239,9 +239,8 @@ def first_of_run() -> tuple[dict, str | None, dict, Callable[[Any], Any]]:
 
 def params_to_begin_with(task: Task, net: model.Model, data: Data) -> tuple[Any, dict]:
     """The weights of --init_from as this run begins with them, and what they have behind them."""
-    folder = pathlib.Path(FLAGS.init_from).is_dir()
-    is_file = not folder and (pathlib.Path(FLAGS.init_from).is_file() or FLAGS.init_from in weight_files.shipped())
-    theirs, alphabet, best, load = first_of_file(task) if is_file else first_of_run()
+    from_file = weight_files.names_a_file(FLAGS.init_from)
+    theirs, alphabet, best, load = first_of_file(task) if from_file else first_of_run()
     names = [name for name in ('layers', 'hidden', 'mixtures', 'gaussians') if name in FLAGS]
     differing = [f'{name}={theirs.get(name)}' for name in names if theirs.get(name) != FLAGS[name].value]
     if task.reads_text and alphabet != data.lines.alphabet:

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import pathlib
 import zlib
 from typing import Any, NamedTuple
 
@@ -96,9 +95,8 @@ def open_net(name: str) -> Net:
       RunError: if there is none.
       DataError: if the file is damaged, or something else.
     """
-    path = pathlib.Path(name)
     kept = None
-    if path.is_file() or (name in weight_files.shipped() and not path.is_dir()):
+    if weight_files.names_a_file(name):
         kept = weight_files.read(name)
         weight_files.check(kept, kind=KIND)
     try:

@@ -43,6 +43,12 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob('*.npz'))
 
 
+def names_a_file(name: str) -> bool:
+    """Whether a name is a file's, or that of weights that ship and no folder's; else it is a run's folder."""
+    path = pathlib.Path(name)
+    return path.is_file() or (name in shipped() and not path.is_dir())
+
+
 def places(params: Any) -> dict[str, Any]:
     """The leaves of a tree by their places in it."""
     return {
