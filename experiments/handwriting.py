@@ -16,7 +16,19 @@ from absl import flags
 
 from experiments import cli
 from experiments.cli import FlagError, clock, say
-from hfrnn import evaluation, first_order, model, parallel, plotting, runs, training, weight_files, weight_noise, window
+from hfrnn import (
+    evaluation,
+    first_order,
+    model,
+    parallel,
+    plotting,
+    runs,
+    training,
+    weight_files,
+    weight_noise,
+    window,
+    writing,
+)
 from hfrnn.data import buckets, iamondb, pens, spelling, strokes
 
 FLAGS = flags.FLAGS
@@ -63,6 +75,9 @@ FREE = (
     flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of IAM-OnDB (or $HFRNN_DATA).'),
     flags.DEFINE_string('cache', '~/.cache/hfrnn', 'A folder for what was read or made of data; empty for none.'),
 )
+
+
+SIZES = ('layers', 'hidden', 'mixtures', 'gaussians')  # of a net; gaussians where it reads text
 
 
 class Task(NamedTuple):
@@ -216,46 +231,49 @@ def means(params: Any) -> Any:
     return params.mu if isinstance(params, weight_noise.Posterior) else params
 
 
-def first_of_file(task: Task) -> tuple[dict, str, dict, Callable[[Any], Any]]:
-    """What ``first_of_run`` says, of --init_from as a file of weights."""
-    kept = weight_files.read(FLAGS.init_from)
-    weight_files.check(kept, experiment=task.name)
-    trained = kept.facts.get('training', {})
-    return kept.facts['sizes'], kept.facts['alphabet'], trained, lambda shapes: weight_files.restore(kept, shapes)
+def kept_of_run(task: Task, workdir: str) -> tuple[dict, Any]:
+    """(facts, params) of a run: what its file of weights would tell, and what it kept, a posterior for all it is.
+
+    Raises:
+      RunError: if the folder holds no run, or one of something else, or one that has kept nothing yet.
+    """
+    told, what = (runs.read_json(workdir, name) for name in ('flags.json', 'about.json'))
+    if 'mixtures' not in told or ('gaussians' in told) != task.reads_text:
+        raise runs.RunError(f'{workdir} holds no run of {task.name}')
+    sizes = {name: told[name] for name in SIZES if name in told}
+    rows = _measured(runs.read_metrics(workdir))
+    best = min(rows, key=lambda row: row['valid_nats_per_line'], default={})
+    took = {name: number for name, number in best.items() if name in ('step', 'epochs', 'seconds') or 'valid' in name}
+    took |= {name: what[name] for name in ('begun_from',) if name in what}
+    facts = writing.facts(task.name, sizes, what['alphabet'], what['scale'], what['source'], training=took)
+    shapes = jax.eval_shape(writing.net(facts).init, jax.random.key(0))
+    if told['noise'] == 'adaptive':
+        shapes = jax.eval_shape(weight_noise.posterior, shapes)
+    return facts, runs.load_best(workdir, shapes)
 
 
-def first_of_run() -> tuple[dict, str | None, dict, Callable[[Any], Any]]:
-    """(sizes, alphabet, what it took, ``load(shapes)``) of the run in --init_from."""
-    theirs, what = (runs.read_json(FLAGS.init_from, name) for name in ('flags.json', 'about.json'))
-    best = min(_measured(runs.read_metrics(FLAGS.init_from)), key=lambda row: row['valid_nats_per_line'], default={})
-
-    def load(shapes):
-        if theirs['noise'] == 'adaptive':
-            shapes = jax.eval_shape(weight_noise.posterior, shapes)
-        return runs.load_best(FLAGS.init_from, shapes)
-
-    return theirs, what.get('alphabet'), {**best, 'begun_from': what.get('begun_from', {})}, load
-
-
-def params_to_begin_with(task: Task, net: model.Model, data: Data) -> tuple[Any, dict]:
+def params_to_begin_with(task: Task, data: Data) -> tuple[Any, dict]:
     """The weights of --init_from as this run begins with them, and what they have behind them."""
-    from_file = weight_files.names_a_file(FLAGS.init_from)
-    theirs, alphabet, best, load = first_of_file(task) if from_file else first_of_run()
-    names = [name for name in ('layers', 'hidden', 'mixtures', 'gaussians') if name in FLAGS]
-    differing = [f'{name}={theirs.get(name)}' for name in names if theirs.get(name) != FLAGS[name].value]
-    if task.reads_text and alphabet != data.lines.alphabet:
+    if weight_files.names_a_file(FLAGS.init_from):
+        kept = weight_files.read(FLAGS.init_from)
+        facts, params = kept.facts, writing.scribe(kept, task.name).params
+    else:
+        facts, params = kept_of_run(task, FLAGS.init_from)
+    theirs = facts['sizes']
+    differing = [f'{name}={n}' for name, n in theirs.items() if n != FLAGS[name].value]
+    if task.reads_text and facts['alphabet'] != data.lines.alphabet:
         differing.append('another alphabet')
     if differing:
         raise runs.RunError(
             f'{FLAGS.init_from} holds another net ({", ".join(differing)}); nothing begins from it here'
         )
-    params = load(jax.eval_shape(net.init, jax.random.key(0)))
     if FLAGS.noise != 'adaptive':
         params = means(params)
     elif not isinstance(params, weight_noise.Posterior):
         params = weight_noise.posterior(params, FLAGS.noise_sd)
-    before = best.get('begun_from') or {}
-    behind = {name: best.get(name, 0) + before.get(name, 0) for name in ('epochs', 'seconds')}
+    took = facts.get('training', {})
+    before = took.get('begun_from', {})
+    behind = {name: took.get(name, 0) + before.get(name, 0) for name in ('epochs', 'seconds')}
     return params, {name: round(number, 2) for name, number in behind.items()}
 
 
@@ -276,8 +294,8 @@ def train(task: Task) -> None:
     shapes = jax.eval_shape(lambda key: begin(first_params(task, net, key)), jax.random.key(0))
     cli.check_memory(sum(leaf.size for leaf in jax.tree.leaves(shapes)), 3)
     what, first = about(data), None
-    if FLAGS.init_from:
-        first, what['begun_from'] = params_to_begin_with(task, net, data)
+    if FLAGS.init_from and not runs.has_begun(WORKDIR.value):
+        first, what['begun_from'] = params_to_begin_with(task, data)
 
     run = runs.train_in(WORKDIR.value, defining_flags(task), what)
     found = runs.restore(run, shapes)

@@ -4,7 +4,8 @@
     python -m experiments.handwriting_sampling --mode=speed
 
 The rule is that of Graves 2013 (G13), sec. 5.3; a line that comes to the cap instead has lost its place in the text.
-The sentences are those of sentences.txt.  Without weights, speed is that of the paper's net, 3 x 400, as it begins.
+The sentences are those of sentences.txt.  With no weights named, --mode=speed is of the paper's
+net, 3 x 400, as it begins.
 """
 
 import pathlib
@@ -79,11 +80,7 @@ def chosen_scribe():
         net = writing.net(writing.facts(TASK.name, sizes, alphabet, {}, ''))
         params = jax.jit(net.init)(jax.random.key(0))
         return writing.Scribe(net, params, alphabet, None, 'a net at random')
-    if FLAGS.weights is None:
-        FLAGS.workdir, keep = None, FLAGS.workdir  # it is where the results go, not where weights are
-        found = handwriting_writing.chosen_scribe(TASK)
-        FLAGS.workdir = keep
-        return found
+    FLAGS.weights = FLAGS.weights or handwriting_writing.SHIPPED  # --workdir is where the results go
     return handwriting_writing.chosen_scribe(TASK)
 
 

@@ -6,14 +6,13 @@ Graves 2013 (G13), sec. 4.3 and 5.3 to 5.5.
 import pathlib
 import re
 
-import jax
 import numpy as np
 from absl import flags
 
 from experiments import handwriting
 from experiments.cli import FlagError, say
 from experiments.handwriting import Task
-from hfrnn import drawing, runs, weight_files, weight_noise, writing
+from hfrnn import drawing, runs, weight_files, writing
 from hfrnn.data import iamondb, pens, primers, spelling, strokes, text
 
 FLAGS = flags.FLAGS
@@ -48,24 +47,9 @@ SHIPPED = 'iamondb'  # the weights that came with the package
 
 
 def weights_of_run(task: Task, workdir: str) -> weight_files.Weights:
-    """The weights that a run kept, and its facts, as a file of weights would tell them.
-
-    Raises:
-      RunError: if the folder holds no run, or one of the other experiment.
-    """
-    told, about = (runs.read_json(workdir, name) for name in ('flags.json', 'about.json'))
-    if ('gaussians' in told) != task.reads_text:
-        raise runs.RunError(f'{workdir} holds no run of {task.name}')
-    names = ('layers', 'hidden', 'mixtures', *(['gaussians'] if task.reads_text else []))
-    sizes = {name: told[name] for name in names}
-    done = pathlib.Path(workdir) / 'results.json'
-    training = {'training': runs.read_json(workdir, 'results.json')} if done.exists() else {}
-    facts = writing.facts(task.name, sizes, about['alphabet'], about['scale'], about['source'], **training)
-    shapes = jax.eval_shape(writing.net(facts).init, jax.random.key(0))
-    if told['noise'] == 'adaptive':
-        shapes = jax.eval_shape(weight_noise.posterior, shapes)
-    kept = handwriting.means(runs.load_best(workdir, shapes))
-    return weight_files.Weights(facts, weight_files.places(kept), workdir)
+    """The weights that a run kept, and its facts, as a file of weights would tell them; see ``kept_of_run``."""
+    facts, params = handwriting.kept_of_run(task, workdir)
+    return weight_files.Weights(facts, weight_files.places(handwriting.means(params)), workdir)
 
 
 def chosen_weights(task: Task) -> weight_files.Weights:
@@ -74,13 +58,14 @@ def chosen_weights(task: Task) -> weight_files.Weights:
     Raises:
       FlagError: if there are none.
     """
-    given = FLAGS.weights or FLAGS.workdir
-    if given:
-        return weights_of_run(task, given) if pathlib.Path(given).is_dir() else weight_files.read(given)
-    if not task.reads_text:
+    given = FLAGS.weights or FLAGS.workdir or (SHIPPED if task.reads_text else None)
+    if not given:
         raise FlagError('say with which weights: --weights=NAME, a file, or the folder of a run')
-    say(f'by the weights {SHIPPED}; what they are, and their terms: {weight_files.SHIPPED / SHIPPED}.md')
-    return weight_files.read(SHIPPED)
+    if not weight_files.names_a_file(given):
+        return weights_of_run(task, given)
+    if given in weight_files.shipped():
+        say(f'by the weights {given}; what they are, and their terms: {weight_files.FOLDER / given}.md')
+    return weight_files.read(given)
 
 
 def chosen_scribe(task: Task) -> writing.Scribe:
@@ -162,10 +147,8 @@ def write(task: Task) -> None:
     if primer and not all(map(len, written.lines)):
         raise FlagError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
     for i in np.flatnonzero(~written.stopped):
-        say(
-            f'line {i + 1} was cut off after {len(written.lines[i])} points, as the net found no end; '
-            f'another --seed or a larger --bias may help: {lines[i]!r}'
-        )
+        why = '--points is no more' if FLAGS.points else 'no end was found; another --seed or a larger --bias may help'
+        say(f'line {i + 1} was cut off after {len(written.lines[i])} points, as {why}: {lines[i]!r}')
     show(written.lines)
 
 

@@ -69,7 +69,7 @@ flags.DEFINE_float('average', 0.0, 'Decay of an exponential average of the weigh
 flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, in training.')
 flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; adaptive: at the start.', lower_bound=1e-30)
 flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'adaptive: the derivative of the variances.')
-flags.DEFINE_string('init_from', None, 'The weights to begin with: the folder of a run, or a file of weights.')
+flags.DEFINE_string('init_from', None, 'The weights to begin with: the folder of a run, a file, or a shipped name.')
 
 # These do not.
 FREE = (
@@ -190,7 +190,7 @@ def first_weights(s, net, alphabet):
     random = net.model.init(jax.random.key(s.seed))
     if not s.init_from:
         return random
-    if pathlib.Path(s.init_from).is_file():
+    if weight_files.names_a_file(s.init_from):
         kept = weight_files.read(s.init_from)
         weight_files.check(kept, kind=nets.KIND, alphabet=listed(alphabet))
         return weight_files.restore(kept, random)

@@ -98,6 +98,12 @@ def _short(value):
     return text if len(text) < 40 else text[:36] + ' ...'
 
 
+def has_begun(workdir: str) -> bool:
+    """Whether a folder holds a run that has a checkpoint to go on from."""
+    path = pathlib.Path(workdir).resolve()
+    return (path / 'checkpoints').is_dir() and _manager(path).latest_step() is not None
+
+
 def train_in(workdir: str, flags: dict, about: dict) -> Run:
     """Opens a run folder to train in, or to go on in; made if need be.
 

@@ -21,7 +21,7 @@ import numpy as np
 from hfrnn.data import DataError
 
 FORMAT = 1
-SHIPPED = pathlib.Path(__file__).parent / 'weights'
+FOLDER = pathlib.Path(__file__).parent / 'weights'  # of those that ship
 
 
 class Weights(NamedTuple):
@@ -40,13 +40,12 @@ class Weights(NamedTuple):
 
 def shipped() -> list[str]:
     """The names of the weights that came with the package."""
-    return sorted(path.stem for path in SHIPPED.glob('*.npz'))
+    return sorted(path.stem for path in FOLDER.glob('*.npz'))
 
 
 def names_a_file(name: str) -> bool:
-    """Whether a name is a file's, or that of weights that ship and no folder's; else it is a run's folder."""
-    path = pathlib.Path(name)
-    return path.is_file() or (name in shipped() and not path.is_dir())
+    """Whether a name is one that ``read`` takes, and not that of a folder, which a run is kept in."""
+    return not pathlib.Path(name).is_dir()
 
 
 def places(params: Any) -> dict[str, Any]:
@@ -93,7 +92,7 @@ def read(name: str) -> Weights:
     Raises:
       DataError: if there is none, or it is damaged, of another format, or something else.
     """
-    path = SHIPPED / f'{name}.npz' if name in shipped() else pathlib.Path(name)
+    path = FOLDER / f'{name}.npz' if name in shipped() else pathlib.Path(name)
     try:
         with path.open('rb') as f, np.load(f, allow_pickle=False) as file:
             about = json.loads(file['about'].tobytes())
@@ -103,7 +102,7 @@ def read(name: str) -> Weights:
             facts, told = about['facts'], about['sha256']
     except FileNotFoundError as e:
         there = ', '.join(shipped()) or 'none'
-        raise DataError(f'no file {name}, and no weights of that name; the package brings {there}') from e
+        raise DataError(f'no file or folder {name}, and no weights of that name; the package brings {there}') from e
     except (
         AttributeError, EOFError, IndexError, KeyError, NotImplementedError, OSError, TypeError, ValueError,
         zipfile.BadZipFile, zlib.error,

@@ -1,6 +1,6 @@
 """From a net and a text to lines of handwriting, in units of the pen.
 
-    scribe = writing.scribe(weight_files.read('pens'))
+    scribe = writing.scribe(weight_files.read('iamondb'))
     said, replaced = writing.broken('Hello', scribe.alphabet)
     lines = writing.write(scribe, said, seed=0, bias=0.5).lines
 

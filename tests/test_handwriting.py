@@ -1,6 +1,7 @@
 """Handwriting: the nets, what trains and measures them, and both scripts through their real command lines."""
 
 import json
+import shutil
 import signal
 
 import jax
@@ -187,6 +188,8 @@ def test_killed_it_goes_on_bit_for_bit_and_leaves_what_it_promises(start, call, 
     status, again, err = call(*flags, f'--workdir={tmp_path}/cut')
     assert status == 0, err
     assert 'goes on from step' in again
+    shutil.rmtree(tmp_path / 'plain')  # what a run has begun with, it needs no more
+    assert call(*flags, f'--workdir={tmp_path}/cut')[0] == 0
     assert_same_run(tmp_path / 'whole', tmp_path / 'cut')
     assert (tmp_path / 'whole' / 'best.npz').read_bytes() == (tmp_path / 'cut' / 'best.npz').read_bytes()
 
@@ -248,7 +251,7 @@ def places(tmp_path_factory):
     root = tmp_path_factory.mktemp('places')
     (root / 'empty').mkdir()
     (root / 'other').mkdir()
-    (root / 'other' / 'flags.json').write_text('{"layers": 7, "hidden": 8, "mixtures": 3, "gaussians": 10}')
+    (root / 'other' / 'flags.json').write_text('{"layers": 7, "hidden": 8}')
     (root / 'other' / 'about.json').write_text('{}')
     for name in ('lineStrokes/a01', 'splits'):
         (root / 'halved' / name).mkdir(parents=True)
@@ -261,7 +264,9 @@ def places(tmp_path_factory):
         (['--source=iamondb'], '--data=FOLDER'),
         (['--source=iamondb', '--data={empty}'], 'is no IAM-OnDB'),
         (['--source=iamondb', '--data={halved}'], 'lacks the list of forms trainset.txt'),
-        (['--init_from={other}'], 'holds another net (layers=7, another alphabet)'),
+        (['--init_from={other}'], 'holds no run of handwriting_synthesis'),
+        (['--init_from=iamondb'], 'holds another net (hidden=256'),
+        (['--init_from={nowhere}'], 'no file or folder'),
         (['--batch=3', '--cpu_devices=2'], 'does not divide'),
         (['--decay_steps=5', '--warmup_steps=5'], 'leaves nothing'),
         (['--mode=evaluate'], 'holds no run'),

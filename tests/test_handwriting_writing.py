@@ -66,6 +66,13 @@ def test_a_text_becomes_svg_png_and_json_and_can_be_written_on(weights, start, t
     assert len(set(svgs)) == 3 and strokes_in(tmp_path / 'primed0.svg') > 0 < strokes_in(tmp_path / 'primed1.svg')
 
 
+def test_a_text_alone_is_written_by_what_ships_whose_terms_are_named(start, tmp_path):
+    out, err = (process := start('--text=Hi', f'--output={tmp_path}/hi.svg')).communicate(timeout=300)
+    assert (process.returncode, err) == (0, '')
+    assert 'by the weights iamondb' in out and 'iamondb.md' in out
+    assert strokes_in(tmp_path / 'hi.svg') > 0
+
+
 def test_bad_input_is_one_clear_line(weights, start, tmp_path):
     (tmp_path / 'ink.json').write_text('[[[1, 2], [3')
     write = [f'--weights={weights}', f'--output={tmp_path}/no']

@@ -116,4 +116,4 @@ def test_what_half_precision_cannot_hold_is_not_written(tmp_path, value):
 def test_what_ships_can_be_read():
     for name in weight_files.shipped():
         assert weight_files.read(name).facts['alphabet']
-        assert (weight_files.SHIPPED / f'{name}.md').is_file()
+        assert (weight_files.FOLDER / f'{name}.md').is_file()

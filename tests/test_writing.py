@@ -44,9 +44,9 @@ def test_what_ships_writes_to_the_end_and_more_for_more():
     hand = writing.scribe(weight_files.read('iamondb'))
     said = ['and then', 'and then they went', 'all of them came home again', 'no one had seen the end of it']
     written = writing.write(hand, said, bias=1.0)
-    assert written.stopped.sum() >= 3
-    points = [len(line) / len(text) for line, text, ok in zip(written.lines, said, written.stopped, strict=True) if ok]
-    assert 10 < min(points) < max(points) < 60
+    assert written.stopped.all()
+    points = [len(line) / len(text) for line, text in zip(written.lines, said, strict=True)]
+    assert 18 < min(points) < max(points) < 50
 
 
 def test_what_a_line_is_begun_with_is_left_out_and_makes_a_difference(scribe):
