@@ -1,5 +1,6 @@
 """What handwriting prediction and synthesis share: flags, data, training, evaluation.  Graves 2013 (G13), sec. 4, 5."""
 
+import functools
 import math
 import os
 import pathlib
@@ -231,34 +232,36 @@ def means(params: Any) -> Any:
     return params.mu if isinstance(params, weight_noise.Posterior) else params
 
 
-def kept_of_run(task: Task, workdir: str) -> tuple[dict, Any]:
-    """(facts, params) of a run: what its file of weights would tell, and what it kept, a posterior for all it is.
+def kept_of_run(task: Task, workdir: str) -> tuple[dict, Callable[[], Any]]:
+    """(facts, ``load()``) of a run: what its file of weights would tell, and what it kept, the posterior if it is one.
 
     Raises:
-      RunError: if the folder holds no run, or one of something else, or one that has kept nothing yet.
+      RunError: if the folder holds no run, or one of something else; by ``load``, if it has kept nothing yet.
     """
     told, what = (runs.read_json(workdir, name) for name in ('flags.json', 'about.json'))
-    if 'mixtures' not in told or ('gaussians' in told) != task.reads_text:
+    known = 'mixtures' in told and {'alphabet', 'scale', 'source'} <= what.keys()
+    if not known or ('gaussians' in told) != task.reads_text:
         raise runs.RunError(f'{workdir} holds no run of {task.name}')
     sizes = {name: told[name] for name in SIZES if name in told}
-    rows = _measured(runs.read_metrics(workdir))
-    best = min(rows, key=lambda row: row['valid_nats_per_line'], default={})
+    best = best_row(runs.read_metrics(workdir))
     took = {name: number for name, number in best.items() if name in ('step', 'epochs', 'seconds') or 'valid' in name}
-    took |= {name: what[name] for name in ('begun_from',) if name in what}
+    if 'begun_from' in what:
+        took['begun_from'] = what['begun_from']
     facts = writing.facts(task.name, sizes, what['alphabet'], what['scale'], what['source'], training=took)
     shapes = jax.eval_shape(writing.net(facts).init, jax.random.key(0))
     if told['noise'] == 'adaptive':
         shapes = jax.eval_shape(weight_noise.posterior, shapes)
-    return facts, runs.load_best(workdir, shapes)
+    return facts, functools.partial(runs.load_best, workdir, shapes)
 
 
 def params_to_begin_with(task: Task, data: Data) -> tuple[Any, dict]:
     """The weights of --init_from as this run begins with them, and what they have behind them."""
     if weight_files.names_a_file(FLAGS.init_from):
         kept = weight_files.read(FLAGS.init_from)
-        facts, params = kept.facts, writing.scribe(kept, task.name).params
+        hand = writing.scribe(kept, task.name)
+        facts, load = kept.facts, lambda: hand.params
     else:
-        facts, params = kept_of_run(task, FLAGS.init_from)
+        facts, load = kept_of_run(task, FLAGS.init_from)
     theirs = facts['sizes']
     differing = [f'{name}={n}' for name, n in theirs.items() if n != FLAGS[name].value]
     if task.reads_text and facts['alphabet'] != data.lines.alphabet:
@@ -267,6 +270,7 @@ def params_to_begin_with(task: Task, data: Data) -> tuple[Any, dict]:
         raise runs.RunError(
             f'{FLAGS.init_from} holds another net ({", ".join(differing)}); nothing begins from it here'
         )
+    params = load()
     if FLAGS.noise != 'adaptive':
         params = means(params)
     elif not isinstance(params, weight_noise.Posterior):
@@ -416,9 +420,14 @@ def _measured(rows):
     return [row for row in rows if row.get('valid_nats_per_line') is not None]
 
 
+def best_row(rows: list[dict]) -> dict:
+    """The evaluation that was best so far; empty if there was none."""
+    return min(_measured(rows), key=lambda row: row['valid_nats_per_line'], default={})
+
+
 def lowest(rows: list[dict]) -> float:
     """The best validation so far."""
-    return min((row['valid_nats_per_line'] for row in _measured(rows)), default=math.inf)
+    return best_row(rows).get('valid_nats_per_line', math.inf)
 
 
 def stale(rows: list[dict]) -> int:
@@ -439,7 +448,7 @@ def finish(task, run, data, net, state, seconds, measure):
         if run.lock is not None:  # who only looks does not write
             runs.log(run, row)  # so that a run that goes on from here knows what it has to better
         history.append(row)
-    best = min(_measured(history), key=lambda row: row['valid_nats_per_line'], default={'step': None})['step']
+    best = best_row(history).get('step')
     kept = runs.load_best(run.path, jax.eval_shape(weights, state))
     measured = measure(kept)
     points = len(data.lines.train.offsets) - len(data.lines.train.names)

@@ -48,8 +48,8 @@ SHIPPED = 'iamondb'  # the weights that came with the package
 
 def weights_of_run(task: Task, workdir: str) -> weight_files.Weights:
     """The weights that a run kept, and its facts, as a file of weights would tell them; see ``kept_of_run``."""
-    facts, params = handwriting.kept_of_run(task, workdir)
-    return weight_files.Weights(facts, weight_files.places(handwriting.means(params)), workdir)
+    facts, load = handwriting.kept_of_run(task, workdir)
+    return weight_files.Weights(facts, weight_files.places(handwriting.means(load())), workdir)
 
 
 def chosen_weights(task: Task) -> weight_files.Weights:

@@ -250,12 +250,15 @@ def test_prediction_and_its_devices(call, tmp_path, cache, request):
 def places(tmp_path_factory):
     root = tmp_path_factory.mktemp('places')
     (root / 'empty').mkdir()
-    (root / 'other').mkdir()
-    (root / 'other' / 'flags.json').write_text('{"layers": 7, "hidden": 8}')
-    (root / 'other' / 'about.json').write_text('{}')
+    about = {'alphabet': 'ab', 'scale': {'mean': [0, 0], 'sd': [1, 1]}, 'source': 'nobody'}
+    sizes = {'layers': 7, 'hidden': 8, 'mixtures': 3, 'gaussians': 10, 'noise': 'none'}
+    for name, told, what in (('other', sizes, about), ('nameless', sizes, {}), ('text', {'layers': 7}, about)):
+        (root / name).mkdir()
+        (root / name / 'flags.json').write_text(json.dumps(told))
+        (root / name / 'about.json').write_text(json.dumps(what))
     for name in ('lineStrokes/a01', 'splits'):
         (root / 'halved' / name).mkdir(parents=True)
-    return {name: root / name for name in ('empty', 'other', 'halved')} | {'nowhere': root / 'nowhere'}
+    return {name: root / name for name in ('empty', 'other', 'nameless', 'text', 'halved', 'nowhere')}
 
 
 @pytest.mark.parametrize(
@@ -264,8 +267,10 @@ def places(tmp_path_factory):
         (['--source=iamondb'], '--data=FOLDER'),
         (['--source=iamondb', '--data={empty}'], 'is no IAM-OnDB'),
         (['--source=iamondb', '--data={halved}'], 'lacks the list of forms trainset.txt'),
-        (['--init_from={other}'], 'holds no run of handwriting_synthesis'),
-        (['--init_from=iamondb'], 'holds another net (hidden=256'),
+        (['--init_from={other}'], 'holds another net (layers=7, another alphabet)'),
+        (['--init_from={nameless}'], 'holds no run of handwriting_synthesis'),
+        (['--init_from={text}'], 'holds no run of handwriting_synthesis'),
+        (['--init_from=iamondb'], 'iamondb holds another net (hidden=256, mixtures=20, another alphabet)'),
         (['--init_from={nowhere}'], 'no file or folder'),
         (['--batch=3', '--cpu_devices=2'], 'does not divide'),
         (['--decay_steps=5', '--warmup_steps=5'], 'leaves nothing'),
