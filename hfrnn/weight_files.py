@@ -102,7 +102,9 @@ def read(name: str) -> Weights:
             facts, told = about['facts'], about['sha256']
     except FileNotFoundError as e:
         there = ', '.join(shipped()) or 'none'
-        raise DataError(f'no file or folder {name}, and no weights of that name; the package brings {there}') from e
+        raise DataError(
+            f'no file {name}, it holds no run, and there are no weights of that name; the package brings {there}'
+        ) from e
     except (
         AttributeError, EOFError, IndexError, KeyError, NotImplementedError, OSError, TypeError, ValueError,
         zipfile.BadZipFile, zlib.error,

@@ -271,7 +271,7 @@ def places(tmp_path_factory):
         (['--init_from={nameless}'], 'holds no run of handwriting_synthesis'),
         (['--init_from={text}'], 'holds no run of handwriting_synthesis'),
         (['--init_from=iamondb'], 'iamondb holds another net (hidden=256, mixtures=20, another alphabet)'),
-        (['--init_from={nowhere}'], 'no file or folder'),
+        (['--init_from={nowhere}'], 'it holds no run, and there are no weights of that name'),
         (['--batch=3', '--cpu_devices=2'], 'does not divide'),
         (['--decay_steps=5', '--warmup_steps=5'], 'leaves nothing'),
         (['--mode=evaluate'], 'holds no run'),

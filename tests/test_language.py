@@ -146,7 +146,7 @@ def test_words(call, tmp_path):
         (['--corpus=ptb'], 'HFRNN_DATA'),
         (['--dynamic=adam'], 'none of sgd, rms'),
         (['--average=1'], 'never forgets'),
-        (['--init_from=/no/such'], 'no file or folder'),
+        (['--init_from=/no/such'], 'holds no run'),
         (['--mode=score', '--workdir={nowhere}'], 'holds no run'),
     ],
     ids=lambda v: v[-1] if isinstance(v, list) else '',
