@@ -2,10 +2,13 @@
 
     python -m experiments.handwriting_sampling --weights=iamondb --workdir=runs/sampling
     python -m experiments.handwriting_sampling --mode=speed
+    python -m experiments.handwriting_sampling --mode=pages --weights=iamondb --bias=1 --workdir=runs/pages
+    python -m experiments.handwriting_sampling --mode=legible --read=READ.txt --workdir=runs/pages
 
 The rule is that of Graves 2013 (G13), sec. 5.3; a line that comes to the cap instead has lost its place in the text.
-The sentences are those of sentences.txt.  With no weights named, --mode=speed is of the paper's
-net, 3 x 400, as it begins.
+The sentences are those of sentences.txt.  With no weights named, --mode=speed is of the paper's net, 3 x 400, as it
+begins.  --mode=pages writes the sentences as pictures, for someone to read who has not seen them; what he reads, a line
+for each, is READ.txt, and --mode=legible counts its words.
 """
 
 import pathlib
@@ -19,7 +22,7 @@ from absl import app, flags
 
 from experiments import cli, handwriting, handwriting_writing
 from experiments.cli import FlagError, say
-from hfrnn import model, runs, sampling, writing
+from hfrnn import drawing, model, runs, sampling, writing
 from hfrnn.data import pens
 
 FLAGS = flags.FLAGS
@@ -27,18 +30,19 @@ flags.adopt_module_key_flags(cli)
 flags.adopt_module_key_flags(handwriting)
 flags.adopt_module_key_flags(handwriting_writing)
 
-MODE = flags.DEFINE_enum('mode', 'both', ['stops', 'speed', 'both'], 'What to measure.')
+MODE = flags.DEFINE_enum('mode', 'both', ['stops', 'speed', 'both', 'pages', 'legible'], 'What to measure.')
 BIASES = flags.DEFINE_list('biases', ['0', '0.5', '1'], 'The biases, with commas between.')
 SENTENCES = flags.DEFINE_integer('sentences', 100, 'How many sentences.', lower_bound=1, upper_bound=100)
 BATCHES = flags.DEFINE_list('batches', ['1', '8'], 'Of how many lines each to tell the speed.')
 SPEED_POINTS = flags.DEFINE_integer('speed_points', 1000, 'Points of each of them.', lower_bound=1)
 REPEATS = flags.DEFINE_integer('repeats', 5, 'The best of so many.', lower_bound=1)
+READ = flags.DEFINE_string('read', None, 'legible: the file of what was read on the pages.')
 
 TASK = handwriting.Task('handwriting_synthesis', sys.modules[__name__], (), None, reads_text=True)
 
 
 def main(argv):
-    cli.main(argv, measure)
+    cli.main(argv, {'pages': pages, 'legible': legible}.get(MODE.value, measure))
 
 
 def measure():
@@ -84,10 +88,13 @@ def chosen_scribe():
     return handwriting_writing.chosen_scribe(TASK)
 
 
+def sentences():
+    return (pathlib.Path(__file__).parent / 'sentences.txt').read_text('utf-8').splitlines()[: SENTENCES.value]
+
+
 def stops(scribe, biases):
     """The share of sentences that ended by the rule, and the points of a character of those, for each bias."""
-    sentences = (pathlib.Path(__file__).parent / 'sentences.txt').read_text('utf-8').splitlines()[: SENTENCES.value]
-    lines = [line for sentence in sentences for line in writing.broken(sentence, scribe.alphabet)[0]]
+    lines = [line for sentence in sentences() for line in writing.broken(sentence, scribe.alphabet)[0]]
     rows = []
     say(f'\n{"bias":>6s} {"stopped":>9s} {"points a character":>20s}      of {len(lines)} lines')
     for bias in biases:
@@ -133,6 +140,45 @@ def speeds(scribe, batches):
         rows.append({'lines': n, 'cpu_ms_per_point': best[0], 'ms_per_point': best[1], 'compile_seconds': compiling})
         say(f'{n:6d} {best[0]:15.3f} {best[1]:12.3f} {compiling:12.2f}')
     return rows
+
+
+# -- whether it can be read -------------------------------------------------------------------------------------------
+
+PAGE = 10  # sentences on a page
+
+
+def pages():
+    """The sentences at --bias as page0.png, ... in --workdir, a line each."""
+    if not FLAGS.workdir:
+        raise FlagError('say where to put the pages: --workdir=FOLDER')
+    scribe, said = chosen_scribe(), sentences()
+    folder = pathlib.Path(FLAGS.workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for first in range(0, len(said), PAGE):
+        lines = [writing.broken(sentence, scribe.alphabet, 200)[0][0] for sentence in said[first : first + PAGE]]
+        drawn = writing.write(scribe, lines, seed=FLAGS.seed + first, bias=FLAGS.bias, cap=FLAGS.points).lines
+        path = folder / f'page{first // PAGE}.png'
+        drawing.strokes_png(path, drawn)
+        say(path)
+
+
+def legible():
+    """Counts the words of the sentences that --read has, too."""
+    if not READ.value:
+        raise FlagError('say what was read: --read=FILE, a line for each line of the pages')
+    said, read = sentences(), handwriting_writing.text_of_file(READ.value).splitlines()
+    if len(read) != len(said):
+        raise FlagError(f'{READ.value} has {len(read)} lines, not one for each of {len(said)} sentences')
+    counts = np.array([writing.words_read(*pair) for pair in zip(said, read, strict=True)])
+    words, found = counts.sum(axis=0)
+    whole = int((counts[:, 0] == counts[:, 1]).sum())
+    say(f'{found} of {words} words read, {found / words:.1%}; {whole} of {len(said)} sentences whole')
+    if FLAGS.workdir:
+        path = pathlib.Path(FLAGS.workdir) / 'results.json'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        row = {'words': int(words), 'words_read': int(found), 'sentences': len(said), 'sentences_read': whole}
+        runs.write_json(path, {'experiment': EXPERIMENT, 'legible': row})
+        say(path)
 
 
 if __name__ == '__main__':

@@ -111,7 +111,7 @@ def read(name: str) -> Weights:
     ) as e:  # fmt: skip
         if isinstance(e, DataError):
             raise
-        raise DataError(f'{name} holds no weights, or is damaged') from e
+        raise DataError(f'{name} holds no weights, or is damaged; a run is named by its folder') from e
     if not isinstance(facts, dict) or told != _sum(facts, arrays):
         raise DataError(f'{name} is damaged: its sum is not the one it tells')
     return Weights(facts, arrays, name)

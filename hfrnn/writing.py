@@ -7,7 +7,9 @@
 Source: Graves 2013 (G13), sec. 4.3 and 5.3 to 5.5.
 """
 
+import difflib
 import functools
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -178,6 +180,16 @@ def write(
 def cap_of(lines: Sequence[str]) -> int:
     """More points than the longest of these lines should take."""
     return POINTS * max(map(len, lines)) + MORE_POINTS
+
+
+def words_read(said: str, read: str) -> tuple[int, int]:
+    """How many words a text has, and how many of them a reader of its writing has found, in order.
+
+    Case and punctuation are no part of a word.
+    """
+    a, b = (re.findall(r"[\w']+", text.lower()) for text in (said, read))
+    blocks = difflib.SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks()
+    return len(a), sum(block.size for block in blocks)
 
 
 def scribble(

@@ -8,13 +8,29 @@ import pytest
 
 from tests.scripts import ROOT
 
-# Most of the time of the tests goes into compiling, half of that into making fast what runs once.  Scripts, which are
+# Most of the time of the tests goes into compiling, most of that into making fast what runs once.  Scripts, which are
 # processes of their own, are compiled as their users have them.
 USERS_FLAGS = os.environ.get('XLA_FLAGS', '')
-os.environ['XLA_FLAGS'] = f'{USERS_FLAGS} --xla_backend_optimization_level=0'
+QUICK_TO_COMPILE = '--xla_backend_optimization_level=0', '--xla_cpu_use_fusion_emitters=false'
+
+
+def is_known(flag):
+    """A flag that this XLA does not know ends the process."""
+    command = [sys.executable, '-c', 'import jax; jax.devices()']
+    return not subprocess.run(command, env=os.environ | {'XLA_FLAGS': flag}, capture_output=True).returncode
+
+
+os.environ['XLA_FLAGS'] = ' '.join([USERS_FLAGS, *filter(is_known, QUICK_TO_COMPILE)])
 
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def compiled_programs_do_not_pile_up():
+    """Each keeps memory maps, of which a process may have no more than some 65,000."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -101,3 +101,27 @@ def test_the_measurements_are_made(weights, environment, tmp_path):
     assert [row['bias'] for row in results['stops']] == [0, 1]
     assert all(row['stopped'] == 3 - len(row['cut_off']) for row in results['stops'])
     assert results['speed'][0]['cpu_ms_per_point'] > 0
+
+
+def test_pages_are_written_and_what_was_read_on_them_is_counted(weights, environment, tmp_path):
+    script = [sys.executable, '-m', 'experiments.handwriting_sampling', f'--workdir={tmp_path}', '--sentences=12']
+
+    def run(*args):
+        done = subprocess.run([*script, *args], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        return done.returncode, done.stdout + done.stderr
+
+    assert run('--mode=pages', f'--weights={weights}', '--points=20')[0] == 0
+    assert sorted(path.name for path in tmp_path.glob('*.png')) == ['page0.png', 'page1.png']
+    said = (ROOT / 'experiments' / 'sentences.txt').read_text().splitlines()[:12]
+    (tmp_path / 'read').write_text('\n'.join(['', *said[1:]]))
+    status, out = run('--mode=legible', f'--read={tmp_path}/read')
+    assert status == 0 and '11 of 12 sentences whole' in out
+    row = json.loads((tmp_path / 'results.json').read_text())['legible']
+    assert row['words'] - row['words_read'] == len(said[0].split())
+    for wrong, told in (
+        (['--read=/no'], 'No such file'),
+        ([], '--read'),
+        (['--sentences=5', f'--read={tmp_path}/read'], '12 lines'),
+    ):
+        status, out = run('--mode=legible', *wrong)
+        assert status == 1 and told in out and 'Traceback' not in out

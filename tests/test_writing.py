@@ -138,3 +138,12 @@ def test_texts_that_cannot_be_written_are_refused_in_one_line(text, said):
     with pytest.raises(DataError, match=said) as caught:
         writing.broken(text, ALPHABET)
     assert '\n' not in str(caught.value)
+
+
+def test_words_are_read_in_order_whatever_their_case_and_punctuation():
+    said = "I can't, she said: no."
+    assert writing.words_read(said, said) == (5, 5)
+    assert writing.words_read(said, "I CAN'T she said no") == (5, 5)
+    assert writing.words_read(said, 'I ? she sald no') == (5, 3)
+    assert writing.words_read(said, 'no said she') == (5, 1)
+    assert writing.words_read(said, '') == (5, 0)
