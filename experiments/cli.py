@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-from hfrnn import hf, parallel, runs, training
+from hfrnn import hf, parallel, runs, training, weight_files
 from hfrnn.baselines.compressors import Unavailable
 from hfrnn.data import DataError
 
@@ -95,6 +95,15 @@ def fail(message: str) -> None:
 def say(*args, sep: str = ' ') -> None:
     if runs.writes():
         print(*args, sep=sep, flush=True)
+
+
+def read_weights(name: str) -> weight_files.Weights:
+    """What ``weight_files.read`` gives; of what came with the package, stderr is told where its terms stand."""
+    weights = weight_files.read(name)
+    if name in weight_files.shipped() and runs.writes():
+        card = weight_files.FOLDER / f'{name}.md'
+        print(f'by the weights {name}; what they are, and their terms: {card}', file=sys.stderr, flush=True)
+    return weights
 
 
 def clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""How well and how fast a synthesis net writes: the lines that end by its own stop rule, and the time of a point.
+"""How well and how fast a synthesis net writes: lines that end by its own stop rule, words that can be read, time.
 
     python -m experiments.handwriting_sampling --weights=iamondb --workdir=runs/sampling
     python -m experiments.handwriting_sampling --mode=speed
@@ -11,6 +11,8 @@ begins.  --mode=pages writes the sentences as pictures, for someone to read who 
 for each, is READ.txt, and --mode=legible counts its words.
 """
 
+import functools
+import operator
 import pathlib
 import sys
 import time
@@ -30,7 +32,9 @@ flags.adopt_module_key_flags(cli)
 flags.adopt_module_key_flags(handwriting)
 flags.adopt_module_key_flags(handwriting_writing)
 
-MODE = flags.DEFINE_enum('mode', 'both', ['stops', 'speed', 'both', 'pages', 'legible'], 'What to measure.')
+MODE = flags.DEFINE_enum(
+    'mode', 'both', ['stops', 'speed', 'both', 'pages', 'legible'], 'What to do; both: stops and speed.'
+)
 BIASES = flags.DEFINE_list('biases', ['0', '0.5', '1'], 'The biases, with commas between.')
 SENTENCES = flags.DEFINE_integer('sentences', 100, 'How many sentences.', lower_bound=1, upper_bound=100)
 BATCHES = flags.DEFINE_list('batches', ['1', '8'], 'Of how many lines each to tell the speed.')
@@ -48,18 +52,31 @@ def main(argv):
 def measure():
     biases = [number('biases', float, text) for text in BIASES.value]
     batches = [number('batches', int, text) for text in BATCHES.value]
-    path = pathlib.Path(FLAGS.workdir) / 'results.json' if FLAGS.workdir else None
-    if path and path.exists() and runs.read_json(FLAGS.workdir, 'results.json').get('experiment') != EXPERIMENT:
-        raise FlagError(f'{path} holds the results of something else; name another --workdir')
+    path, results = results_so_far()
     scribe = chosen_scribe()
     say(f'{scribe.source}, {model.size(scribe.params):,} weights; {cli.machine()}, JAX {jax.__version__}')
-    results = {'experiment': EXPERIMENT, 'weights': FLAGS.weights, 'source': scribe.source, 'machine': cli.machine()}
+    results |= {'weights': FLAGS.weights, 'source': scribe.source, 'machine': cli.machine()}
     if MODE.value != 'speed':
         results['stops'] = stops(scribe, biases)
     if MODE.value != 'stops':
         results['speed'] = speeds(scribe, batches)
+    keep(path, results)
+
+
+def results_so_far():
+    """(path, content) of --workdir's results.json, which must not be of something else; no path without a folder."""
+    if not FLAGS.workdir:
+        return None, {'experiment': EXPERIMENT}
+    path = pathlib.Path(FLAGS.workdir) / 'results.json'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    results = runs.read_json(FLAGS.workdir, 'results.json') if path.exists() else {'experiment': EXPERIMENT}
+    if results.get('experiment') != EXPERIMENT:
+        raise FlagError(f'{path} holds the results of something else; name another --workdir')
+    return path, results
+
+
+def keep(path, results):
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(path, results)
         say(path)
 
@@ -148,37 +165,44 @@ PAGE = 10  # sentences on a page
 
 
 def pages():
-    """The sentences at --bias as page0.png, ... in --workdir, a line each."""
-    if not FLAGS.workdir:
+    """Writes the sentences at --bias, a line each: page0.png, ... in --workdir, and what they say in results.json."""
+    path, results = results_so_far()
+    if not path:
         raise FlagError('say where to put the pages: --workdir=FOLDER')
-    scribe, said = chosen_scribe(), sentences()
-    folder = pathlib.Path(FLAGS.workdir)
-    folder.mkdir(parents=True, exist_ok=True)
+    if list(path.parent.glob('page*.png')):
+        raise FlagError(f'{path.parent} holds pages already; name another --workdir')
+    scribe = chosen_scribe()
+    broken = [writing.broken(sentence, scribe.alphabet, width=200) for sentence in sentences()]
+    said = [lines[0] for lines, _ in broken]
+    handwriting_writing.tell(functools.reduce(operator.or_, (replaced for _, replaced in broken)))
+    cap = FLAGS.points or writing.cap_of(said)
     for first in range(0, len(said), PAGE):
-        lines = [writing.broken(sentence, scribe.alphabet, 200)[0][0] for sentence in said[first : first + PAGE]]
-        drawn = writing.write(scribe, lines, seed=FLAGS.seed + first, bias=FLAGS.bias, cap=FLAGS.points).lines
-        path = folder / f'page{first // PAGE}.png'
-        drawing.strokes_png(path, drawn)
-        say(path)
+        lines = said[first : first + PAGE]
+        drawn = writing.write(scribe, lines, seed=FLAGS.seed + first, bias=FLAGS.bias, cap=cap).lines
+        page = path.parent / f'page{first // PAGE}.png'
+        drawing.strokes_png(page, drawn)
+        say(page)
+    about = {'weights': FLAGS.weights, 'source': scribe.source, 'bias': FLAGS.bias, 'seed': FLAGS.seed, 'said': said}
+    keep(path, results | {'pages': about})
 
 
 def legible():
-    """Counts the words of the sentences that --read has, too."""
+    """Counts what --read has of the words on the pages in --workdir."""
+    path, results = results_so_far()
+    if not path or 'pages' not in results:
+        raise FlagError('say where the pages are: --workdir=FOLDER, as --mode=pages left it')
     if not READ.value:
         raise FlagError('say what was read: --read=FILE, a line for each line of the pages')
-    said, read = sentences(), handwriting_writing.text_of_file(READ.value).splitlines()
+    said, read = results['pages']['said'], handwriting_writing.text_of_file(READ.value).splitlines()
     if len(read) != len(said):
-        raise FlagError(f'{READ.value} has {len(read)} lines, not one for each of {len(said)} sentences')
+        raise FlagError(f'{READ.value} has {len(read)} lines, and not one for each of the {len(said)} on the pages')
     counts = np.array([writing.words_read(*pair) for pair in zip(said, read, strict=True)])
-    words, found = counts.sum(axis=0)
-    whole = int((counts[:, 0] == counts[:, 1]).sum())
-    say(f'{found} of {words} words read, {found / words:.1%}; {whole} of {len(said)} sentences whole')
-    if FLAGS.workdir:
-        path = pathlib.Path(FLAGS.workdir) / 'results.json'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        row = {'words': int(words), 'words_read': int(found), 'sentences': len(said), 'sentences_read': whole}
-        runs.write_json(path, {'experiment': EXPERIMENT, 'legible': row})
-        say(path)
+    words, words_read, found = map(int, counts.sum(axis=0))
+    whole = int((counts == counts[:, :1]).all(axis=1).sum())
+    others = words_read - found
+    say(f'{found} of {words} words, {found / words:.1%}, and {others} others; {whole} of {len(said)} lines whole')
+    row = {'words': words, 'found': found, 'others': others, 'lines': len(said), 'whole': whole}
+    keep(path, results | {'legible': row})
 
 
 if __name__ == '__main__':

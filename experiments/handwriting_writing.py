@@ -9,7 +9,7 @@ import re
 import numpy as np
 from absl import flags
 
-from experiments import handwriting
+from experiments import cli, handwriting
 from experiments.cli import FlagError, say
 from experiments.handwriting import Task
 from hfrnn import drawing, runs, weight_files, writing
@@ -63,9 +63,7 @@ def chosen_weights(task: Task) -> weight_files.Weights:
         raise FlagError('say with which weights: --weights=NAME, a file, or the folder of a run')
     if not weight_files.names_a_file(given):
         return weights_of_run(task, given)
-    if given in weight_files.shipped():
-        say(f'by the weights {given}; what they are, and their terms: {weight_files.FOLDER / given}.md')
-    return weight_files.read(given)
+    return cli.read_weights(given)
 
 
 def chosen_scribe(task: Task) -> writing.Scribe:

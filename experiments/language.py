@@ -191,7 +191,7 @@ def first_weights(s, net, alphabet):
     if not s.init_from:
         return random
     if weight_files.names_a_file(s.init_from):
-        kept = weight_files.read(s.init_from)
+        kept = cli.read_weights(s.init_from)
         weight_files.check(kept, kind=nets.KIND, alphabet=listed(alphabet))
         return weight_files.restore(kept, random)
     weights = open_net(s.init_from)[2]
@@ -351,7 +351,7 @@ def reader():
         return net.model, weights, alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))
     if not FLAGS.weights and SHIPPED not in weight_files.shipped():
         raise FlagError('say which run: --workdir=FOLDER, or --weights=FILE')
-    kept = weight_files.read(FLAGS.weights or SHIPPED)
+    kept = cli.read_weights(FLAGS.weights or SHIPPED)
     weight_files.check(kept, kind=nets.KIND)
     net = make_model(SimpleNamespace(**kept.facts['flags']), len(kept.facts['alphabet']))
     shapes = jax.eval_shape(net.init, jax.random.key(0))

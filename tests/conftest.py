@@ -8,19 +8,20 @@ import pytest
 
 from tests.scripts import ROOT
 
-# Most of the time of the tests goes into compiling, most of that into making fast what runs once.  Scripts, which are
-# processes of their own, are compiled as their users have them.
-USERS_FLAGS = os.environ.get('XLA_FLAGS', '')
+# Most of the time of the tests, and of the scripts that they start, goes into compiling, and most of that into making
+# fast what runs once.
 QUICK_TO_COMPILE = '--xla_backend_optimization_level=0', '--xla_cpu_use_fusion_emitters=false'
 
 
 def is_known(flag):
-    """A flag that this XLA does not know ends the process."""
+    """An XLA that does not know a flag ends the process."""
     command = [sys.executable, '-c', 'import jax; jax.devices()']
-    return not subprocess.run(command, env=os.environ | {'XLA_FLAGS': flag}, capture_output=True).returncode
+    environment = os.environ | {'XLA_FLAGS': flag, 'JAX_PLATFORMS': 'cpu'}
+    return not subprocess.run(command, env=environment, capture_output=True).returncode
 
 
-os.environ['XLA_FLAGS'] = ' '.join([USERS_FLAGS, *filter(is_known, QUICK_TO_COMPILE)])
+if QUICK_TO_COMPILE[0] not in os.environ.get('XLA_FLAGS', ''):  # a worker of xdist inherits them
+    os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *filter(is_known, QUICK_TO_COMPILE)])
 
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -54,7 +55,6 @@ def environment(tmp_path_factory):
     """Of scripts: compiled programs are shared by the processes of this session."""
     cache = tmp_path_factory.mktemp('compiled')
     names = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
-    names['XLA_FLAGS'] = USERS_FLAGS
     return {k: v for k, v in os.environ.items() if k != 'HFRNN_DATA'} | names
 
 

@@ -68,8 +68,8 @@ def test_a_text_becomes_svg_png_and_json_and_can_be_written_on(weights, start, t
 
 def test_a_text_alone_is_written_by_what_ships_whose_terms_are_named(start, tmp_path):
     out, err = (process := start('--text=Hi', f'--output={tmp_path}/hi.svg')).communicate(timeout=300)
-    assert (process.returncode, err) == (0, '')
-    assert 'by the weights iamondb' in out and 'iamondb.md' in out
+    assert process.returncode == 0 and out == f'{tmp_path}/hi.svg\n'
+    assert 'by the weights iamondb' in err and err.endswith('iamondb.md\n') and err.count('\n') == 1
     assert strokes_in(tmp_path / 'hi.svg') > 0
 
 
@@ -104,24 +104,43 @@ def test_the_measurements_are_made(weights, environment, tmp_path):
 
 
 def test_pages_are_written_and_what_was_read_on_them_is_counted(weights, environment, tmp_path):
-    script = [sys.executable, '-m', 'experiments.handwriting_sampling', f'--workdir={tmp_path}', '--sentences=12']
-
     def run(*args):
-        done = subprocess.run([*script, *args], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        command = [sys.executable, '-m', 'experiments.handwriting_sampling', *args]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
         return done.returncode, done.stdout + done.stderr
 
-    assert run('--mode=pages', f'--weights={weights}', '--points=20')[0] == 0
-    assert sorted(path.name for path in tmp_path.glob('*.png')) == ['page0.png', 'page1.png']
-    said = (ROOT / 'experiments' / 'sentences.txt').read_text().splitlines()[:12]
-    (tmp_path / 'read').write_text('\n'.join(['', *said[1:]]))
-    status, out = run('--mode=legible', f'--read={tmp_path}/read')
-    assert status == 0 and '11 of 12 sentences whole' in out
-    row = json.loads((tmp_path / 'results.json').read_text())['legible']
-    assert row['words'] - row['words_read'] == len(said[0].split())
-    for wrong, told in (
-        (['--read=/no'], 'No such file'),
-        ([], '--read'),
-        (['--sentences=5', f'--read={tmp_path}/read'], '12 lines'),
+    here = f'--workdir={tmp_path}/pages'
+    pages = ['--mode=pages', f'--weights={weights}', '--points=20', '--sentences=12']
+    assert run(*pages, here)[0] == run(*pages, f'--workdir={tmp_path}/again')[0] == 0
+    names = sorted(path.name for path in (tmp_path / 'pages').iterdir())
+    assert names == ['page0.png', 'page1.png', 'results.json']
+    for name in names[:2]:
+        assert (tmp_path / 'pages' / name).read_bytes() == (tmp_path / 'again' / name).read_bytes()
+    said = json.loads((tmp_path / 'pages' / 'results.json').read_text())['pages']['said']
+    (tmp_path / 'read').write_text('\n'.join(['', *said[1:-1], said[-1] + ' More.']))
+    status, out = run('--mode=legible', here, f'--read={tmp_path}/read')
+    assert status == 0 and 'and 1 others; 10 of 12 lines whole' in out
+    results = json.loads((tmp_path / 'pages' / 'results.json').read_text())
+    row = results['legible']
+    assert row['words'] - row['found'] == len(said[0].split()) and results['pages']['said'] == said
+
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'results.json').write_text('{"experiment": "penn_treebank"}')
+    (tmp_path / 'short').write_text('a\nb')
+    (tmp_path / 'latin').write_bytes(b'\xe9')
+    legible = ['--mode=legible', here]
+    for args, told in (
+        (pages, '--workdir'),
+        ([*pages, here], 'pages already'),
+        ([*pages, f'--workdir={tmp_path}/other'], 'something else'),
+        (['--mode=legible', f'--workdir={tmp_path}/other', f'--read={tmp_path}/read'], 'something else'),
+        (['--mode=legible', f'--read={tmp_path}/read'], '--workdir'),
+        (legible, '--read'),
+        ([*legible, '--read=/no'], 'No such file'),
+        ([*legible, f'--read={tmp_path}'], 'directory'),
+        ([*legible, f'--read={tmp_path}/short'], '2 lines'),
+        ([*legible, f'--read={tmp_path}/latin'], 'UTF-8'),
     ):
-        status, out = run('--mode=legible', *wrong)
-        assert status == 1 and told in out and 'Traceback' not in out
+        status, out = run(*args)
+        assert status == 1 and told in out and out.count('\n') == 1
+    assert (tmp_path / 'other' / 'results.json').read_text() == '{"experiment": "penn_treebank"}'
