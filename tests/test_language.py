@@ -65,6 +65,21 @@ def test_a_file_of_weights_stands_for_its_run(finished, call, tmp_path):
     assert 'holds no weights, or is damaged' in err
 
 
+def test_what_ships_writes_and_scores_without_a_run_or_data(finished, call):
+    status, out, err = call('--mode=sample', '--prompt=the company ', '--sample_length=40')
+    assert status == 0 and 'penn_treebank.md' in err and err.count('\n') == 1
+    assert out.startswith('the company ') and len(out) == len('the company ') + 40 + 1
+    english, shuffled = (
+        float(call('--mode=score', f'--text={said}')[1].split()[0])
+        for said in ('the company said it will sell the unit', 'eht ynapmoc dias ti lliw lles eht tinu')
+    )
+    assert english < 0.5 * shuffled
+    status, _, err = call('--mode=score', '--text=The company')
+    assert status == 1 and "'T'" in err and 'Traceback' not in err
+    status, _, err = call('--mode=score', '--text=a', f'--weights={finished[0]}/best.npz')
+    assert status == 1 and 'a run is named by its folder' in err
+
+
 def test_a_trained_net_compresses(finished, call, environment, tmp_path):
     """To what it scores; and what its weights in half precision have compressed, it refuses."""
     (tmp_path / 'a').write_text('The name of the module is not a name. ' * 40)
