@@ -257,7 +257,7 @@ def kept_of_run(task: Task, workdir: str) -> tuple[dict, Callable[[], Any]]:
 def params_to_begin_with(task: Task, data: Data) -> tuple[Any, dict]:
     """The weights of --init_from as this run begins with them, and what they have behind them."""
     if weight_files.names_a_file(FLAGS.init_from):
-        kept = cli.read_weights(FLAGS.init_from)
+        kept = weight_files.read(FLAGS.init_from)
         hand = writing.scribe(kept, task.name)
         facts, load = kept.facts, lambda: hand.params
     else:

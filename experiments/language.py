@@ -191,7 +191,7 @@ def first_weights(s, net, alphabet):
     if not s.init_from:
         return random
     if weight_files.names_a_file(s.init_from):
-        kept = cli.read_weights(s.init_from)
+        kept = weight_files.read(s.init_from)
         weight_files.check(kept, kind=nets.KIND, alphabet=listed(alphabet))
         return weight_files.restore(kept, random)
     weights = open_net(s.init_from)[2]
