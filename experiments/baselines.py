@@ -10,7 +10,6 @@ validation text.
 
 import functools
 import os
-import pathlib
 
 import numpy as np
 from absl import app, flags
@@ -40,7 +39,7 @@ def main(argv):
 
 def compare():
     names = chosen()
-    path = results_path()
+    path, _ = cli.results_so_far(WORKDIR.value, 'baselines')  # now, and not after an hour
     corpus = text.load(CORPUS.value, DATA.value, UNIT.value)
     known = np.concatenate([corpus.train, corpus.valid]) if VALID.value else corpus.train
     measured_as = dict.fromkeys(names) | net_rivals(corpus)
@@ -100,17 +99,6 @@ def net_rivals(corpus):
         found[workdir] = functools.partial(nets.rival, workdir, corpus.valid)
         found[f'{workdir} + memoizer'] = functools.partial(nets.rival_with_memoizer, workdir, corpus.valid)
     return found
-
-
-def results_path():
-    """Where to write the results, once it is sure that it can be done and that nothing else is overwritten."""
-    if not WORKDIR.value:
-        return None
-    path = pathlib.Path(WORKDIR.value) / 'results.json'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and runs.read_json(WORKDIR.value, 'results.json').get('experiment') != 'baselines':
-        raise FlagError(f'{path} holds the results of something else; name another --workdir')
-    return path
 
 
 if __name__ == '__main__':

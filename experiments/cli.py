@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -104,6 +105,22 @@ def read_weights(name: str) -> weight_files.Weights:
         card = weight_files.FOLDER / f'{name}.md'
         print(f'by the weights {name}; what they are, and their terms: {card}', file=sys.stderr, flush=True)
     return weights
+
+
+def results_so_far(workdir: str | None, experiment: str) -> tuple[pathlib.Path | None, dict]:
+    """results.json in a folder, made if need be, and what this experiment has written there; no path without a folder.
+
+    Raises:
+      FlagError: if it holds the results of something else, which are not to be lost.
+    """
+    if not workdir:
+        return None, {}
+    path = pathlib.Path(workdir) / 'results.json'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    results = runs.read_json(workdir, 'results.json') if path.exists() else {'experiment': experiment}
+    if results.get('experiment') != experiment:
+        raise FlagError(f'{path} holds the results of something else; name another --workdir')
+    return path, results
 
 
 def clock(seconds: float) -> str:

@@ -11,8 +11,6 @@ begins.  --mode=pages writes the sentences as pictures, for someone to read who 
 for each, is READ.txt, and --mode=legible counts its words.
 """
 
-import functools
-import operator
 import pathlib
 import sys
 import time
@@ -52,7 +50,7 @@ def main(argv):
 def measure():
     biases = [number('biases', float, text) for text in BIASES.value]
     batches = [number('batches', int, text) for text in BATCHES.value]
-    path, results = results_so_far()
+    path, results = cli.results_so_far(FLAGS.workdir, EXPERIMENT)
     scribe = chosen_scribe()
     say(f'{scribe.source}, {model.size(scribe.params):,} weights; {cli.machine()}, JAX {jax.__version__}')
     results |= {'weights': FLAGS.weights, 'source': scribe.source, 'machine': cli.machine()}
@@ -61,18 +59,6 @@ def measure():
     if MODE.value != 'stops':
         results['speed'] = speeds(scribe, batches)
     keep(path, results)
-
-
-def results_so_far():
-    """(path, content) of --workdir's results.json, which must not be of something else; no path without a folder."""
-    if not FLAGS.workdir:
-        return None, {'experiment': EXPERIMENT}
-    path = pathlib.Path(FLAGS.workdir) / 'results.json'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    results = runs.read_json(FLAGS.workdir, 'results.json') if path.exists() else {'experiment': EXPERIMENT}
-    if results.get('experiment') != EXPERIMENT:
-        raise FlagError(f'{path} holds the results of something else; name another --workdir')
-    return path, results
 
 
 def keep(path, results):
@@ -166,7 +152,7 @@ PAGE = 10  # sentences on a page
 
 def pages():
     """Writes the sentences at --bias, a line each: page0.png, ... in --workdir, and what they say in results.json."""
-    path, results = results_so_far()
+    path, results = cli.results_so_far(FLAGS.workdir, EXPERIMENT)
     if not path:
         raise FlagError('say where to put the pages: --workdir=FOLDER')
     if list(path.parent.glob('page*.png')):
@@ -174,7 +160,7 @@ def pages():
     scribe = chosen_scribe()
     broken = [writing.broken(sentence, scribe.alphabet, width=200) for sentence in sentences()]
     said = [lines[0] for lines, _ in broken]
-    handwriting_writing.tell(functools.reduce(operator.or_, (replaced for _, replaced in broken)))
+    handwriting_writing.tell({c: new for _, replaced in broken for c, new in replaced.items()})
     cap = FLAGS.points or writing.cap_of(said)
     for first in range(0, len(said), PAGE):
         lines = said[first : first + PAGE]
@@ -188,7 +174,7 @@ def pages():
 
 def legible():
     """Counts what --read has of the words on the pages in --workdir."""
-    path, results = results_so_far()
+    path, results = cli.results_so_far(FLAGS.workdir, EXPERIMENT)
     if not path or 'pages' not in results:
         raise FlagError('say where the pages are: --workdir=FOLDER, as --mode=pages left it')
     if not READ.value:

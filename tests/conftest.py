@@ -10,18 +10,19 @@ from tests.scripts import ROOT
 
 # Most of the time of the tests, and of the scripts that they start, goes into compiling, and most of that into making
 # fast what runs once.
-QUICK_TO_COMPILE = '--xla_backend_optimization_level=0', '--xla_cpu_use_fusion_emitters=false'
+QUICK_TO_COMPILE = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
 
 
-def is_known(flag):
+def are_known(xla_flags):
     """An XLA that does not know a flag ends the process."""
     command = [sys.executable, '-c', 'import jax; jax.devices()']
-    environment = os.environ | {'XLA_FLAGS': flag, 'JAX_PLATFORMS': 'cpu'}
+    environment = os.environ | {'XLA_FLAGS': xla_flags, 'JAX_PLATFORMS': 'cpu'}
     return not subprocess.run(command, env=environment, capture_output=True).returncode
 
 
-if QUICK_TO_COMPILE[0] not in os.environ.get('XLA_FLAGS', ''):  # a worker of xdist inherits them
-    os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *filter(is_known, QUICK_TO_COMPILE)])
+given = os.environ.get('XLA_FLAGS', '')
+if QUICK_TO_COMPILE not in given and are_known(QUICK_TO_COMPILE):  # a worker of xdist inherits them
+    os.environ['XLA_FLAGS'] = f'{given} {QUICK_TO_COMPILE}'
 
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
