@@ -60,7 +60,7 @@ def dynamic_results(net, weights, corpus, test):
             return found
 
         decay = 0.0
-        rate, _ = dynamic.tune(lambda rate, bits=bits: bits(rate, 0.0), 3e-5 if name == 'rms' else 1e-3, gain=GAIN)
+        rate, _ = dynamic.tune(lambda rate, bits=bits: bits(rate, 0.0), 3e-4 if name == 'rms' else 1e-3, gain=GAIN)
         if name == 'rms':
             without = bits(rate, 0.0)
             best, value = dynamic.tune(lambda decay, rate=rate, bits=bits: bits(rate, decay), 1e-3, gain=GAIN)

@@ -104,18 +104,18 @@ def learn(rule: Rule, trained: Params, params: Params, grads: Params) -> Params:
 
     and, where ``rule.rms`` is given, K18's rule::
 
-        w = w - eta g / (r + e) + min(lambda r / mean(r), 1) (w_0 - w)
+        w = w - eta g / (r + e) + min(lambda r / e, 1) (w_0 - w)
 
-    with r the rms, the mean that of all weights, and e a hundredth of it: a weight that hardly mattered in training
-    does not run away.
+    with r the rms, and e its mean over all weights, where K18 has a small constant: a weight that hardly mattered in
+    training, of a rare symbol say, learns no faster than by gradient descent at the rate eta / e.
     """
     if rule.rms is None:
         return jax.tree.map(lambda w, w_0, g: w - rule.rate * g + rule.decay * (w_0 - w), params, trained, grads)
-    mean = optax.tree.sum(rule.rms) / optax.tree.size(rule.rms)
+    e = optax.tree.sum(rule.rms) / optax.tree.size(rule.rms)
 
     def change(w, w_0, g, r):
-        back = jnp.minimum(rule.decay * r / mean, 1.0)
-        return w - rule.rate * g / (r + 0.01 * mean) + back * (w_0 - w)
+        back = jnp.minimum(rule.decay * r / e, 1.0)
+        return w - rule.rate * g / (r + e) + back * (w_0 - w)
 
     return jax.tree.map(change, params, trained, grads, rule.rms)
 
