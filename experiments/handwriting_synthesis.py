@@ -7,8 +7,9 @@
 --mode=train trains, goes on if --workdir holds the same run, and ends by evaluating; --mode=evaluate reads a finished
 or unfinished run, and takes from it the flags that define it.  --source=pens needs no data.
 
-With a text, --mode=write writes it as SVG, PNG and JSON, with weights of the package, a file or a run.  --mode=look
-draws the paper's figures; --mode=export makes of a run a small file of weights.
+With a text, --mode=write writes it as SVG, PNG and JSON, with weights of the package, a file or a run; --mode=look
+draws the paper's figures, of the text as the net writes it or, without one, of lines of data.  --mode=export makes of a
+run a small file of weights.
 """
 
 import sys

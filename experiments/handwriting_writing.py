@@ -131,23 +131,7 @@ def some_lines(scribe: writing.Scribe, n: int) -> list[tuple[np.ndarray, str]]:
 
 def write(task: Task) -> None:
     """Writes --text, or the text of --text_file, to --output."""
-    if (TEXT.value is None) == (FLAGS.text_file is None):
-        raise FlagError('say what to write: --text or --text_file')
-    said = text_of_file(FLAGS.text_file) if TEXT.value is None else TEXT.value
-    scribe = chosen_scribe(task)
-    lines, replaced = writing.broken(said, scribe.alphabet, FLAGS.width)
-    tell(replaced)
-    if len(lines) * FLAGS.copies > writing.MOST:
-        raise FlagError(f'{len(lines)} lines {FLAGS.copies} times: at most {writing.MOST} are written at once')
-    lines = lines * FLAGS.copies
-    primer = chosen_primer(scribe)
-    written = writing.write(scribe, lines, seed=FLAGS.seed, bias=FLAGS.bias, primer=primer, cap=FLAGS.points)
-    if primer and not all(map(len, written.lines)):
-        raise FlagError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
-    for i in np.flatnonzero(~written.stopped):
-        why = '--points is no more' if FLAGS.points else 'no end was found; another --seed or a larger --bias may help'
-        say(f'line {i + 1} was cut off after {len(written.lines[i])} points, as {why}: {lines[i]!r}')
-    show(written.lines)
+    show(by_hand(task)[2])
 
 
 def sample(task: Task) -> None:
@@ -165,27 +149,56 @@ LOOKED_AT = 6
 
 
 def look(task: Task) -> None:
-    """The paper's figures: --output and _density.png, _window.png, _beside.png."""
-    scribe = chosen_scribe(task)
-    lines = some_lines(scribe, LOOKED_AT)
-    offsets, said = line_of_data(FLAGS.prime) if FLAGS.prime else lines[0]
-    seen = writing.look(scribe, offsets, said)
+    """The paper's figures: --output and _density.png and _window.png, of a line of data, and lines _beside.png it.
+
+    With a text, of its first line as the net writes it, which needs no data.
+    """
     stem = pathlib.Path(FLAGS.output)
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = {name: stem.with_name(f'{stem.name}_{name}.png') for name in ('density', 'window', 'beside')}
-    drawing.density_png(paths['density'], offsets, seen.mixture, scribe.scale)
-    real, texts = zip(*lines, strict=True)
-    if task.reads_text:
-        drawing.window_png(paths['window'], offsets, seen.window, said)
-        drawn = writing.write(scribe, texts, seed=FLAGS.seed, bias=FLAGS.bias).lines
+    if task.reads_text and (TEXT.value is not None or FLAGS.text_file is not None):
+        scribe, (said, *_), (offsets, *_) = by_hand(task)
+        del paths['beside']
     else:
-        del paths['window']
-        drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, bias=FLAGS.bias).lines
-    drawing.beside_png(paths['beside'], real, drawn, texts)
+        scribe = chosen_scribe(task)
+        lines = some_lines(scribe, LOOKED_AT)
+        offsets, said = line_of_data(FLAGS.prime) if FLAGS.prime else lines[0]
+        real, texts = zip(*lines, strict=True)
+        if task.reads_text:
+            drawn = writing.write(scribe, texts, seed=FLAGS.seed, bias=FLAGS.bias).lines
+        else:
+            del paths['window']
+            drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, bias=FLAGS.bias).lines
+        drawing.beside_png(paths['beside'], real, drawn, texts)
+    seen = writing.look(scribe, offsets, said)
+    drawing.density_png(paths['density'], offsets, seen.mixture, scribe.scale)
+    if 'window' in paths:
+        drawing.window_png(paths['window'], offsets, seen.window, said)
     say(*paths.values(), sep='\n')
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
+
+
+def by_hand(task: Task) -> tuple[writing.Scribe, list[str], list[np.ndarray]]:
+    """Who writes --text, or the text of --text_file; its lines; and these as strokes, in units."""
+    if (TEXT.value is None) == (FLAGS.text_file is None):
+        raise FlagError('say what to write: --text or --text_file')
+    said = text_of_file(FLAGS.text_file) if TEXT.value is None else TEXT.value
+    scribe = chosen_scribe(task)
+    lines, replaced = writing.broken(said, scribe.alphabet, FLAGS.width)
+    tell(replaced)
+    if len(lines) * FLAGS.copies > writing.MOST:
+        raise FlagError(f'{len(lines)} lines {FLAGS.copies} times: at most {writing.MOST} are written at once')
+    lines = lines * FLAGS.copies
+    primer = chosen_primer(scribe)
+    written = writing.write(scribe, lines, seed=FLAGS.seed, bias=FLAGS.bias, primer=primer, cap=FLAGS.points)
+    if primer and not all(map(len, written.lines)):
+        raise FlagError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
+    for i in np.flatnonzero(~written.stopped):
+        why = '--points is no more' if FLAGS.points else 'no end was found; another --seed or a larger --bias may help'
+        say(f'line {i + 1} was cut off after {len(written.lines[i])} points, as {why}: {lines[i]!r}')
+    return scribe, lines, written.lines
 
 
 def text_of_file(path: str) -> str:

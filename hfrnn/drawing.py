@@ -158,7 +158,7 @@ def window_png(path: pathlib.Path, offsets: np.ndarray, weights: np.ndarray, tex
     """The window over the characters of a line, and the pen's height, over time; G13 fig. 13.
 
     Args:
-      weights: (T - 1, U).
+      weights: (T - 1, U), shown by their roots.
       text: of U characters.
     """
     figure = Figure(figsize=(11, 2.5 + 0.16 * len(text)), layout='constrained')
@@ -169,7 +169,7 @@ def window_png(path: pathlib.Path, offsets: np.ndarray, weights: np.ndarray, tex
     pieces = np.split(np.column_stack([np.arange(len(heights)), heights]), cuts)
     pen.add_collection(LineCollection([p for p in pieces if len(p) > 1], colors='black', linewidths=0.8))
     pen.set(ylim=(heights.max() + 20, heights.min() - 20), ylabel='y', yticks=[])
-    characters.imshow(weights.T, aspect='auto', cmap='inferno', interpolation='nearest', origin='upper')
+    characters.imshow(np.sqrt(weights.T), aspect='auto', cmap='inferno', interpolation='nearest', origin='upper')
     characters.set_yticks(range(len(text)), [c if c != ' ' else '\N{OPEN BOX}' for c in text], family='monospace')
     characters.tick_params(axis='y', labelsize=7)
     characters.set(xlabel='point', xlim=(0, len(heights)))

@@ -49,6 +49,7 @@ def test_a_text_becomes_svg_png_and_json_and_can_be_written_on(weights, start, t
         [*text, f'--output={tmp_path}/two.svg'],
         [*text, f'--output={tmp_path}/deep/er/three.svg', '--animate', '--copies=2', '--seed=4'],
         ['--mode=look', f'--weights={weights}', f'--output={tmp_path}/look'],
+        [*text, '--mode=look', f'--output={tmp_path}/own'],
     )
     assert "'@' as ' at '" in first and first.count('one.') == 3
     assert (tmp_path / 'one.svg').read_bytes() == (tmp_path / 'two.svg').read_bytes()
@@ -58,6 +59,7 @@ def test_a_text_becomes_svg_png_and_json_and_can_be_written_on(weights, start, t
     assert b'<animate' in (tmp_path / 'deep' / 'er' / 'three.svg').read_bytes()
     for name in ('density', 'window', 'beside'):
         assert (tmp_path / f'look_{name}.png').stat().st_size > 5000
+    assert sorted(path.name for path in tmp_path.glob('own*')) == ['own_density.png', 'own_window.png']
     mine = [[[40 * i, 0], [40 * i + 5, 40], [40 * i + 15, 0], [40 * i + 25, 40]] for i in range(3)]
     (tmp_path / 'mine.json').write_text(json.dumps(mine))
     primers = ([f'--prime={tmp_path}/mine.json', '--prime_text=nnn'], ['--prime=pen-0-3', '--prime_text=' + 'x' * 99])
