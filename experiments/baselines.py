@@ -4,8 +4,8 @@
 
 Every rival reads the training text, and then the test text of the nets, symbol for symbol the same.  Static is a model
 that is frozen while it reads that; online is one that goes on learning.  What is missing on this machine is said, and
-passed over unless it was asked for by name.  A net online is one under dynamic evaluation, whose rate is chosen on the
-validation text.
+passed over unless it was asked for by name.  A net online is one under dynamic evaluation, by --nets_learn, whose rate
+is chosen on the validation text.
 """
 
 import functools
@@ -16,7 +16,7 @@ from absl import app, flags
 
 from experiments import cli, nets
 from experiments.cli import FlagError
-from hfrnn import runs
+from hfrnn import dynamic, runs
 from hfrnn.baselines import compressors, rivals
 from hfrnn.data import text
 
@@ -27,6 +27,9 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write results.json; now
 RIVALS = flags.DEFINE_list('rivals', None, f'Some of {", ".join(rivals.RIVALS)}; all if not given.')
 NETS = flags.DEFINE_list(
     'nets', [], "Folders of nets' runs on the same text, or files of an LSTM's weights: each, and it with the memoizer."
+)
+NETS_LEARN = flags.DEFINE_enum(
+    'nets_learn', 'sgd', ['sgd', 'rms'], 'By which rule of dynamic evaluation: descent, or root mean squares and decay.'
 )
 VALID = flags.DEFINE_bool('valid', False, 'Read the validation text too, between training and test text.')
 
@@ -50,6 +53,7 @@ def compare():
         'known_symbols': len(known),
         'known': 'train, valid' if VALID.value else 'train',
         'test_symbols': len(corpus.test),
+        'nets_learn': NETS_LEARN.value,
         'rivals': {},
         'missing': {},
     }
@@ -91,13 +95,16 @@ def chosen():
 def net_rivals(corpus):
     """{name: rival} of --nets, each of which has been trained on the same training text."""
     found = {}
+    if NETS.value and NETS_LEARN.value == 'rms' and len(corpus.valid) < dynamic.SHORTEST:
+        raise FlagError(f'--nets_learn=rms: {len(corpus.valid):,} validation symbols are too few to choose its rate by')
     for workdir in NETS.value:
         if nets.open_net(workdir).about != nets.about(corpus):  # now, and not after an hour
             raise FlagError(
                 f'--nets: the net in {workdir} was trained on another text than that of --corpus={CORPUS.value}'
             )
-        found[workdir] = functools.partial(nets.rival, workdir, corpus.valid)
-        found[f'{workdir} + memoizer'] = functools.partial(nets.rival_with_memoizer, workdir, corpus.valid)
+        by = NETS_LEARN.value
+        found[workdir] = functools.partial(nets.rival, workdir, by, corpus.valid)
+        found[f'{workdir} + memoizer'] = functools.partial(nets.rival_with_memoizer, workdir, by, corpus.valid)
     return found
 
 

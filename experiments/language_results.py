@@ -18,7 +18,6 @@ from hfrnn.data import words
 from hfrnn.evaluation import BITS
 
 FLAGS = flags.FLAGS
-GAIN = 2e-4  # bits per character for which tuning takes another step
 
 
 def units(alphabet, symbols):
@@ -59,12 +58,7 @@ def dynamic_results(net, weights, corpus, test):
             say(f'  {name}: rate {rate:.2g}, decay {decay:.2g}: {found:.4f} bits/char on validation text')
             return found
 
-        decay = 0.0
-        rate, _ = dynamic.tune(lambda rate, bits=bits: bits(rate, 0.0), 3e-4 if name == 'rms' else 1e-3, gain=GAIN)
-        if name == 'rms':
-            without = bits(rate, 0.0)
-            best, value = dynamic.tune(lambda decay, rate=rate, bits=bits: bits(rate, decay), 1e-3, gain=GAIN)
-            decay = best if value < without else 0.0
+        rate, decay = dynamic.tuned(bits, name == 'rms')
         begun = time.monotonic()
         reading = reader(weights, test, null, dynamic.Rule(rate, decay, rms), progress(name, len(test)))
         seconds = time.monotonic() - begun

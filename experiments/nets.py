@@ -7,17 +7,21 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
-from hfrnn import cells, model, outputs, runs, weight_files
+from hfrnn import cells, dynamic, model, outputs, runs, weight_files
 from hfrnn.baselines import mixing
 from hfrnn.baselines import net as predictors
-from hfrnn.baselines.predictor import read_bits
+from hfrnn.baselines.predictor import Predictor, read_bits
 from hfrnn.data import text
+from hfrnn.evaluation import BITS
 from hfrnn.model import Model
 
 KIND = 'language model'  # what a file of weights holds
 READ_BEFORE = 2000  # symbols that a net reads before the first that counts
 TRIED = 20_000  # of the validation text, to choose a rate by
+RMS_OF = 200_000  # of the training text, for root mean squares
+SEGMENT = 20  # symbols between two changes of the weights, with those
 
 
 class Net(NamedTuple):
@@ -152,27 +156,42 @@ def digest(net: Net) -> str:
 
 
 def rival(
-    workdir: str, valid: np.ndarray, known: np.ndarray, symbols: np.ndarray, alphabet: str
+    workdir: str, by: str, valid: np.ndarray, known: np.ndarray, symbols: np.ndarray, alphabet: str
 ) -> tuple[float, float]:
-    """A net as one of ``rivals.RIVALS``; online it learns at the rate that serves it best on ``valid``."""
+    """A net as one of ``rivals.RIVALS``; online it learns by the rule, and at the rate, that ``learning`` tells."""
     net = open_net(workdir)
     frozen = predictors.static(net.model, net.params, known[-READ_BEFORE:])
-    bits = [read_bits(predictor, predictor.init(), symbols)[1] for predictor in (frozen, _learning(net, valid, known))]
+    learns = learning(net, by, valid, known)
+    bits = [read_bits(predictor, predictor.init(), symbols)[1] for predictor in (frozen, learns)]
     return bits[0] / len(symbols), bits[1] / len(symbols)
 
 
 def rival_with_memoizer(
-    workdir: str, valid: np.ndarray, known: np.ndarray, symbols: np.ndarray, alphabet: str
+    workdir: str, by: str, valid: np.ndarray, known: np.ndarray, symbols: np.ndarray, alphabet: str
 ) -> tuple[None, float]:
     """A net and the memoizer, both of which go on learning, mixed."""
     from hfrnn.baselines import memoizer, pitman_yor  # need numba
 
     remembers = pitman_yor.online(memoizer.train(known, len(alphabet)))
-    both = mixing.mix(_learning(open_net(workdir), valid, known), remembers)
+    both = mixing.mix(learning(open_net(workdir), by, valid, known), remembers)
     return None, read_bits(both, both.init(), symbols)[1] / len(symbols)
 
 
-def _learning(net, valid, known):
-    tried = valid[:TRIED]
-    rate = predictors.tuned_rate(net.model, net.params, known[:1], tried) if len(tried) else 0.03
-    return predictors.online(net.model, net.params, known[-READ_BEFORE:], predictors.descent(rate))
+def learning(net: Net, by: str, valid: np.ndarray, known: np.ndarray) -> Predictor:
+    """A net that goes on learning by gradient descent ('sgd') or the rule of ``dynamic.learn`` with root mean squares.
+
+    The rule's numbers are those that serve the net best on the first of the validation text; the root mean squares
+    are of the first of what is known.
+    """
+    tried, read_before = valid[:TRIED], known[-READ_BEFORE:]
+    if by == 'sgd':
+        rate = predictors.tuned_rate(net.model, net.params, known[:1], tried) if len(tried) else 0.03
+        return predictors.online(net.model, net.params, read_before, predictors.descent(rate))
+    null, reader = len(net.alphabet), dynamic.dynamic_reader(net.model, SEGMENT)
+    rms = dynamic.root_mean_squares(net.model, net.params, known[:RMS_OF], null, SEGMENT)
+
+    def bits(rate, decay):
+        return reader(net.params, tried, null, dynamic.Rule(rate, decay, rms)).nats.mean() * BITS
+
+    rule = dynamic.Rule(*dynamic.tuned(bits, with_rms=True), optax.tree.scale(1 / SEGMENT, rms))  # of mean nats
+    return predictors.online(net.model, net.params, read_before, dynamic.optimizer(rule), SEGMENT)

@@ -120,6 +120,18 @@ def learn(rule: Rule, trained: Params, params: Params, grads: Params) -> Params:
     return jax.tree.map(change, params, trained, grads, rule.rms)
 
 
+def optimizer(rule: Rule) -> optax.GradientTransformation:
+    """``learn`` for whoever steps by optax; the trained weights are those that it is initialised with.
+
+    What counts are segments' nats; for derivatives of mean nats, scale ``rule.rms`` as these are scaled.
+    """
+
+    def update(grads, trained, params):
+        return optax.tree.sub(learn(rule, trained, params, grads), params), trained
+
+    return optax.GradientTransformation(lambda params: params, update)
+
+
 def segments(symbols: np.ndarray, null: int, T: int, block: int) -> list[tuple[np.ndarray, ...]]:
     """A text as (inputs, targets, weights), each (block, T), one after the other; behind its end the weight is 0."""
     where = np.arange(-(-len(symbols) // (T * block)) * T * block).reshape(-1, block, T)
@@ -215,6 +227,19 @@ def tune(measure: Callable[[float], float], start: float, factor: float = 3.0, m
         best += step
     best = min((best, best - 0.5, best + 0.5), key=value)
     return start * factor**best, seen[best]
+
+
+def tuned(bits: Callable[[float, float], float], with_rms: bool, gain: float = 2e-4) -> tuple[float, float]:
+    """(rate, decay) of the rule with the fewest ``bits(rate, decay)`` of validation text; descent has no decay.
+
+    Args:
+      gain: what is worth another step of the search, in bits per character.
+    """
+    rate, without = tune(lambda rate: bits(rate, 0.0), 3e-4 if with_rms else 1e-3, gain=gain)
+    if not with_rms:
+        return rate, 0.0
+    decay, value = tune(lambda decay: bits(rate, decay), 1e-3, gain=gain)
+    return rate, decay if value < without else 0.0
 
 
 def check_valid(symbols: np.ndarray) -> None:

@@ -135,6 +135,15 @@ def test_nets_stand_in_the_table(text_run, tmp_path):
     assert net['online'] < net['static']  # it has hardly been trained
     assert mixed['online'] < 1.01 * min(net['online'], results['rivals']['memoizer']['online'])  # and helps little
     assert mixed['static'] is None
-    for args, word in ((('--corpus=pydoc', f'--nets={text_run}'), 'another text'), ((corpus, '--nets=/no'), 'no run')):
+    by_rms = script(corpus, '--rivals=gzip', f'--nets={text_run}', '--nets_learn=rms', f'--workdir={tmp_path}/by_rms')
+    assert by_rms.returncode == 0, by_rms.stderr
+    rows = json.loads((tmp_path / 'by_rms' / 'results.json').read_text())['rivals']
+    assert rows[str(text_run)]['static'] == net['static'] > rows[str(text_run)]['online'] != net['online']
+    (tmp_path / 'short').write_text(prose(1000), encoding='utf-8')
+    for args, word in (
+        (('--corpus=pydoc', f'--nets={text_run}'), 'another text'),
+        ((corpus, '--nets=/no'), 'no run'),
+        ((f'--corpus={tmp_path}/short', '--nets=/no', '--nets_learn=rms'), 'too few'),
+    ):
         done = script(*args, '--rivals=gzip')
         assert done.returncode == 1 and word in done.stderr and done.stderr.count('\n') == 1

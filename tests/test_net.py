@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from hfrnn import cells, evaluation, model, outputs
+from hfrnn import cells, dynamic, evaluation, model, outputs
 from hfrnn.baselines import memoizer, mixing, net, ngram, pitman_yor
 from hfrnn.baselines.predictor import Predictor, read, read_bits, total_bits
 
@@ -132,6 +132,19 @@ def test_a_learning_net_takes_the_gradient_of_each_segment():
     np.testing.assert_allclose(P, np.concatenate(expected), atol=1e-5)
     frozen = net.static(MODEL, PARAMS, SYMBOLS[:1])
     assert read_bits(learning, learning.init(), SYMBOLS)[1] < read_bits(frozen, frozen.init(), SYMBOLS)[1]
+
+
+@pytest.mark.parametrize('with_rms', [False, True])
+def test_a_learning_net_is_dynamic_evaluation(with_rms):
+    """The rule of ``dynamic``, on the scale of mean nats, says what ``dynamic_reader`` says."""
+    segment, null = 20, V
+    rms = dynamic.root_mean_squares(MODEL, PARAMS, SYMBOLS[:200], null, segment) if with_rms else None
+    rule = dynamic.Rule(0.01, 0.02, rms)
+    found = dynamic.dynamic_reader(MODEL, segment, 3)(PARAMS, SYMBOLS, null, rule)
+    of_means = rule._replace(rms=optax.tree.scale(1 / segment, rms)) if with_rms else rule._replace(rate=0.01 * segment)
+    learning = net.online(MODEL, PARAMS, [null], dynamic.optimizer(of_means), segment)
+    _, P = read(learning, learning.init(), SYMBOLS)
+    np.testing.assert_allclose(-np.log(P[np.arange(400), SYMBOLS]), found.nats, rtol=2e-4, atol=1e-5)
 
 
 def test_memory_of_a_forgetful_memoizer_has_an_end():
