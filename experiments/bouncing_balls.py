@@ -28,6 +28,8 @@ from hfrnn.parallel import AXIS
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(cli)
 
+COMPARED = 'bouncing_balls, compared'  # what the results.json of --mode=compare says that it is of
+
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'compare'], 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder, or where to keep a comparison.")
 
@@ -232,15 +234,15 @@ def compare():
         boxes.append({k: there[k] for k in ('size', 'balls', 'radius', 'speed', 'length', 'test_videos')})
         if boxes[-1] != boxes[0]:
             raise runs.RunError(f'{FLAGS.runs[0]} and {name} have other videos: {boxes[0]}, {boxes[-1]}')
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / 'results.json', {'experiment': 'bouncing_balls', 'runs': results})
+    path, _ = cli.results_so_far(folder, COMPARED)
+    runs.write_json(path, {'experiment': COMPARED, 'runs': results})
     curves = {
         f'{result["cell"]} by {result["optimizer"]}, {name}': [
             (row['seconds'] / 60, row['test_error']) for row in runs.history(runs.open_run(name)) if 'test_error' in row
         ]
         for name, result in zip(FLAGS.runs, results, strict=True)
     }
-    plotting.curves(folder / 'error.png', curves, 'minutes of training', 'squared error a frame')
+    plotting.curves(path.with_name('error.png'), curves, 'minutes of training', 'squared error a frame')
     table(results)
 
 

@@ -153,11 +153,12 @@ def look(task: Task) -> None:
 
     With a text, of its first line as the net writes it, which needs no data.
     """
-    stem = pathlib.Path(FLAGS.output)
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem, _ = output()
     paths = {name: stem.with_name(f'{stem.name}_{name}.png') for name in ('density', 'window', 'beside')}
     if task.reads_text and (TEXT.value is not None or FLAGS.text_file is not None):
-        scribe, (said, *_), (offsets, *_) = by_hand(task)
+        if FLAGS.prime:
+            raise FlagError('--mode=look looks at a text or at the line of --prime, not at both')
+        scribe, (said,), (offsets,) = by_hand(task, first=True)
         del paths['beside']
     else:
         scribe = chosen_scribe(task)
@@ -169,7 +170,9 @@ def look(task: Task) -> None:
         else:
             del paths['window']
             drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, bias=FLAGS.bias).lines
+        stem.parent.mkdir(parents=True, exist_ok=True)
         drawing.beside_png(paths['beside'], real, drawn, texts)
+    stem.parent.mkdir(parents=True, exist_ok=True)
     seen = writing.look(scribe, offsets, said)
     drawing.density_png(paths['density'], offsets, seen.mixture, scribe.scale)
     if 'window' in paths:
@@ -180,8 +183,8 @@ def look(task: Task) -> None:
 # -- what modes share -------------------------------------------------------------------------------------------------
 
 
-def by_hand(task: Task) -> tuple[writing.Scribe, list[str], list[np.ndarray]]:
-    """Who writes --text, or the text of --text_file; its lines; and these as strokes, in units."""
+def by_hand(task: Task, first: bool = False) -> tuple[writing.Scribe, list[str], list[np.ndarray]]:
+    """Who writes --text, or the text of --text_file; its lines, or the first; and these as strokes, in units."""
     if (TEXT.value is None) == (FLAGS.text_file is None):
         raise FlagError('say what to write: --text or --text_file')
     said = text_of_file(FLAGS.text_file) if TEXT.value is None else TEXT.value
@@ -190,7 +193,7 @@ def by_hand(task: Task) -> tuple[writing.Scribe, list[str], list[np.ndarray]]:
     tell(replaced)
     if len(lines) * FLAGS.copies > writing.MOST:
         raise FlagError(f'{len(lines)} lines {FLAGS.copies} times: at most {writing.MOST} are written at once')
-    lines = lines * FLAGS.copies
+    lines = lines[:1] if first else lines * FLAGS.copies
     primer = chosen_primer(scribe)
     written = writing.write(scribe, lines, seed=FLAGS.seed, bias=FLAGS.bias, primer=primer, cap=FLAGS.points)
     if primer and not all(map(len, written.lines)):
@@ -215,11 +218,15 @@ def tell(replaced: dict[str, str]) -> None:
         say(f'not in what these weights have learnt, so written {", ".join(pairs)}')
 
 
+def output() -> tuple[pathlib.Path, tuple[str, ...]]:
+    """--output without its ending; the ending, or all that there are."""
+    path = pathlib.Path(FLAGS.output)
+    return (path.with_suffix(''), (path.suffix,)) if path.suffix in ENDINGS else (path, ENDINGS)
+
+
 def show(lines: list[np.ndarray]) -> None:
     """Writes lines to --output."""
-    path = pathlib.Path(FLAGS.output)
-    endings = [path.suffix] if path.suffix in ENDINGS else ENDINGS
-    stem = path.with_suffix('') if path.suffix in ENDINGS else path
+    stem, endings = output()
     if not runs.writes():
         return
     stem.parent.mkdir(parents=True, exist_ok=True)

@@ -53,6 +53,7 @@ flags.DEFINE_float(
     'damping',
     None,
     'HF: lambda at the start; if not given, 0.1, without structural damping 0.3, for permutation 0.1 T.',
+    lower_bound=1e-30,
 )
 flags.DEFINE_integer('cg_iterations', 300, 'HF: the most CG iterations in a step.', lower_bound=1)
 flags.DEFINE_float('cg_tolerance', None, "HF: CG's tolerance; the preset's if not given.", lower_bound=0.0)
@@ -78,6 +79,7 @@ FREE = (
     flags.DEFINE_list('methods', ['hf', 'hf_undamped'], 'grid: of hf, hf_undamped (--mu=0), adam and sgd.'),
 )
 
+GRID = 'long_term, a grid'  # what its results.json says that it is of
 METHODS = {
     'hf': {'optimizer': 'hf'},
     'hf_undamped': {'optimizer': 'hf', 'mu': 0.0},
@@ -273,6 +275,8 @@ def grid():
         raise FlagError('a grid is of one process; start several, each with --tasks of its own, in one --workdir')
     lengths, seeds = numbers('lengths'), numbers('seeds')
     for name, there in (('tasks', tasks.TASKS), ('methods', METHODS)):
+        if not FLAGS[name].value:
+            raise FlagError(f'--{name} names none of {", ".join(there)}')
         for word in FLAGS[name].value:
             if word not in there:
                 raise FlagError(f'--{name}: {word!r} is none of {", ".join(there)}')
@@ -285,6 +289,7 @@ def grid():
     for s in places:
         check(s)
     folder = workdir()
+    cli.results_so_far(folder, GRID)  # now, and not after the first net
     for s in places:
         parts = None
         for seed in seeds:
@@ -305,6 +310,8 @@ def finished(s, folder):
         result = runs.read_json(folder, 'results.json')
     except runs.RunError:
         return False
+    if result.get('experiment') != 'long_term':
+        raise runs.RunError(f'{folder} holds the results of something else')
     runs.check(folder, 'flags.json', vars(s))
     return (
         result['solved']
@@ -317,9 +324,11 @@ def finished(s, folder):
 def collect():
     """results.json and solved.png, of all nets below --workdir that have a result; returns the shares solved."""
     folder = pathlib.Path(workdir())
-    rows = [runs.read_json(path.parent, path.name) for path in sorted(folder.glob('*/results.json'))]
+    found = [runs.read_json(path.parent, path.name) for path in sorted(folder.glob('*/results.json'))]
+    rows = [row for row in found if row.get('experiment') == 'long_term']
     if not rows:
         raise runs.RunError(f'{folder} holds no results yet')
+    cli.results_so_far(folder, GRID)
     shares = [
         {'task': task, 'method': name, 'T': T, 'nets': len(group), 'solved': sum(row['solved'] for row in group)}
         for task in tasks.TASKS
@@ -327,7 +336,7 @@ def collect():
         for T in sorted({row['T'] for row in rows})
         if (group := [row for row in rows if (row['task'], row['method'], row['T']) == (task, name, T)])
     ]
-    runs.write_json(folder / 'results.json', {'experiment': 'long_term', 'shares': shares, 'runs': rows})
+    runs.write_json(folder / 'results.json', {'experiment': GRID, 'shares': shares, 'runs': rows})
     plotting.solved(folder / 'solved.png', shares)
     return shares
 

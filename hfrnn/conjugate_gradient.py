@@ -74,7 +74,7 @@ def conjugate_gradient(
 
     It ends at iteration i > k = max(10, ceil(0.1 i)) where ``stop`` finds the progress of the last k iterations small;
     phi comes for free as -1/2 x.(b + r) from the residual r = b - A x.  It also ends when max_iterations are done,
-    ||r|| < 1e-10, or the curvature along a direction is not positive (or NaN), and that direction is not taken.
+    ||r|| <= 1e-12 ||b||, or the curvature along a direction is not positive (or NaN), and that direction is not taken.
 
     Args:
       A: the matrix, as a function of a vector; vectors are pytrees of one structure.
@@ -88,6 +88,9 @@ def conjugate_gradient(
 
     def phi(x, r):
         return -0.5 * dot(x, optax.tree.add(b, r))
+
+    def small(r):
+        return optax.tree.norm(r) <= 1e-12 * optax.tree.norm(b)
 
     def done(i, phis):
         k = jnp.maximum(10, jnp.ceil(0.1 * i).astype(int))
@@ -115,7 +118,7 @@ def conjugate_gradient(
         r_y = dot(r, y)
         i = s.i + ~bad
         phis = s.phis.at[i].set(phi(x, r))
-        stopped = bad | done(i, phis) | (optax.tree.norm(r) < 1e-10)
+        stopped = bad | done(i, phis) | small(r)
         # saved[slot] always holds the latest iterate; on the grid it stays there, and the next slot is filled.
         return Loop(
             x,
@@ -138,7 +141,7 @@ def conjugate_gradient(
     phis = jnp.zeros(max_iterations + 1, r_y.dtype).at[0].set(phi(x0, r))
     saved = jax.tree.map(lambda leaf: jnp.zeros((len(slots), *leaf.shape), leaf.dtype), x0)
     zero = jnp.array(0)
-    start = Loop(x0, r, y, r_y, phis, put(saved, 0, x0), zero, zero, optax.tree.norm(r) < 1e-10)
+    start = Loop(x0, r, y, r_y, phis, put(saved, 0, x0), zero, zero, small(r))
     end = jax.lax.while_loop(lambda s: ~s.stopped & (s.i < max_iterations), body, start)
     on_grid = (end.slot > 0) & (slots[end.slot - 1] == end.i)
     return CGResult(end.x, end.saved, end.slot - on_grid, end.i, end.phis[end.i])

@@ -102,7 +102,7 @@ def learn(rule: Rule, trained: Params, params: Params, grads: Params) -> Params:
 
         w = w - eta g + lambda (w_0 - w)
 
-    and, where ``rule.rms`` is given, K18's rule::
+    and, where ``rule.rms`` is given, after K18::
 
         w = w - eta g / (r + e) + min(lambda r / e, 1) (w_0 - w)
 

@@ -2,9 +2,9 @@
 
 It knows no net, batch or device: what it needs of them comes in as functions and trees, each step anew.
 
-**What to pass.**  ``params`` is any pytree of floating-point arrays: scalars, empty arrays and empty containers may be
-among them; of a flax nnx module, what ``nnx.split(module, nnx.Param, ...)`` gives first.  With f the objective, a mean
-over the cases of a batch, a step is::
+**What to pass.**  ``params`` is any pytree of float32 arrays, or any of float64: scalars, empty arrays and empty
+containers may be among them; of a flax nnx module, what ``nnx.split(module, nnx.Param, ...)`` gives first.  With f the
+objective, a mean over the cases of a batch, a step is::
 
     optimizer = hessian_free(damping)
     state = optimizer.init(params)
@@ -31,10 +31,10 @@ on to the next step, arrays alone, so that it can be saved, carried by ``lax.sca
 **In a chain**, what stands behind it acts on the finished update: ``optax.scale``, ``optax.add_decayed_weights``.
 What stands before it changes the gradient, and so the model that rho is measured against: clipping has no meaning here.
 
-**Errors**, all before anything is computed: ValueError where ``params``, ``curvature`` or ``value_fn`` is missing,
-where the gradient or a product has not the structure and shapes of params, and where ``value_fn`` gives no scalar;
-TypeError for params that are no floating-point numbers, and for a choice that is no function.  Numbers that are not
-finite raise nothing: such a step is rejected, and says so by ``step_size`` 0.
+**Errors**: ValueError where ``params``, ``curvature`` or ``value_fn`` is missing, where the gradient or a product has
+not the structure and shapes of params, and where ``value_fn`` gives no scalar; TypeError for params that are not all
+float32 or all float64, and for a choice that is no function.  Numbers that are not finite raise nothing: such a step is
+rejected, and says so by ``step_size`` 0.
 
 Sources: Martens 2010 (M10) and his demo code (M10c); Martens & Sutskever 2011 (MS11); Sutskever's code release of 2011
 (S11c); Martens & Sutskever 2012 (MS12), whose choices we know through a public re-implementation.
@@ -146,7 +146,7 @@ def hessian_free(
       exponent: of the preconditioner M = (squared_gradients + lambda)^exponent, M10 sec. 4.7.
 
     Raises:
-      TypeError: for a choice that is no function, or params that are no floating-point numbers.
+      TypeError: for a choice that is no function, or params that are not all float32 or all float64.
       ValueError: when a needed argument is missing or of another shape; see the module's page.
     """
     choices = {'stop': stop, 'grid': grid, 'backtrack': backtrack, 'line_search': line_search}
@@ -236,7 +236,7 @@ def hessian_free(
         elif line_search_fn is not None:
             f_0 = line_search_fn(params)
         alpha, f_d = line_search(lambda alpha: moved(search, optax.tree.scale(alpha, d)), f_0, optax.tree.vdot(g, d))
-        accepted = alpha > 0
+        accepted = (alpha > 0) & jnp.isfinite(fall)
         zeros = optax.tree.zeros_like(params)
         new_state = HessianFreeState(
             step=state.step + 1,
@@ -246,7 +246,7 @@ def hessian_free(
             backtracked=(cg.last - chosen).astype(jnp.int32),
             rho=rho,
             reduction=jnp.where(accepted, f_0 - f_d, 0.0),
-            step_size=alpha,
+            step_size=jnp.where(accepted, alpha, 0.0),
         )
         return optax.tree.where(accepted, optax.tree.scale(alpha, d), zeros), new_state
 
@@ -262,9 +262,12 @@ def _check_floating(params):
     if not leaves:
         raise ValueError('hessian_free has no params: the tree has no leaves')
     for path, leaf in leaves:
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            name = f'params{jax.tree_util.keystr(path)}'
-            raise TypeError(f'{name} is {jnp.result_type(leaf)}; give hessian_free floating-point numbers alone')
+        dtype, first = jnp.result_type(leaf), jnp.result_type(leaves[0][1])
+        name = f'params{jax.tree_util.keystr(path)}'
+        if dtype not in (jnp.float32, jnp.float64):  # less spoils CG's conjugacy, and rho
+            raise TypeError(f'{name} is {dtype}; give hessian_free floating-point numbers alone, of 32 bits or 64')
+        if dtype != first:
+            raise TypeError(f'{name} is {dtype} where others are {first}; give hessian_free params of one type')
 
 
 def _check_like(params, tree, what):

@@ -273,15 +273,10 @@ class Interrupted(Exception):
 
 
 class NotFinite(ValueError):
-    """A loss or gradient is not finite; the last state before, whose loss was seen and was finite, has been saved.
-
-    Attributes:
-      good_step: the step of that state; checkpoints of later ones are of no use.
-    """
+    """A loss or gradient is not finite; the last state before, whose loss was seen and was finite, has been saved."""
 
     def __init__(self, what: str, good_step: int):
         super().__init__(f'{what}; the last good state, of step {good_step}, is saved')
-        self.good_step = good_step
 
 
 def fit(

@@ -40,6 +40,13 @@ def test_killed_it_goes_on_bit_for_bit_and_two_runs_are_compared(start, call, tm
     assert results[0] == read(whole / 'results.json')
     assert results[0]['test_nats'] < results[1]['test_nats']
     assert (tmp_path / 'both' / 'error.png').exists()
+    for runs, folder, said in (
+        (whole, lstm, 'something else'),
+        (tmp_path / 'both', tmp_path / 'new', 'both holds no run'),
+    ):
+        status, _, err = call('--mode=compare', f'--runs={runs}', f'--workdir={folder}')
+        assert status == 1 and said in err and err.count('\n') == 1
+    assert read(lstm / 'results.json') == results[1]
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_bad_input_is_one_clear_line(weights, start, tmp_path):
     (tmp_path / 'ink.json').write_text('[[[1, 2], [3')
     write = [f'--weights={weights}', f'--output={tmp_path}/no']
     cases = {
+        'not at both': [*write, '--mode=look', '--text=a', '--prime=pen-0-3'],
         'the text is empty': [*write, '--text= '],
         "cannot be written with this alphabet: '\N{SNOWMAN}'": [*write, '--text=\N{SNOWMAN}'],
         'no weights of that name': ['--weights=/no/such', '--text=a', f'--output={tmp_path}/no'],

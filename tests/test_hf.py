@@ -109,6 +109,22 @@ def test_a_rejected_step_changes_nothing_and_says_so(preset, wrong, x64):
     assert (new.start == 0).all()
 
 
+@pytest.mark.parametrize('preset', hf.PRESETS.values(), ids=hf.PRESETS)
+def test_a_step_whose_curvature_is_not_finite_is_rejected(preset, x64):
+    """Also where the last solution, from which CG sets out, would do."""
+    f, curvature, _ = quadratic()
+    x = jnp.ones(6)
+    optimizer = preset(2.0)
+    updates, state = optimizer.update(jax.grad(f)(x), optimizer.init(x), x, curvature=curvature, value_fn=f)
+    assert state.step_size > 0 and (state.start != 0).any()
+    x = x + 0.1 * updates
+    updates, state = optimizer.update(
+        jax.grad(f)(x), state, x, curvature=lambda v, lam: curvature(v, lam) * jnp.nan, value_fn=f
+    )
+    assert (updates == 0).all() and (state.start == 0).all()
+    assert state.step_size == 0 == state.reduction
+
+
 def test_not_finite_gradients_are_rejected():
     f, curvature, _ = quadratic()
     optimizer = hf.martens2010(2.0)
@@ -305,8 +321,15 @@ def test_params_that_cannot_be_moved_are_named():
         hf.hessian_free().init({'n': jnp.arange(3), 'x': jnp.ones(2)})
     with pytest.raises(TypeError, match=r"params\['key'\] is key"):
         hf.hessian_free().init({'key': jax.random.key(0), 'x': jnp.ones(2)})
+    with pytest.raises(TypeError, match=r"params\['x'\] is bfloat16.* 32 bits"):
+        hf.hessian_free().init({'x': jnp.ones(2, jnp.bfloat16)})
     with pytest.raises(ValueError, match='no leaves'):
         hf.hessian_free().init({})
+
+
+def test_params_are_of_one_type(x64):
+    with pytest.raises(TypeError, match=r"params\['y'\] is float64 where others are float32"):
+        hf.hessian_free().init({'x': jnp.ones(2, jnp.float32), 'y': jnp.ones(2, jnp.float64)})
 
 
 def test_it_chains_and_scans_inside_jit():

@@ -87,7 +87,13 @@ def test_a_killed_grid_goes_on_and_a_finished_one_rests(start, call, tmp_path):
     status, again, _ = call(*flags)
     assert status == 0
     assert 'step' not in again
+    (folder / 'other').mkdir()
+    (folder / 'other' / 'results.json').write_text('{"experiment": "text_mrnn"}')
     assert call('--mode=draw', f'--workdir={folder}')[1] == again
+    one = folder / names[0] / 'results.json'  # is not to be lost to a grid's
+    kept = one.read_bytes()
+    status, _, err = call(*flags, f'--workdir={folder / names[0]}')
+    assert status == 1 and 'something else' in err and err.count('\n') == 1 and one.read_bytes() == kept
     status, out, _ = call(*flags, '--steps=4', '--methods=hf')  # more may be spent on what is not solved
     assert status == 0
     assert out.count('goes on from step 3') == 2
@@ -101,6 +107,8 @@ def test_a_killed_grid_goes_on_and_a_finished_one_rests(start, call, tmp_path):
         (['--mode=grid', '--seeds=0,x'], '--seeds=0,x'),
         (['--mode=grid', '--methods=hf,magic'], "'magic' is none of"),
         (['--mode=grid', '--lengths=10,3'], 'lag T of'),
+        (['--mode=grid', '--tasks='], '--tasks names none of'),
+        (['--damping=-1'], '--damping'),
         (['--mode=draw'], 'no results yet'),
         (['--workdir='], '--workdir'),
     ],
