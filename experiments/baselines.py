@@ -94,15 +94,14 @@ def chosen():
 
 def net_rivals(corpus):
     """{name: rival} of --nets, each of which has been trained on the same training text."""
-    found = {}
-    if NETS.value and NETS_LEARN.value == 'rms' and len(corpus.valid) < dynamic.SHORTEST:
-        raise FlagError(f'--nets_learn=rms: {len(corpus.valid):,} validation symbols are too few to choose its rate by')
+    found, by = {}, NETS_LEARN.value
+    if NETS.value and by == 'rms':
+        dynamic.check_valid(corpus.valid, 'leave out --nets_learn=rms')
     for workdir in NETS.value:
         if nets.open_net(workdir).about != nets.about(corpus):  # now, and not after an hour
             raise FlagError(
                 f'--nets: the net in {workdir} was trained on another text than that of --corpus={CORPUS.value}'
             )
-        by = NETS_LEARN.value
         found[workdir] = functools.partial(nets.rival, workdir, by, corpus.valid)
         found[f'{workdir} + memoizer'] = functools.partial(nets.rival_with_memoizer, workdir, by, corpus.valid)
     return found

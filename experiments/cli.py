@@ -111,15 +111,15 @@ def results_so_far(workdir: str | None, experiment: str) -> tuple[pathlib.Path |
     """results.json in a folder, made if need be, and what this experiment has written there; no path without a folder.
 
     Raises:
-      FlagError: if it holds the results of something else, which are not to be lost.
+      FlagError: if it holds a run, or the results of something else, which are not to be lost.
     """
     if not workdir:
         return None, {}
     path = pathlib.Path(workdir) / 'results.json'
     path.parent.mkdir(parents=True, exist_ok=True)
     results = runs.read_json(workdir, 'results.json') if path.exists() else {'experiment': experiment}
-    if results.get('experiment') != experiment:
-        raise FlagError(f'{path} holds the results of something else; name another --workdir')
+    if results.get('experiment') != experiment or (path.parent / 'flags.json').exists():
+        raise FlagError(f'{path.parent} holds a run, or the results of something else; name another --workdir')
     return path, results
 
 

@@ -47,10 +47,8 @@ def compare(paths, workdir):
         row['test'] = runs.read_json(str(path), 'results.json').get('test_bits_per_char') if finished else None
         table.append(row)
 
-    if (workdir / 'flags.json').exists():
-        raise runs.RunError(f'{workdir} holds a run; name another --workdir')
-    workdir.mkdir(parents=True, exist_ok=True)
-    runs.write_json(workdir / 'results.json', {'experiment': 'compare', 'equal': shared, 'runs': table})
+    path, _ = cli.results_so_far(str(workdir), 'compare')
+    runs.write_json(path, {'experiment': 'compare', 'equal': shared, 'runs': table})
     for x in shared:
         plotting.learning_curve(workdir / f'{x}.png', histories, x)
     print(

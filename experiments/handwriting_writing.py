@@ -170,13 +170,13 @@ def look(task: Task) -> None:
         else:
             del paths['window']
             drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, bias=FLAGS.bias).lines
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        drawing.beside_png(paths['beside'], real, drawn, texts)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     seen = writing.look(scribe, offsets, said)
+    stem.parent.mkdir(parents=True, exist_ok=True)
     drawing.density_png(paths['density'], offsets, seen.mixture, scribe.scale)
     if 'window' in paths:
         drawing.window_png(paths['window'], offsets, seen.window, said)
+    if 'beside' in paths:
+        drawing.beside_png(paths['beside'], real, drawn, texts)
     say(*paths.values(), sep='\n')
 
 

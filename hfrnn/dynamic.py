@@ -242,8 +242,11 @@ def tuned(bits: Callable[[float, float], float], with_rms: bool, gain: float = 2
     return rate, decay if value < without else 0.0
 
 
-def check_valid(symbols: np.ndarray) -> None:
+def check_valid(symbols: np.ndarray, instead: str = 'leave it out with --dynamic=') -> None:
     """That there is enough validation text to choose a learning rate on.
+
+    Args:
+      instead: what to do if not, for the error to say.
 
     Raises:
       DataError: if not.
@@ -251,5 +254,5 @@ def check_valid(symbols: np.ndarray) -> None:
     if len(symbols) < SHORTEST:
         raise DataError(
             f'{len(symbols):,} validation symbols are too few to tune dynamic evaluation on ({SHORTEST:,} are needed); '
-            f'leave it out with --dynamic='
+            f'{instead}'
         )
