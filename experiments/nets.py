@@ -181,8 +181,7 @@ def learning(net: Net, by: str, valid: np.ndarray, known: np.ndarray) -> Predict
     """A net that goes on learning by gradient descent ('sgd') or the rule of ``dynamic.learn`` with root mean squares.
 
     The rule's numbers are those that serve the net best on the first of the validation text; the root mean squares
-    are of the first of what is known.  Unlike descent's, that rule's steps are not clipped: a net that has hardly been
-    trained may diverge.
+    are of the first of what is known.
     """
     tried, read_before = valid[:TRIED], known[-READ_BEFORE:]
     if by == 'sgd':

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hfrnn import cells, dynamic, model, outputs
@@ -99,20 +100,28 @@ def test_nothing_is_learnt_from_before_it_is_scored(which):
 @pytest.mark.parametrize('with_rms', [False, True])
 def test_dynamic_is_this_loop(with_rms, x64):
     w_0 = w = jax.tree.map(lambda p: p.astype(jnp.float64), weights())
-    rms = jax.tree.map(lambda p: jnp.abs(p) + 0.1, w_0) if with_rms else None
+    rms = jax.tree.map(lambda p: jnp.abs(p) / 10 + 0.01, w_0) if with_rms else None
     rule, nats = dynamic.Rule(0.02, 0.1, rms), []
     state, xs = NET.initial_state(w_0), np.append(V, TEXT[:-1])
-    mean = sum(leaf.sum() for leaf in jax.tree.leaves(rms)) / model.size(w_0) if with_rms else None
+
+    def norm(tree):
+        return np.linalg.norm(ravel_pytree(tree)[0])
+
+    mean, shortened = sum(leaf.sum() for leaf in jax.tree.leaves(rms)) / model.size(w_0) if with_rms else None, []
     for first in range(0, 57, 8):
         g, (each, state) = segment_grad(w, state, xs[first : first + 8], TEXT[first : first + 8])
         nats.extend(each)
         if with_rms:
+            d, usual = (jax.tree.map(lambda x, r: x / (r + mean), tree, rms) for tree in (g, rms))
+            rate = 0.02 * min(1.0, 3 * norm(usual) / norm(d))
+            shortened.append(rate < 0.02)
             w = jax.tree.map(
-                lambda w, w_0, g, r: w - 0.02 * g / (r + mean) + jnp.minimum(1, 0.1 * r / mean) * (w_0 - w),
-                w, w_0, g, rms,
+                lambda w, w_0, d, r, rate=rate: w - rate * d + jnp.minimum(1, 0.1 * r / mean) * (w_0 - w),
+                w, w_0, d, rms,
             )  # fmt: skip
         else:
             w = jax.tree.map(lambda w, w_0, g: w - 0.02 * g + 0.1 * (w_0 - w), w, w_0, g)
+    assert set(shortened) == ({True, False} if with_rms else set())
     assert_allclose(dynamic.dynamic_reader(NET, 8, 3)(w_0, TEXT, V, rule).nats, nats, rtol=1e-10)
 
 
@@ -126,6 +135,16 @@ def test_a_weight_that_training_left_alone_learns_no_faster_than_by_gradient_des
     for part, rate in (('cell', 0.02 / (1 + mean)), ('readout', 0.02 / mean)):
         for to, w, d in zip(*map(jax.tree.leaves, (moved[part], w_0[part], g[part])), strict=True):
             assert_allclose(to, w - rate * d, rtol=1e-12)
+
+
+def test_no_step_is_longer_than_three_times_those_of_training(x64):
+    w_0 = jax.tree.map(lambda p: p.astype(jnp.float64), weights())
+    rms = jax.tree.map(lambda p: jnp.full_like(p, 0.5), w_0)  # so is their mean
+    for k in (1.0, 2.9, 3.0, 100.0):  # derivatives so many times as large as the root mean squares
+        g = jax.tree.map(lambda r: k * r, rms)  # noqa: B023
+        moved = dynamic.learn(dynamic.Rule(0.02, 0.0, rms), w_0, w_0, g)
+        for to, w in zip(*map(jax.tree.leaves, (moved, w_0)), strict=True):
+            assert_allclose(to, w - 0.02 * min(k, 3) / 2, rtol=1e-12)
 
 
 def test_root_mean_squares_are_those_of_the_segments(x64):
