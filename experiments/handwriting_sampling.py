@@ -1,4 +1,4 @@
-"""How well and how fast a synthesis net writes: lines that end by its own stop rule, words that can be read, time.
+"""How well and how fast a synthesis net writes, and how fast one learns: stop rule, words that can be read, time.
 
     python -m experiments.handwriting_sampling --weights=iamondb --workdir=runs/sampling
     python -m experiments.handwriting_sampling --mode=speed
@@ -6,9 +6,10 @@
     python -m experiments.handwriting_sampling --mode=legible --read=READ.txt --workdir=runs/pages
 
 The rule is that of Graves 2013 (G13), sec. 5.3; a line that comes to the cap instead has lost its place in the text.
-The sentences are those of sentences.txt.  With no weights named, --mode=speed is of the paper's net, 3 x 400, as it
-begins.  --mode=pages writes the sentences as pictures, for someone to read who has not seen them; what he reads, a line
-for each, is READ.txt, and --mode=legible counts its words.
+The sentences are those of sentences.txt.  With no weights named, --mode=speed is of the paper's net, 3 x 400 (or
+--layers, --hidden, --mixtures), as it begins, and also tells how fast that learns.  --mode=pages writes the sentences
+as pictures, for someone to read who has not seen them; what he reads, a line for each, is READ.txt, and --mode=legible
+counts its words.
 """
 
 import pathlib
@@ -18,12 +19,14 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from absl import app, flags
 
 from experiments import cli, handwriting, handwriting_writing
 from experiments.cli import FlagError, say
-from hfrnn import drawing, model, runs, sampling, writing
+from hfrnn import drawing, model, parallel, runs, sampling, training, writing
 from hfrnn.data import pens
+from hfrnn.handwriting import synthesis_net
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(cli)
@@ -37,6 +40,7 @@ BIASES = flags.DEFINE_list('biases', ['0', '0.5', '1'], 'The biases, with commas
 SENTENCES = flags.DEFINE_integer('sentences', 100, 'How many sentences.', lower_bound=1, upper_bound=100)
 BATCHES = flags.DEFINE_list('batches', ['1', '8'], 'Of how many lines each to tell the speed.')
 SPEED_POINTS = flags.DEFINE_integer('speed_points', 1000, 'Points of each of them.', lower_bound=1)
+LEARN_POINTS = flags.DEFINE_integer('learn_points', 200, 'Points of each of --batch lines to learn.', lower_bound=1)
 REPEATS = flags.DEFINE_integer('repeats', 5, 'The best of so many.', lower_bound=1)
 READ = flags.DEFINE_string('read', None, 'legible: the file of what was read on the pages.')
 
@@ -52,12 +56,15 @@ def measure():
     batches = [number('batches', int, text) for text in BATCHES.value]
     path, results = cli.results_so_far(FLAGS.workdir, EXPERIMENT)
     scribe = chosen_scribe()
+    as_it_begins = FLAGS.weights is None
     say(f'{scribe.source}, {model.size(scribe.params):,} weights; {cli.machine()}, JAX {jax.__version__}')
     results |= {'weights': FLAGS.weights, 'source': scribe.source, 'machine': cli.machine()}
     if MODE.value != 'speed':
         results['stops'] = stops(scribe, biases)
     if MODE.value != 'stops':
         results['speed'] = speeds(scribe, batches)
+        if as_it_begins:
+            results['learning'] = learning_speeds(scribe)
     keep(path, results)
 
 
@@ -68,6 +75,7 @@ def keep(path, results):
 
 
 EXPERIMENT = 'handwriting_sampling'
+ADAM = optax.adam(1e-3)
 
 
 def number(flag, kind, text):
@@ -83,12 +91,14 @@ def number(flag, kind, text):
 def chosen_scribe():
     """With the weights of --weights; a net at random, which has only a speed, if there are none."""
     if FLAGS.weights is None and MODE.value == 'speed':
-        alphabet, sizes = pens.PRINTABLE[:73], {'layers': 3, 'hidden': 400, 'mixtures': 20, 'gaussians': 10}
-        net = writing.net(writing.facts(TASK.name, sizes, alphabet, {}, ''))
-        params = jax.jit(net.init)(jax.random.key(0))
-        return writing.Scribe(net, params, alphabet, None, 'a net at random')
+        alphabet, net = pens.PRINTABLE[:73], net_of_flags()
+        return writing.Scribe(net, jax.jit(net.init)(jax.random.key(0)), alphabet, None, 'a net at random')
     FLAGS.weights = FLAGS.weights or handwriting_writing.SHIPPED  # --workdir is where the results go
     return handwriting_writing.chosen_scribe(TASK)
+
+
+def net_of_flags(dtype=None):
+    return synthesis_net(73, FLAGS.layers, FLAGS.hidden, FLAGS.mixtures, dtype=dtype)
 
 
 def sentences():
@@ -142,6 +152,31 @@ def speeds(scribe, batches):
             best = [min(b, 1e3 * s / (n * SPEED_POINTS.value)) for b, s in zip(best, spent, strict=True)]
         rows.append({'lines': n, 'cpu_ms_per_point': best[0], 'ms_per_point': best[1], 'compile_seconds': compiling})
         say(f'{n:6d} {best[0]:15.3f} {best[1]:12.3f} {compiling:12.2f}')
+    return rows
+
+
+def learning_speeds(scribe):
+    """Points that it learns from in a CPU-second, and in a second: steps of Adam on --batch lines of --learn_points."""
+    rows = []
+    B, T = FLAGS.batch, LEARN_POINTS.value
+    texts = writing.texts_of([scribe.alphabet[:1] * 30] * B, scribe.alphabet)
+    points = np.random.default_rng(0).normal(size=(2, B, T, 3)).astype(np.float32)
+    points[..., 2] = points[..., 2] > 1
+    batch = training.Batch(model.Conditioned(points[0], texts), points[1], np.ones((B, T), np.float32))
+    state = training.TrainState(scribe.params, ADAM.init(scribe.params), jnp.zeros((), jnp.int32))
+    say(f'\n{"products":>10s} {"points a CPU-second":>20s} {"points a second":>16s}      {B} lines of {T} points')
+    for products in ('float32', 'bfloat16'):
+        net = net_of_flags(jnp.bfloat16 if products == 'bfloat16' else None)
+        chunk = max(1, FLAGS.chunk_points // T)
+        step = parallel.spread(training.first_order_step(net, ADAM, chunk, per='sequence'), 1)
+        best = [np.inf, np.inf]
+        for _ in range(1 + REPEATS.value):
+            cpu, wall = time.process_time(), time.perf_counter()
+            jax.block_until_ready(step(state, batch))
+            best = list(map(min, best, (time.process_time() - cpu, time.perf_counter() - wall)))
+        row = {'points_per_cpu_second': B * T / best[0], 'points_per_second': B * T / best[1]}
+        rows.append({'products': products, **row})
+        say(f'{products:>10s} {B * T / best[0]:20,.0f} {B * T / best[1]:16,.0f}')
     return rows
 
 

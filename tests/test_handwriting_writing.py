@@ -103,7 +103,15 @@ def test_the_measurements_are_made(weights, environment, tmp_path):
     results = json.loads((tmp_path / 'results.json').read_text())
     assert [row['bias'] for row in results['stops']] == [0, 1]
     assert all(row['stopped'] == 3 - len(row['cut_off']) for row in results['stops'])
-    assert results['speed'][0]['cpu_ms_per_point'] > 0
+    assert results['speed'][0]['cpu_ms_per_point'] > 0 and 'learning' not in results
+
+    small = ['--mode=speed', '--layers=2', '--hidden=8', '--batch=4', '--learn_points=10']
+    script[3:] = [*small, f'--workdir={tmp_path}/net']
+    done = subprocess.run([*script, *few], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, '')
+    results = json.loads((tmp_path / 'net' / 'results.json').read_text())
+    assert [row['products'] for row in results['learning']] == ['float32', 'bfloat16'] and 'stops' not in results
+    assert all(row['points_per_cpu_second'] > 0 for row in results['learning'])
 
 
 def test_pages_are_written_and_what_was_read_on_them_is_counted(weights, environment, tmp_path):
