@@ -209,6 +209,7 @@ def scribble(
 
 def _written(scribe, n, seed, bias, primer, cap, texts, stop):
     begun = np.zeros((1, 3), np.float32) if primer is None else strokes.normalise(primer.offsets, scribe.scale)
+    first = 0 if primer is None else len(begun)  # that counts: without a primer the null vector is a point of the line
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(n))
     drawn = _draw(
         scribe.model,
@@ -217,12 +218,11 @@ def _written(scribe, n, seed, bias, primer, cap, texts, stop):
         jnp.broadcast_to(begun, (n, *begun.shape)),
         jnp.full(n, len(begun)),
         texts,
-        cap=cap,
+        cap=first + cap - len(begun),
         bias=bias,
         stop=stop,
     )
     points, lengths, stopped = jax.device_get((drawn.points, drawn.lengths, drawn.stopped))
-    first = 0 if primer is None else len(begun)
     lines = [strokes.denormalise(row[first:end], scribe.scale) for row, end in zip(points, lengths, strict=True)]
     for line in lines:
         line[-1:, 2] = 1

@@ -52,7 +52,7 @@ def test_what_ships_writes_to_the_end_and_more_for_more():
 def test_what_a_line_is_begun_with_is_left_out_and_makes_a_difference(scribe):
     primer = writing.Primer(pens.line(0, 1)[1][:15], 'bead')
     with_it, without = (writing.write(scribe, ['abe'], primer=p, cap=25) for p in (primer, None))
-    assert len(with_it.lines[0]) <= 25 and len(without.lines[0]) <= 26  # the null vector is a point of the line
+    assert len(with_it.lines[0]) <= 25 and len(without.lines[0]) <= 25  # of which the null vector is one
     n = min(len(with_it.lines[0]), len(without.lines[0]))
     assert (with_it.lines[0][:n] != without.lines[0][:n]).any()
     other = writing.Primer(primer.offsets, 'hood')
@@ -80,8 +80,9 @@ def test_a_prediction_net_writes_too():
     told = writing.facts('handwriting_prediction', sizes, ALPHABET, SCALE, 'nobody')
     params = writing.net(told).init(jax.random.key(0))
     scribe = writing.scribe(weight_files.Weights(told, weight_files.places(params), 'some'), 'handwriting_prediction')
+    assert [len(line) for line in writing.scribble(scribe, 2, 1).lines] == [1] * 2
     written = writing.scribble(scribe, 3, 20, bias=0.2)
-    assert [len(line) for line in written.lines] == [21] * 3 and not written.stopped.any()
+    assert [len(line) for line in written.lines] == [20] * 3 and not written.stopped.any()
     assert writing.look(scribe, written.lines[0]).window is None
 
 
