@@ -316,6 +316,7 @@ def train(task: Task) -> None:
         f'{FLAGS.optimizer} on {data.lines.name}: {len(data.lines.train.names):,} lines, {points:,} points, '
         f'{epoch} steps an epoch; {len(data.lines.valid.names):,} for validation'
     )
+    say(strokes.describe(data.lines.report))
     if int(state.step):
         say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
     measure = evaluator(net, data)
@@ -410,7 +411,7 @@ def evaluator(net: model.Model, data: Data) -> Callable[[Any], dict]:
 
 
 def complexity(params: Any) -> dict:
-    """L_C in nats, of all the weights and of one training line's share, where the noise is adaptive."""
+    """L_C in nats, of all the weights, where the noise is adaptive."""
     if not isinstance(params, weight_noise.Posterior):
         return {}
     return {'complexity_nats': float(jax.jit(weight_noise.complexity)(params))}
@@ -438,18 +439,21 @@ def stale(rows: list[dict]) -> int:
 
 def finish(task, run, data, net, state, seconds, measure):
     """Evaluates the best weights: results.json, learning_curve.png, and a table."""
-    history = runs.history(run)
+    history, kept = runs.history(run), None
     epoch = len(buckets.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
     if not history or history[-1]['step'] != int(state.step) or not _measured(history[-1:]):
         row = {'step': int(state.step), 'seconds': round(seconds, 2), 'epochs': round(int(state.step) / epoch, 4)}
         row |= {f'valid_{name}': value for name, value in measure(weights(state)).items()}
         if row['valid_nats_per_line'] < lowest(history):
-            runs.save_best(run, weights(state))
+            kept = weights(state)
         if run.lock is not None:  # who only looks does not write
+            if kept is not None:
+                runs.save_best(run, kept)
             runs.log(run, row)  # so that a run that goes on from here knows what it has to better
         history.append(row)
     best = best_row(history).get('step')
-    kept = runs.load_best(run.path, jax.eval_shape(weights, state))
+    if kept is None:
+        kept = runs.load_best(run.path, jax.eval_shape(weights, state))
     measured = measure(kept)
     points = len(data.lines.train.offsets) - len(data.lines.train.names)
     begun = runs.read_json(run.path, 'about.json').get('begun_from')

@@ -57,6 +57,8 @@ def measure():
     path, results = cli.results_so_far(FLAGS.workdir, EXPERIMENT)
     scribe = chosen_scribe()
     as_it_begins = FLAGS.weights is None
+    if results.get('weights', FLAGS.weights) != FLAGS.weights:
+        raise FlagError(f'{path.parent} holds what other weights were measured at; name another --workdir')
     say(f'{scribe.source}, {model.size(scribe.params):,} weights; {cli.machine()}, JAX {jax.__version__}')
     results |= {'weights': FLAGS.weights, 'source': scribe.source, 'machine': cli.machine()}
     if MODE.value != 'speed':

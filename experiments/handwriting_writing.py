@@ -72,11 +72,13 @@ def chosen_scribe(task: Task) -> writing.Scribe:
 
 def export(task: Task) -> None:
     """Writes the weights of --workdir as one small file, --output, as they ship."""
-    if not FLAGS.workdir or not FLAGS['output'].present:
+    if not FLAGS.workdir or not FLAGS['output'].present or not pathlib.Path(FLAGS.output).name:
         raise FlagError('say from which run, and where to: --workdir=FOLDER --output=FILE.npz')
     kept = weights_of_run(task, FLAGS.workdir)
     scribe = writing.scribe(kept, task.name)
-    path = pathlib.Path(FLAGS.output).with_suffix('.npz')
+    path = pathlib.Path(FLAGS.output)
+    if path.suffix != '.npz':
+        path = path.with_name(path.name + '.npz')
     weight_files.save(path, scribe.params, kept.facts)
     say(f'{path}: {path.stat().st_size / 1e6:.2f} MB, {sum(a.size for a in kept.arrays.values()):,} weights')
 
@@ -131,18 +133,18 @@ def some_lines(scribe: writing.Scribe, n: int) -> list[tuple[np.ndarray, str]]:
 
 def write(task: Task) -> None:
     """Writes --text, or the text of --text_file, to --output."""
-    show(by_hand(task)[2])
+    place = output()
+    show(by_hand(task)[2], *place)
 
 
 def sample(task: Task) -> None:
     """Lets a prediction net write what it likes, to --output."""
-    scribe = chosen_scribe(task)
+    place, scribe = output(), chosen_scribe(task)
     primer = chosen_primer(scribe)
-    show(
-        writing.scribble(
-            scribe, FLAGS.copies, FLAGS.points or 700, seed=FLAGS.seed, bias=FLAGS.bias, primer=primer
-        ).lines
+    written = writing.scribble(
+        scribe, FLAGS.copies, FLAGS.points or 700, seed=FLAGS.seed, bias=FLAGS.bias, primer=primer
     )
+    show(written.lines, *place)
 
 
 LOOKED_AT = 6
@@ -161,9 +163,13 @@ def look(task: Task) -> None:
         scribe, (said,), (offsets,) = by_hand(task, first=True)
         del paths['beside']
     else:
+        if FLAGS.prime and pathlib.Path(FLAGS.prime).exists():
+            raise FlagError(f'{FLAGS.prime} is a file; --mode=look looks at a line of the data, by its name')
         scribe = chosen_scribe(task)
         lines = some_lines(scribe, LOOKED_AT)
         offsets, said = line_of_data(FLAGS.prime) if FLAGS.prime else lines[0]
+        if scribe.alphabet and not said:
+            raise FlagError(f'it is not known what {FLAGS.prime} says; look at another line')
         real, texts = zip(*lines, strict=True)
         if task.reads_text:
             drawn = writing.write(scribe, texts, seed=FLAGS.seed, bias=FLAGS.bias).lines
@@ -219,19 +225,31 @@ def tell(replaced: dict[str, str]) -> None:
 
 
 def output() -> tuple[pathlib.Path, tuple[str, ...]]:
-    """--output without its ending; the ending, or all that there are."""
+    """--output without its ending; the ending, or all that there are.
+
+    Raises:
+      FlagError: if it is no name of a file, or that of --prime.
+    """
     path = pathlib.Path(FLAGS.output)
-    return (path.with_suffix(''), (path.suffix,)) if path.suffix in ENDINGS else (path, ENDINGS)
+    if path.name in ('', '..'):
+        raise FlagError(f'--output={FLAGS.output} is no name of a file')
+    stem, endings = (path.with_suffix(''), (path.suffix,)) if path.suffix in ENDINGS else (path, ENDINGS)
+    if FLAGS.prime and pathlib.Path(FLAGS.prime).resolve() in [of(stem, ending).resolve() for ending in endings]:
+        raise FlagError(f'--output={FLAGS.output} would take the place of --prime={FLAGS.prime}')
+    return stem, endings
 
 
-def show(lines: list[np.ndarray]) -> None:
-    """Writes lines to --output."""
-    stem, endings = output()
+def of(stem, ending):
+    return stem.with_name(stem.name + ending)
+
+
+def show(lines: list[np.ndarray], stem: pathlib.Path, endings: tuple[str, ...]) -> None:
+    """Writes lines as files with these endings."""
     if not runs.writes():
         return
     stem.parent.mkdir(parents=True, exist_ok=True)
     for ending in endings:
-        path = stem.with_name(stem.name + ending)
+        path = of(stem, ending)
         if ending == '.png':
             drawing.strokes_png(path, lines)
         else:

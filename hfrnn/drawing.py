@@ -98,7 +98,7 @@ def strokes_png(path: pathlib.Path, lines: Sequence[np.ndarray], dpi: int = 150)
 def strokes_json(lines: Sequence[np.ndarray]) -> str:
     """Handwriting as JSON: a list of strokes, each a list of [x, y], as ``strokes_svg`` places them.
 
-    ``data.ink`` reads it: what was written can be written on in the same hand.
+    ``data.ink`` reads it, one line of it: what was written can be written on in the same hand.
     """
     strokes = (stroke for strokes in placed(lines)[0] for stroke in strokes)
     return '[\n' + ',\n'.join(json.dumps(np.round(stroke, 1).tolist()) for stroke in strokes) + '\n]\n'

@@ -44,8 +44,8 @@ def shipped() -> list[str]:
 
 
 def names_a_file(name: str) -> bool:
-    """Whether a name is one that ``read`` takes, and not that of a folder, which a run is kept in."""
-    return not pathlib.Path(name).is_dir()
+    """Whether a name is one that ``read`` takes, shipped or a file's, and not that of a run's folder."""
+    return name in shipped() or not pathlib.Path(name).is_dir()
 
 
 def places(params: Any) -> dict[str, Any]:

@@ -225,6 +225,13 @@ def test_a_run_begins_with_a_file_of_weights(call, tmp_path, cache):
     status, _, err = call(*SMALL, cache, *still, '--hidden=9', f'--workdir={tmp_path}/no')
     assert status == 1 and 'holds another net (hidden=8)' in err
 
+    (tmp_path / 'on' / 'best.npz').unlink()  # as if it had been stopped before it was first evaluated
+    (tmp_path / 'on' / 'metrics.jsonl').write_text('')
+    status, _, err = call('--mode=evaluate', cache, f'--workdir={tmp_path}/on')
+    assert (status, err) == (0, '')
+    assert_allclose(read(tmp_path / 'on' / 'results.json')['nats_per_line'], after['nats_per_line'], rtol=1e-5)
+    assert not (tmp_path / 'on' / 'best.npz').exists() and not (tmp_path / 'on' / 'metrics.jsonl').read_text()
+
 
 def test_prediction_and_its_devices(call, tmp_path, cache, request):
     """One device or two; the best weights are measured again by --mode=evaluate."""

@@ -78,6 +78,7 @@ def test_a_text_alone_is_written_by_what_ships_whose_terms_are_named(start, tmp_
 def test_bad_input_is_one_clear_line(weights, start, tmp_path):
     (tmp_path / 'ink.json').write_text('[[[1, 2], [3')
     write = [f'--weights={weights}', f'--output={tmp_path}/no']
+    mine = [*write[:1], '--text=a', f'--prime={tmp_path}/ink.json', '--prime_text=a']
     cases = {
         'not at both': [*write, '--mode=look', '--text=a', '--prime=pen-0-3'],
         'the text is empty': [*write, '--text= '],
@@ -85,6 +86,10 @@ def test_bad_input_is_one_clear_line(weights, start, tmp_path):
         'no weights of that name': ['--weights=/no/such', '--text=a', f'--output={tmp_path}/no'],
         '--prime_text': [*write, '--text=a', f'--prime={tmp_path}/ink.json'],
         'holds no strokes': [*write, '--text=a', f'--prime={tmp_path}/ink.json', '--prime_text=a'],
+        'would take the place of --prime': [*mine, f'--output={tmp_path}/ink'],
+        'is no name of a file': [write[0], '--text=a', '--output=.'],
+        'ink.json is a file': [*write, '--mode=look', f'--prime={tmp_path}/ink.json'],
+        '--bias=nan is no number': [*write, '--text=a', '--bias=nan'],
         '--bias': [*write, '--text=a', '--bias=-1'],
     }
     started = {said: start(*flags) for said, flags in cases.items()}
@@ -92,7 +97,7 @@ def test_bad_input_is_one_clear_line(weights, start, tmp_path):
         out, err = process.communicate(timeout=300)
         assert process.returncode in (1, 2) and said in err + out and 'Traceback' not in err
         assert err.count('\n') == 1 or said == '--bias'
-    assert not list(tmp_path.glob('no*'))
+    assert not list(tmp_path.glob('no*')) and [path.name for path in tmp_path.glob('ink*')] == ['ink.json']
 
 
 def test_the_measurements_are_made(weights, environment, tmp_path):
@@ -106,7 +111,10 @@ def test_the_measurements_are_made(weights, environment, tmp_path):
     assert results['speed'][0]['cpu_ms_per_point'] > 0 and 'learning' not in results
 
     small = ['--mode=speed', '--layers=2', '--hidden=8', '--batch=4', '--learn_points=10']
-    script[3:] = [*small, f'--workdir={tmp_path}/net']
+    script[3:] = [*small, f'--workdir={tmp_path}']
+    done = subprocess.run([*script, *few], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and 'other weights' in done.stderr and done.stderr.count('\n') == 1
+    script[-1] = f'--workdir={tmp_path}/net'
     done = subprocess.run([*script, *few], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, '')
     results = json.loads((tmp_path / 'net' / 'results.json').read_text())

@@ -113,7 +113,12 @@ def test_what_half_precision_cannot_hold_is_not_written(tmp_path, value):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_ships_can_be_read():
+def test_what_ships_can_be_read(tmp_path, monkeypatch):
+    """Also where a folder is called like it, a run's as well as a data set's."""
+    monkeypatch.chdir(tmp_path)
+    for name in weight_files.shipped():
+        (tmp_path / name).mkdir()
+        assert weight_files.names_a_file(name) and not weight_files.names_a_file(str(tmp_path / name))
     for name in weight_files.shipped():
         assert weight_files.read(name).facts['alphabet']
         assert (weight_files.FOLDER / f'{name}.md').is_file()

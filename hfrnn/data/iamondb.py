@@ -272,11 +272,7 @@ def _report(parts, forms, transcripts, lists, alphabet, longest_step):
         ),
         rule(
             'lines without a file of strokes, left out',
-            [
-                name
-                for f in sorted(listed)
-                for name in numbered(f, sorted(set(range(1, max(forms[f]))) - set(forms[f])))
-            ],
+            [name for form in sorted(listed) for name in numbered(form, missing(form))],
         ),
         rule('transcripts without strokes, left out', [form for form in transcripts if form not in forms]),
         rule(

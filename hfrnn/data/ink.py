@@ -89,13 +89,20 @@ def as_recorded(drawn: Sequence[np.ndarray], tall: float = HEIGHT) -> np.ndarray
     drawn = [np.asarray(stroke, float) for stroke in drawn if len(stroke)]
     if not drawn:
         raise DataError('no strokes')
+    size = np.ptp(np.concatenate(drawn), axis=0).max()
+    length = sum(np.hypot(*np.diff(stroke, axis=0).T).sum() for stroke in drawn)
+
+    def check(now):
+        points = length * tall / max(now, 1e-9) / SPACING
+        if points > LONGEST:
+            raise DataError(f'{points:.0f} points in one line; at most {LONGEST} make sense')
+
+    check(size)  # which is more than its height, and that takes memory to find
     now = height(drawn)
-    if not now > 1e-6 * np.ptp(np.concatenate(drawn), axis=0).max():
+    if not now > 1e-6 * size:
         raise DataError('a level line or a dot: that has no height to tell the size of a hand by')
+    check(now)
     drawn = [stroke * (tall / now) for stroke in drawn]
-    points = sum(np.hypot(*np.diff(stroke, axis=0).T).sum() for stroke in drawn) / SPACING
-    if points > LONGEST:
-        raise DataError(f'{points:.0f} points in one line; at most {LONGEST} make sense')
     return strokes.from_strokes([travel(stroke) for stroke in drawn])
 
 
@@ -207,7 +214,7 @@ def _trace(text, columns):
 def _points(stroke):
     try:
         points = np.array([[float(value) for value in point[:2]] for point in stroke])
-    except (TypeError, ValueError, OverflowError) as e:
+    except (KeyError, TypeError, ValueError, OverflowError) as e:
         raise DataError('a point is to be [x, y], two numbers') from e
     if points.shape != (len(stroke), 2) or not np.isfinite(points).all() or np.abs(points).max() > 1e9:
         raise DataError('a point is to be [x, y], two numbers of a sensible size')
