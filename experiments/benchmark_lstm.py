@@ -21,7 +21,7 @@ import optax
 from absl import app, flags
 
 from experiments import cli
-from hfrnn import cells, dynamic, model, outputs, parallel, streams
+from hfrnn import cells, dynamic, model, outputs, parallel, streams, weight_noise
 
 HIDDEN = flags.DEFINE_integer('hidden', 1000, 'LSTM cells.', lower_bound=1)
 BATCH = flags.DEFINE_integer('batch', 64, 'Streams.', lower_bound=1)
@@ -87,7 +87,7 @@ def ours(net, weights, symbols):
     """A function that makes one training step."""
     optimizer = optax.adam(RATE)
     state = parallel.replicate(streams.init(net, optimizer, weights, BATCH.value))
-    step = parallel.spread(streams.stream_step(net, optimizer, streams.no_noise(), jax.random.key(0), 1))
+    step = parallel.spread(streams.stream_step(net, optimizer, weight_noise.noise('none'), jax.random.key(0), 1))
     data = streams.cut(symbols[:-1], BATCH.value, LENGTH.value, 0, SYMBOLS)
     return lambda: jax.block_until_ready(step(state, data))
 

@@ -184,32 +184,18 @@ def _faster_variances(updates, _):
     return updates._replace(log_variance=optax.tree.scale(FLAGS.variance_rate, updates.log_variance))
 
 
-def make_noisy(net: model.Model, n_lines: int) -> Callable | None:
-    """The loss at weights with noise, as ``training.first_order_step`` has it; None without."""
-
-    def nll(params, batch):
-        return training.nll(net, params, batch)
-
-    def fixed(params, key, batch):
-        nats, weight = nll(weight_noise.perturb(key, params, FLAGS.noise_sd), batch)
-        return nats, (nats, weight)
-
-    def adaptive(q, key, batch):
-        nats, weight = nll(weight_noise.draw(key, q, FLAGS.variance), batch)
-        share = training.sequences(batch) / n_lines
-        return nats + share * weight_noise.complexity(q), (nats, weight)
-
-    return {'none': None, 'fixed': fixed, 'adaptive': adaptive}[FLAGS.noise]
+def make_noise() -> weight_noise.Noise:
+    return weight_noise.noise(FLAGS.noise, FLAGS.noise_sd, FLAGS.variance)
 
 
 def make_step(task: Task, data: Data, optimizer: optax.GradientTransformation) -> Callable:
     """``step(state, batch)``: the gradient of a line's nats, as many lines in memory as --chunk_points allows."""
     net = task.make_net(len(data.lines.alphabet), jnp.bfloat16 if FLAGS.products == 'bfloat16' else None)
-    noisy = make_noisy(net, len(data.lines.train.names))
+    noisy = training.noisy_nll(net, make_noise(), len(data.lines.train.names))
 
     def step(state, batch):
         chunk = max(1, FLAGS.chunk_points // batch.weights.shape[1])
-        if noisy:
+        if FLAGS.noise != 'none':
             chunk = min(chunk, FLAGS.noise_lines)
         take = training.first_order_step(net, optimizer, chunk, per='sequence', noisy=noisy, seed=FLAGS.seed)
         return take(state, batch)
@@ -219,17 +205,12 @@ def make_step(task: Task, data: Data, optimizer: optax.GradientTransformation) -
 
 def first_params(task: Task, net: model.Model, key: jax.Array) -> Any:
     """Weights to begin with: at random; with adaptive noise, the posterior around them."""
-    params = net.init(key)
-    return weight_noise.posterior(params, FLAGS.noise_sd) if FLAGS.noise == 'adaptive' else params
+    return make_noise().begin(net.init(key))
 
 
 def weights(state: training.TrainState) -> Any:
     """What is evaluated and kept of a state: the average if there is one."""
     return optax.tree.get(state.opt_state, 'average') if FLAGS.average else state.params
-
-
-def means(params: Any) -> Any:
-    return params.mu if isinstance(params, weight_noise.Posterior) else params
 
 
 def kept_of_run(task: Task, workdir: str) -> tuple[dict, Callable[[], Any]]:
@@ -271,10 +252,8 @@ def params_to_begin_with(task: Task, data: Data) -> tuple[Any, dict]:
             f'{FLAGS.init_from} holds another net ({", ".join(differing)}); nothing begins from it here'
         )
     params = load()
-    if FLAGS.noise != 'adaptive':
-        params = means(params)
-    elif not isinstance(params, weight_noise.Posterior):
-        params = weight_noise.posterior(params, FLAGS.noise_sd)
+    if FLAGS.noise != 'adaptive' or not isinstance(params, weight_noise.Posterior):
+        params = make_noise().begin(weight_noise.means(params))
     took = facts.get('training', {})
     before = took.get('begun_from', {})
     behind = {name: took.get(name, 0) + before.get(name, 0) for name in ('epochs', 'seconds')}
@@ -312,7 +291,7 @@ def train(task: Task) -> None:
     epoch = len(buckets.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
     points = len(data.lines.train.offsets) - len(data.lines.train.names)
     say(
-        f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(means(state.params)):,} weights by '
+        f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(weight_noise.means(state.params)):,} weights by '
         f'{FLAGS.optimizer} on {data.lines.name}: {len(data.lines.train.names):,} lines, {points:,} points, '
         f'{epoch} steps an epoch; {len(data.lines.valid.names):,} for validation'
     )
@@ -401,9 +380,9 @@ def evaluator(net: model.Model, data: Data) -> Callable[[Any], dict]:
     lines = data.lines.valid
 
     def measure(params):
-        sums = np.zeros(4)
+        sums, tested = np.zeros(4), weight_noise.means(params)
         for choice in buckets.epoch(lines, data.sizes.up_to, FLAGS.batch):
-            sums += [float(number) for number in jax.device_get(step(means(params), make_batch(data, lines, choice)))]
+            sums += [float(number) for number in jax.device_get(step(tested, make_batch(data, lines, choice)))]
         nats, squared, points, count = sums
         return {'nats_per_line': nats / count, 'sse': squared / points}
 
@@ -463,7 +442,7 @@ def finish(task, run, data, net, state, seconds, measure):
         'net': f'{FLAGS.layers}x{FLAGS.hidden}',
         'optimizer': FLAGS.optimizer,
         'noise': FLAGS.noise,
-        'parameters': model.size(means(state.params)),
+        'parameters': model.size(weight_noise.means(state.params)),
         **measured,
         **complexity(kept),
         'lines': len(data.lines.valid.names),

@@ -12,7 +12,7 @@ from absl import flags
 from experiments import cli, handwriting
 from experiments.cli import FlagError, say
 from experiments.handwriting import Task
-from hfrnn import drawing, runs, weight_files, writing
+from hfrnn import drawing, runs, weight_files, weight_noise, writing
 from hfrnn.data import iamondb, pens, primers, spelling, strokes, text
 
 FLAGS = flags.FLAGS
@@ -49,7 +49,7 @@ SHIPPED = 'iamondb'  # the weights that came with the package
 def weights_of_run(task: Task, workdir: str) -> weight_files.Weights:
     """The weights that a run kept, and its facts, as a file of weights would tell them; see ``kept_of_run``."""
     facts, load = handwriting.kept_of_run(task, workdir)
-    return weight_files.Weights(facts, weight_files.places(handwriting.means(load())), workdir)
+    return weight_files.Weights(facts, weight_files.places(weight_noise.means(load())), workdir)
 
 
 def chosen_weights(task: Task) -> weight_files.Weights:

@@ -36,6 +36,7 @@ from hfrnn import (
     streams,
     training,
     weight_files,
+    weight_noise,
 )
 from hfrnn.data import text, words
 from hfrnn.evaluation import BITS
@@ -135,14 +136,6 @@ def make_model(s, V, dtype=None):
     return nets.lstm(V, **nets.settings(vars(s)), initial_sd=s.initial_sd, dtype=dtype)
 
 
-def make_noise(s):
-    return {
-        'none': streams.no_noise,
-        'fixed': lambda: streams.fixed_noise(s.noise_sd),
-        'adaptive': lambda: streams.adaptive_noise(s.noise_sd, s.variance),
-    }[s.noise]()
-
-
 def make_optimizer(s, steps_per_epoch):
     rate = s.learning_rate
     if s.decay_epochs:
@@ -155,7 +148,7 @@ class Net(NamedTuple):
     """A model, with how it is trained."""
 
     model: model.Model
-    noise: streams.Noise
+    noise: weight_noise.Noise
     optimizer: optax.GradientTransformation
     steps_per_epoch: int
     init: Callable  # weights -> StreamState
@@ -164,7 +157,8 @@ class Net(NamedTuple):
 
 def make_net(s, V, n_train):
     """The Net of these settings, for V symbols and a training text of so many."""
-    net, noise, steps = make_model(s, V), make_noise(s), streams.steps(n_train, s.batch, s.length)
+    net, noise = make_model(s, V), weight_noise.noise(s.noise, s.noise_sd, s.variance)
+    steps = streams.steps(n_train, s.batch, s.length)
     optimizer = make_optimizer(s, steps)
 
     def init(weights):
@@ -175,7 +169,7 @@ def make_net(s, V, n_train):
 
 def trained(s, net, state):
     """The weights that a state has come to."""
-    return net.noise.means(optax.tree.get(state.opt_state, 'average') if s.average else state.params)
+    return weight_noise.means(optax.tree.get(state.opt_state, 'average') if s.average else state.params)
 
 
 def best_weights(s, net, workdir, state):
@@ -243,7 +237,7 @@ def train():
     state = parallel.replicate(state, FLAGS.devices)
     rows = runs.history(run, step=int(state.step))
     best = min((row['valid_bits_per_char'] for row in rows if 'valid_bits_per_char' in row), default=math.inf)
-    weights = net.noise.means(state.params)
+    weights = weight_noise.means(state.params)
     say(
         f'{describe(s)} of {model.size(weights):,} weights on {corpus.name}: {len(corpus.train):,} / '
         f'{len(corpus.valid):,} / {len(corpus.test):,} symbols of {len(corpus.alphabet)}; '

@@ -20,7 +20,7 @@ from hfrnn.data import DataError
 from hfrnn.model import Model
 from hfrnn.parallel import AXIS
 from hfrnn.training import Batch
-from hfrnn.weight_noise import Posterior
+from hfrnn.weight_noise import Noise
 
 Params = Any
 
@@ -79,48 +79,6 @@ def cut(symbols: np.ndarray, B: int, T: int, i: int, null: int, reset_every: int
     return StreamBatch(Batch(inputs_of(symbols, where, null), targets, weights), np.full(B, reset))
 
 
-# -- noise ------------------------------------------------------------------------------------------------------------
-
-
-class Noise(NamedTuple):
-    """What is learnt in place of weights, so that they are noisy.
-
-    Attributes:
-      begin: ``begin(weights) -> params``.
-      draw: ``draw(key, params) -> weights``.
-      cost: ``cost(params) -> nats`` to be paid once an epoch.
-      means: ``means(params) -> weights``, those to test with.
-    """
-
-    begin: Callable[[Params], Params]
-    draw: Callable[[jax.Array, Params], Params]
-    cost: Callable[[Params], Any]
-    means: Callable[[Params], Params]
-
-
-def _same(params):
-    return params
-
-
-def no_noise() -> Noise:
-    return Noise(_same, lambda key, params: params, lambda params: 0.0, _same)
-
-
-def fixed_noise(sd: float) -> Noise:
-    """As ``weight_noise.fixed``."""
-    return Noise(_same, lambda key, params: weight_noise.perturb(key, params, sd), lambda params: 0.0, _same)
-
-
-def adaptive_noise(sd: float, variance: str) -> Noise:
-    """As ``weight_noise.adaptive``: params are a Posterior, all of it with the deviation sd at the start."""
-    return Noise(
-        lambda weights: weight_noise.posterior(weights, sd),
-        lambda key, q: weight_noise.draw(key, q, variance),
-        weight_noise.complexity,
-        lambda q: q.mu,
-    )
-
-
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
@@ -140,8 +98,8 @@ class StreamState(NamedTuple):
 
 def init(model: Model, optimizer: optax.GradientTransformation, params: Params, B: int) -> StreamState:
     """The state before the first step; ``params`` as the ``Noise`` begins with them."""
-    weights = params.mu if isinstance(params, Posterior) else params
-    carry = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (B, *leaf.shape)), model.initial_state(weights))
+    state = model.initial_state(weight_noise.means(params))
+    carry = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (B, *leaf.shape)), state)
     return StreamState(params, optimizer.init(params), jnp.zeros((), jnp.int32), carry)
 
 

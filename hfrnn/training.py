@@ -19,6 +19,7 @@ from hfrnn.curvature import fisher_loss, gauss_newton, tanh_distance
 from hfrnn.data import Batch
 from hfrnn.model import Model
 from hfrnn.parallel import AXIS
+from hfrnn.weight_noise import Noise
 
 Params = Any
 
@@ -150,6 +151,20 @@ def first_order_step(
         return optax.tree.where(finite, new, state), metrics
 
     return step
+
+
+def noisy_nll(model: Model, noise: Noise, n_sequences: int) -> Callable:
+    """``noisy`` of ``first_order_step``: nats at weights drawn once, and these sequences' share of the noise's cost.
+
+    Args:
+      n_sequences: of the training set, for each of which the n-th part of the cost is to be paid.
+    """
+
+    def noisy(params, key, batch):
+        nats, weight = nll(model, noise.draw(key, params), batch)
+        return nats + sequences(batch) / n_sequences * noise.cost(params), (nats, weight)
+
+    return noisy
 
 
 class HessianFreeBatches(NamedTuple):

@@ -1,9 +1,8 @@
 """Noise on the weights as a regulariser: fixed, and adaptive (a description length).
 
-A loss here is ``loss(params, *args) -> nats`` of one sequence, or the sum over several.  What these functions return
-is one too, with a key as second argument: one draw of the weights a call.  A draw for each sequence, as the papers have
-it, is a ``vmap`` over keys and sequences; one draw for a whole batch keeps the batch's matrix products whole, and takes
-a fifth of the time (three layers of 400 LSTM cells, 8 lines).  At test time the weights are the means.
+One draw of the weights may serve one sequence, as the papers have it (a ``vmap`` over keys and sequences), or several:
+one draw for a whole batch keeps the batch's matrix products whole, and takes a fifth of the time (three layers of 400
+LSTM cells, 8 lines).  At test time the weights are the means.
 
 Sources: Graves 2013 (G13); Graves 2011, "Practical Variational Inference for Neural Networks" (G11).
 """
@@ -16,17 +15,45 @@ import jax.numpy as jnp
 import optax
 
 Params = Any
-Loss = Callable[..., jax.Array]
+
+
+class Noise(NamedTuple):
+    """What is learnt in place of weights, so that they are noisy.
+
+    Attributes:
+      begin: ``begin(weights) -> params``.
+      draw: ``draw(key, params) -> weights``.
+      cost: ``cost(params) -> nats`` to be paid once an epoch, beside those of the sequences: G11's L = L_E + L_C.
+    """
+
+    begin: Callable[[Params], Params]
+    draw: Callable[[jax.Array, Params], Params]
+    cost: Callable[[Params], Any]
+
+
+def noise(kind: str, sd: float = 0.075, variance: str = 'squared') -> Noise:
+    """That of a kind: 'none'; 'fixed', of the deviation sd; or 'adaptive', of which sd is the deviation at the start.
+
+    Adaptive, the params are a ``Posterior``; else they are the weights.
+
+    Args:
+      sd: G13's is 0.075.
+      variance: see ``draw``.
+
+    Raises:
+      ValueError: for another kind.
+    """
+    if kind == 'adaptive':
+        return Noise(lambda w: posterior(w, sd), lambda key, q: draw(key, q, variance), complexity)
+    draws = {'none': lambda key, w: w, 'fixed': lambda key, w: perturb(key, w, sd)}
+    if kind not in draws:
+        raise ValueError(f"noise is 'none', 'fixed' or 'adaptive', not {kind!r}")
+    return Noise(lambda w: w, draws[kind], lambda w: 0.0)
 
 
 def perturb(key: jax.Array, params: Params, sd: float = 0.075) -> Params:
     """params + sd * N(0, 1), each weight's draw its own; a call with sd = 0 gives them back."""
     return optax.tree.add_scale(params, sd, _normal(key, params))
-
-
-def fixed(loss: Loss, sd: float = 0.075) -> Loss:
-    """``noisy(params, key, *args)``: the loss at weights with Gaussian noise, G13's 0.075."""
-    return lambda params, key, *args: loss(perturb(key, params, sd), *args)
 
 
 class Posterior(NamedTuple):
@@ -51,6 +78,11 @@ class Prior(NamedTuple):
 def posterior(params: Params, sd: float = 0.075) -> Posterior:
     """Q around trained weights, all with one standard deviation (G13's 0.075)."""
     return Posterior(params, jax.tree.map(lambda p: jnp.full_like(p, 2 * jnp.log(sd)), params))
+
+
+def means(params: Params) -> Params:
+    """The weights to test with, of the params of any ``Noise``."""
+    return params.mu if isinstance(params, Posterior) else params
 
 
 def best_prior(q: Posterior) -> Prior:
@@ -103,23 +135,6 @@ def draw(key: jax.Array, q: Posterior, variance: str = 'squared') -> Params:
         raise ValueError(f"variance is 'squared' or 'reparameterised', not {variance!r}")
     rule = _squared if variance == 'squared' else _reparameterised
     return jax.tree.map(rule, *q, _normal(key, q.mu))
-
-
-def adaptive(loss: Loss, share: float, variance: str = 'squared') -> Loss:
-    """``noisy(q, key, *args)``: the description length L = L_E + L_C of what a call sees, in nats (G11)::
-
-        loss(weights drawn from q, *args) + share * complexity(q)
-
-    Args:
-      share: the part of the training set that ``args`` are: 1 / (its sequences) if they are one sequence.  Summed over
-        an epoch, L_C then counts once.
-      variance: see ``draw``.
-    """
-
-    def noisy(q, key, *args):
-        return loss(draw(key, q, variance), *args) + share * complexity(q)
-
-    return noisy
 
 
 def _normal(key, params):

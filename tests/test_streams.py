@@ -94,10 +94,7 @@ def test_null_is_the_null_vector():
 @functools.cache
 def stepper(noise, devices):
     optimizer = optax.sgd(0.1)
-    noise = {
-        'none': streams.no_noise(),
-        'adaptive': streams.adaptive_noise(0.1, 'squared'),
-    }[noise]
+    noise = weight_noise.noise(noise, 0.1)
     step = parallel.spread(streams.stream_step(NET, optimizer, noise, KEY, 4), devices)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -138,10 +135,11 @@ def test_devices_change_no_number(x64):
 
 
 def test_no_noise_is_no_noise():
-    for noise in (streams.no_noise(), streams.fixed_noise(0.0), streams.adaptive_noise(0.0, 'squared')):
+    for kind in ('none', 'fixed', 'adaptive'):
+        noise = weight_noise.noise(kind, 0.0)
         q = noise.begin(weights())
         jax.tree.map(assert_array_equal, noise.draw(KEY, q), weights())
-        jax.tree.map(assert_array_equal, noise.means(q), weights())
+        jax.tree.map(assert_array_equal, weight_noise.means(q), weights())
 
 
 @pytest.mark.parametrize('devices', [1, 2])

@@ -12,7 +12,7 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hfrnn import cells, evaluation, hf, model, outputs, parallel, runs, search, training
+from hfrnn import cells, evaluation, hf, model, outputs, parallel, runs, search, training, weight_noise
 from hfrnn.data import text
 
 V = 6
@@ -221,6 +221,19 @@ def fit(step=count_up, *, steps=5, seconds=60.0, save_every=1e9, on_step=lambda 
     except (training.Interrupted, training.NotFinite) as e:
         return saved, e
     return saved, None
+
+
+def test_over_an_epoch_the_noise_is_paid_for_once(x64):
+    noise = weight_noise.noise('adaptive', 0.1)
+    q = noise.begin(NET.init(jax.random.key(0)))
+    noisy, paid = jax.jit(training.noisy_nll(NET, noise, 20)), 0.0
+    for i, n in enumerate((8, 8, 4)):  # sequences; what pads the last batch is none
+        key, data = jax.random.key(i), batch(i)
+        data = data._replace(weights=data.weights * (np.arange(8) < n)[:, None])
+        objective, (nats, weight) = noisy(q, key, data)
+        assert_allclose((nats, weight), training.nll(NET, weight_noise.draw(key, q), data))
+        paid += objective - nats
+    assert_allclose(paid, weight_noise.complexity(q))
 
 
 def test_fit_ends_by_steps_or_time_and_saves():

@@ -32,6 +32,12 @@ def curved(w):
     return jnp.sum(jnp.cosh(w['W'] @ jnp.array([1.0, -0.5, 2.0]) + w['b'])) + optax.tree.norm(w) ** 4 / 40
 
 
+def description(loss, share, variance='squared'):
+    """The length of a description, in nats, of what a call sees and of its share of the weights."""
+    noise = weight_noise.noise('adaptive', variance=variance)
+    return lambda q, key, *args: loss(noise.draw(key, q), *args) + share * noise.cost(q)
+
+
 def assert_trees_close(a, b, **kwargs):
     jax.tree.map(functools.partial(assert_allclose, **kwargs), a, b)
 
@@ -41,8 +47,10 @@ def test_fixed_noise_has_its_deviation_and_none_is_none(x64):
     noise = jax.vmap(lambda key: optax.tree.sub(weight_noise.perturb(key, w, 0.075), w))(jax.random.split(KEY, 4000))
     flat = np.concatenate([noise['W'].reshape(4000, -1), noise['b']], axis=1)
     assert_allclose(np.cov(flat.T), 0.075**2 * np.eye(8), atol=5e-4)
-    assert weight_noise.fixed(curved, 0.0)(w, KEY) == curved(w)
-    assert weight_noise.fixed(curved, 0.1)(w, KEY) == curved(weight_noise.perturb(KEY, w, 0.1)) != curved(w)
+    jax.tree.map(assert_array_equal, weight_noise.perturb(KEY, w, 0.0), w)
+    fixed = weight_noise.noise('fixed', 0.1)
+    jax.tree.map(assert_array_equal, fixed.draw(KEY, fixed.begin(w)), weight_noise.perturb(KEY, w, 0.1))
+    assert fixed.cost(w) == 0
     silent = weight_noise.posterior(w, 0.0)
     jax.tree.map(assert_array_equal, weight_noise.draw(KEY, silent), w)
 
@@ -85,11 +93,11 @@ def test_squared_derivatives_are_the_published_ones(x64):
     q, share = some_q(), 0.01
     g = jax.grad(curved)(weight_noise.draw(KEY, q))
     cost = jax.grad(weight_noise.complexity)(q)
-    grads = jax.grad(weight_noise.adaptive(curved, share))(q, KEY)
+    grads = jax.grad(description(curved, share))(q, KEY)
     assert_trees_close(grads.mu, jax.tree.map(lambda g, c: g + share * c, g, cost.mu), rtol=1e-10)
     expected = jax.tree.map(lambda g, c, v: jnp.exp(v) * 0.5 * g**2 + share * c, g, cost.log_variance, q.log_variance)
     assert_trees_close(grads.log_variance, expected, rtol=1e-10)
-    nats = weight_noise.adaptive(curved, share)(q, KEY)
+    nats = description(curved, share)(q, KEY)
     assert_allclose(nats, curved(weight_noise.draw(KEY, q)) + share * weight_noise.complexity(q))
 
 
@@ -99,7 +107,7 @@ def test_reparameterised_derivatives_are_those_of_the_mean_loss(x64):
 
     @jax.jit
     def mean(q):
-        noisy = weight_noise.adaptive(curved, 0.01, 'reparameterised')
+        noisy = description(curved, 0.01, 'reparameterised')
         return jnp.mean(jax.vmap(noisy, (None, 0))(q, keys))
 
     q = some_q()
@@ -123,7 +131,7 @@ def test_squared_derivatives_are_half_the_curvature_of_a_net_that_is_right(x64):
     def nats(w, symbol):
         return -jax.nn.log_softmax(w)[symbol]
 
-    noisy = weight_noise.adaptive(nats, 0.0)
+    noisy = description(nats, 0.0)
     grads = jax.vmap(jax.grad(noisy), (None, None, 0))(q, KEY, jnp.arange(4))
     curvature = jnp.diag(jax.hessian(nats)(z, 0))
     assert_allclose(p @ grads.log_variance, 0.5e-8 * curvature, rtol=1e-3)
@@ -136,13 +144,13 @@ def test_batches(variance, x64):
     several = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(weights(seed) for seed in range(5, 9)))
     s2 = jax.tree.map(jnp.exp, q.log_variance)
     keys = jax.random.split(KEY, 4)
-    noisy = weight_noise.adaptive(linear, 0.0, variance)
+    noisy = description(linear, 0.0, variance)
 
     def separate(q):
         return jnp.sum(jax.vmap(noisy, (None, 0, 0))(q, keys, several))
 
     def shared(q):
-        total = weight_noise.adaptive(lambda w, a: jnp.sum(jax.vmap(linear, (None, 0))(w, a)), 0.0, variance)
+        total = description(lambda w, a: jnp.sum(jax.vmap(linear, (None, 0))(w, a)), 0.0, variance)
         return total(q, KEY, several)
 
     each, one = jax.grad(separate)(q), jax.grad(shared)(q)
@@ -157,6 +165,8 @@ def test_batches(variance, x64):
         assert_trees_close(one.log_variance, jax.tree.map(lambda s2, n, a: jnp.sqrt(s2) * n * a / 2, s2, n, total))
 
 
-def test_another_variance_is_refused():
+def test_another_variance_or_kind_is_refused():
+    with pytest.raises(ValueError, match="not 'some'"):
+        weight_noise.noise('some')
     with pytest.raises(ValueError, match='variance'):
         weight_noise.draw(KEY, some_q(), 'cubic')
