@@ -28,6 +28,9 @@ RIVALS = flags.DEFINE_list('rivals', None, f'Some of {", ".join(rivals.RIVALS)};
 NETS = flags.DEFINE_list(
     'nets', [], "Folders of nets' runs on the same text, or files of an LSTM's weights: each, and it with the memoizer."
 )
+HELD_OUT = flags.DEFINE_integer(
+    'held_out', 0, 'Of the validation text the last so many symbols, the others known; 0 for all.', lower_bound=0
+)
 NETS_LEARN = flags.DEFINE_enum(
     'nets_learn', 'sgd', ['sgd', 'rms'], 'By which rule of dynamic evaluation: descent, or root mean squares and decay.'
 )
@@ -43,7 +46,7 @@ def main(argv):
 def compare():
     names = chosen()
     path, _ = cli.results_so_far(WORKDIR.value, 'baselines')  # now, and not after an hour
-    corpus = text.load(CORPUS.value, DATA.value, UNIT.value)
+    corpus = nets.with_held_out(text.load(CORPUS.value, DATA.value, UNIT.value), HELD_OUT.value)
     known = np.concatenate([corpus.train, corpus.valid]) if VALID.value else corpus.train
     measured_as = dict.fromkeys(names) | net_rivals(corpus)
     results = {
@@ -100,7 +103,8 @@ def net_rivals(corpus):
     for workdir in NETS.value:
         if nets.open_net(workdir).about != nets.about(corpus):  # now, and not after an hour
             raise FlagError(
-                f'--nets: the net in {workdir} was trained on another text than that of --corpus={CORPUS.value}'
+                f'--nets: the net in {workdir} was trained on another text than that of --corpus={CORPUS.value} '
+                f'with --held_out={HELD_OUT.value}'
             )
         found[workdir] = functools.partial(nets.rival, workdir, by, corpus.valid)
         found[f'{workdir} + memoizer'] = functools.partial(nets.rival_with_memoizer, workdir, by, corpus.valid)

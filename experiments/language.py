@@ -113,11 +113,15 @@ def settings() -> SimpleNamespace:
     return SimpleNamespace(**cli.defining_flags(sys.modules[__name__], (MODE, WORKDIR, *FREE)))
 
 
-def check(s):
-    cli.check_batches('batch')
+def check_rules():
     for rule in FLAGS.dynamic:
         if rule not in ('sgd', 'rms'):
             raise FlagError(f'--dynamic: {rule!r} is none of sgd, rms')
+
+
+def check(s):
+    cli.check_batches('batch')
+    check_rules()
     for name in ('average', 'momentum'):
         if getattr(s, name) >= 1:
             raise FlagError(f'--{name}={getattr(s, name)} never forgets; take less than 1')
@@ -207,7 +211,7 @@ def open_net(workdir):
     run = runs.open_run(workdir)
     try:
         net = make_net(s, len(facts['alphabet']), facts['train'])
-    except (AttributeError, KeyError) as e:
+    except (AttributeError, KeyError, TypeError) as e:
         raise runs.RunError(f'{workdir} holds a run of another experiment') from e
     found = runs.restore(run, net.shapes)
     if not found:
@@ -227,13 +231,17 @@ def train():
     corpus = load(s)
     streams.check(len(corpus.train), s.batch, s.length)
     if FLAGS.dynamic:
-        dynamic.check_valid(corpus.valid)
+        dynamic.check_valid(corpus.valid[: FLAGS.tune_symbols])
     prompt(corpus.alphabet)  # now, and not after the training
     net = make_net(s, len(corpus.alphabet), len(corpus.train))
     cli.check_memory(model.size(net.shapes.params), 8)
+    first = None if runs.has_begun(WORKDIR.value) else first_weights(s, net, corpus.alphabet)
     run = runs.train_in(WORKDIR.value, vars(s), about(corpus))
     found = runs.restore(run, net.shapes)
-    state, elapsed = found or (net.init(first_weights(s, net, corpus.alphabet)), 0.0)
+    if not found:
+        found = net.init(first), 0.0
+        runs.save(run, found[0], 0, 0.0)  # so that it needs what it began with no more
+    state, elapsed = found
     state = parallel.replicate(state, FLAGS.devices)
     rows = runs.history(run, step=int(state.step))
     best = min((row['valid_bits_per_char'] for row in rows if 'valid_bits_per_char' in row), default=math.inf)
@@ -243,7 +251,7 @@ def train():
         f'{len(corpus.valid):,} / {len(corpus.test):,} symbols of {len(corpus.alphabet)}; '
         f'{net.steps_per_epoch:,} steps an epoch'
     )
-    if found:
+    if int(state.step):
         say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
 
     read = dynamic.static_reader(net.model, s.length)
@@ -290,12 +298,12 @@ def train():
 
 
 def evaluate():
+    check_rules()
     s, net, weights, (steps, seconds) = reopen()
-    check(s)
     corpus = load(s)
     runs.check(WORKDIR.value, 'about.json', about(corpus))
     if FLAGS.dynamic:
-        dynamic.check_valid(corpus.valid)
+        dynamic.check_valid(corpus.valid[: FLAGS.tune_symbols])
     finish(runs.open_run(WORKDIR.value), s, corpus, net, weights, steps, seconds)
 
 
@@ -347,7 +355,10 @@ def reader():
         raise FlagError('say which run: --workdir=FOLDER, or --weights=FILE')
     kept = cli.read_weights(FLAGS.weights or SHIPPED)
     weight_files.check(kept, kind=nets.KIND)
-    net = make_model(SimpleNamespace(**kept.facts['flags']), len(kept.facts['alphabet']))
+    try:
+        net = make_model(SimpleNamespace(**kept.facts['flags']), len(kept.facts['alphabet']))
+    except (AttributeError, KeyError, TypeError) as e:
+        raise runs.RunError(f'{kept.name} does not tell which net it is of') from e
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     return net, weight_files.restore(kept, shapes), alphabet_of(kept.facts)
 

@@ -20,6 +20,9 @@ from hfrnn.evaluation import BITS
 FLAGS = flags.FLAGS
 
 
+EVALUATION = ('static_streams', 'context', 'tune_symbols', 'rms_symbols', 'segment')  # flags that the numbers depend on
+
+
 def units(alphabet, symbols):
     """(characters, words) of a text: words as the paper counts them, by what stands behind them."""
     if not isinstance(alphabet, str):
@@ -85,7 +88,11 @@ def progress(name, n):
 
 
 def write(run, net, weights, corpus, facts, sampled):
-    """Evaluates, static and dynamic: results.json, sample.txt, learning_curve.png, and a table."""
+    """Evaluates, static and dynamic: results.json, sample.txt, learning_curve.png, and a table.
+
+    What other rules have made of the same weights and text stays in results.json; and all of it, if that was of more of
+    the text.
+    """
     null = len(corpus.alphabet)
     test = corpus.test[: FLAGS.test_symbols or None]
     read = dynamic.static_reader(net)
@@ -99,10 +106,18 @@ def write(run, net, weights, corpus, facts, sampled):
         'test_bits_per_char': static['bits_per_char'],  # what experiments.compare reads
         'static': static,
         'dynamic': dynamic_results(net, weights, corpus, test),
+        'evaluation': {name: FLAGS[name].value for name in EVALUATION},
         'machine': cli.machine(),
         'jax': jax.__version__,
     }
-    if runs.writes():
+    before = runs.read_json(run.path, 'results.json') if (run.path / 'results.json').exists() else {}
+    if before.get('steps') != facts['steps']:
+        before = {}
+    if before.get('test_symbols') == len(test):
+        results['dynamic'] = before['dynamic'] | results['dynamic']
+    if before.get('test_symbols', 0) > len(test):
+        say(f'results.json in {run.path} is of more test text, and stays as it is')
+    elif runs.writes():
         runs.write_json(run.path / 'results.json', results)
         (run.path / 'sample.txt').write_text(sampled, 'utf-8')
         history = runs.history(run)

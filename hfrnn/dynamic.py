@@ -95,7 +95,7 @@ class Rule(NamedTuple):
     rms: Any = None
 
 
-LONGEST = 3.0
+LONGEST = 3.0  # a step of the rms rule, in root mean squares of training's
 
 
 def learn(rule: Rule, trained: Params, params: Params, grads: Params) -> Params:
@@ -209,7 +209,7 @@ def root_mean_squares(model: Model, params: Params, symbols: np.ndarray, null: i
     return jax.tree.map(lambda t: jnp.sqrt(t / n), carry[1])
 
 
-SHORTEST = 1_000
+SHORTEST = 1_000  # a validation text, in symbols, that a rate can be chosen on
 
 
 def tune(measure: Callable[[float], float], start: float, factor: float = 3.0, most: int = 12, gain: float = 0.0):

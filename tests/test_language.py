@@ -2,13 +2,16 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
+from hfrnn.data import text
 from tests.scripts import ROOT, assert_same_run, last_params, wait_for_step
 
 SCRIPT = 'experiments.penn_treebank'
@@ -21,8 +24,12 @@ def test_training_leaves_what_it_promises(finished):
     assert results['experiment'] == 'penn_treebank'
     assert results['test_symbols'] == 1500
     assert 0 < results['epochs'] < 0.01
+    corpus = text.load('pydoc')
+    assert abs(results['static']['bits_per_char'] - np.log2(len(corpus.alphabet))) < 0.5  # it has hardly been trained
+    words = sum(corpus.alphabet[x] in ' \n' for x in corpus.test[:1500])
     for row in (results['static'], results['dynamic']['sgd'], results['dynamic']['rms']):
         assert 1 < row['bits_per_char'] < 7
+        assert_allclose(np.log2(row['perplexity']), row['bits_per_char'] * 1500 / words)
         assert 0 < row['error'] < 1
     for rule in ('sgd', 'rms'):
         assert results['dynamic'][rule]['bits_per_char'] < results['static']['bits_per_char']
@@ -32,6 +39,23 @@ def test_training_leaves_what_it_promises(finished):
     assert 'valid_bits_per_char' in (workdir / 'metrics.jsonl').read_text()
     for word in ('static', 'dynamic, sgd', 'dynamic, rms', 'perplexity', 'error', 'A sample', 'remaining'):
         assert word in out
+
+
+def test_evaluation_loses_nothing_and_says_by_which_flags(finished, call, tmp_path):
+    """Another rule stands beside those that were there; a look at less of the text changes nothing."""
+    workdir, _ = finished
+    shutil.copytree(workdir, tmp_path / 'run')
+    before = json.loads((tmp_path / 'run' / 'results.json').read_text())
+    (tmp_path / 'run' / 'results.json').write_text(json.dumps(before | {'dynamic': {'rms': before['dynamic']['rms']}}))
+    small = [*SMALL[:1], f'--workdir={tmp_path}/run', '--mode=evaluate', '--dynamic=sgd']
+    assert call(*small)[::2] == (0, '')
+    after = json.loads((tmp_path / 'run' / 'results.json').read_text())
+    assert after['evaluation']['tune_symbols'] == 1000
+    for rule in ('sgd', 'rms'):
+        assert_allclose(after['dynamic'][rule]['bits_per_char'], before['dynamic'][rule]['bits_per_char'], rtol=1e-5)
+    status, out, err = call(*small[:-1], '--dynamic=', '--test_symbols=100')
+    assert (status, err) == (0, '') and 'stays as it is' in out
+    assert json.loads((tmp_path / 'run' / 'results.json').read_text()) == after
 
 
 def test_other_modes_need_only_the_folder(finished, call, tmp_path):
@@ -159,6 +183,7 @@ def test_words(call, tmp_path):
         (['--corpus={short}'], 'too few for 8 streams'),
         (['--corpus={tiny}', '--batch=2'], 'too few to tune'),
         (['--corpus=ptb'], 'HFRNN_DATA'),
+        (['--tune_symbols=999'], 'too few to tune'),
         (['--dynamic=adam'], 'none of sgd, rms'),
         (['--average=1'], 'never forgets'),
         (['--init_from=/no/such'], 'holds no run'),
@@ -177,7 +202,7 @@ def test_bad_input_is_one_clear_line(flags, said, call, tmp_path):
     assert status in (1, 2)
     assert said in err + out
     assert 'Traceback' not in err
-    assert not (tmp_path / 'run' / 'metrics.jsonl').exists()
+    assert not (tmp_path / 'run').exists()  # the flags, put right, find nothing in their way
 
 
 def test_wikipedia_has_the_papers_defaults(environment, tmp_path):
@@ -186,3 +211,8 @@ def test_wikipedia_has_the_papers_defaults(environment, tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert 'enwik8 has 100,000,000 bytes' in done.stderr
+    done = subprocess.run(
+        [*command, '--helpfull'], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    for name, value in (('corpus', 'enwik8'), ('held_out', 500_000), ('reset_every', 100), ('momentum', 0.9)):
+        assert re.search(rf"--{name}: [^(]*\(default: '{value}'\)", done.stdout)

@@ -101,29 +101,33 @@ def stepper(noise, devices):
     def begin(B):
         return streams.init(NET, optimizer, noise.begin(weights()), B)
 
-    def run(n, B=4, T=6, state=None):
+    def run(n, B=4, T=6, state=None, reset_every=0):
         if state is None:
             state = begin(B)
         for i in range(int(state.step), n):
-            state, metrics = jax.block_until_ready(step(state, streams.cut(TEXT, B, T, i, V)))
+            state, metrics = jax.block_until_ready(step(state, streams.cut(TEXT, B, T, i, V, reset_every)))
         return state, metrics
 
     return run
 
 
-def test_steps_are_those_of_a_loop(x64):
-    """Against gradients of one sequence at a time, the state handed on."""
+@pytest.mark.parametrize('reset_every', [0, 2])
+def test_steps_are_those_of_a_loop(reset_every, x64):
+    """Against gradients of one sequence at a time, the state handed on, or begun anew."""
     w = weights()
-    carry = [NET.initial_state(w)] * 4
     for i in range(3):
-        batch, _ = streams.cut(TEXT, 4, 6, i, V)
+        batch, reset = streams.cut(TEXT, 4, 6, i, V, reset_every)
+        anew = i == 0 or (reset_every > 0 and i % reset_every == 0)
+        assert (reset == anew).all()
+        if anew:
+            carry = [NET.initial_state(w)] * 4
         total, grads = 0.0, []
         for b in range(4):
             (nats, carry[b]), g = sequence(w, carry[b], training.Batch(*(part[b] for part in batch)))
             grads.append(g)
             total += nats
         w = jax.tree.map(lambda w, *g: np.asarray(w) - 0.1 * sum(map(np.asarray, g)) / 4, w, *grads)
-    state, metrics = stepper('none', 1)(3)
+    state, metrics = stepper('none', 1)(3, reset_every=reset_every)
     assert_trees_close(state.params, w, rtol=1e-10)
     assert_trees_close(state.carry, jax.tree.map(lambda *s: np.stack(s), *carry), rtol=1e-9)
     assert_allclose(metrics['nats'], total / 24)
