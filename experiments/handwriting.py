@@ -418,13 +418,15 @@ def stale(rows: list[dict]) -> int:
 
 def finish(task, run, data, net, state, seconds, measure):
     """Evaluates the best weights: results.json, learning_curve.png, and a table."""
-    history, kept = runs.history(run), None
+    history, kept, measured = runs.history(run), None, None
     epoch = len(buckets.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
     if not history or history[-1]['step'] != int(state.step) or not _measured(history[-1:]):
         row = {'step': int(state.step), 'seconds': round(seconds, 2), 'epochs': round(int(state.step) / epoch, 4)}
-        row |= {f'valid_{name}': value for name, value in measure(weights(state)).items()}
+        last = weights(state)
+        found = measure(last)
+        row |= {f'valid_{name}': value for name, value in found.items()}
         if row['valid_nats_per_line'] < lowest(history):
-            kept = weights(state)
+            kept, measured = last, found
         if run.lock is not None:  # who only looks does not write
             if kept is not None:
                 runs.save_best(run, kept)
@@ -433,7 +435,7 @@ def finish(task, run, data, net, state, seconds, measure):
     best = best_row(history).get('step')
     if kept is None:
         kept = runs.load_best(run.path, jax.eval_shape(weights, state))
-    measured = measure(kept)
+        measured = measure(kept)
     points = len(data.lines.train.offsets) - len(data.lines.train.names)
     begun = runs.read_json(run.path, 'about.json').get('begun_from')
     results = {

@@ -78,6 +78,7 @@ def keep(path, results):
 
 EXPERIMENT = 'handwriting_sampling'
 ADAM = optax.adam(1e-3)
+ALPHABET = pens.PRINTABLE[:73]  # of a net at random
 
 
 def number(flag, kind, text):
@@ -93,14 +94,14 @@ def number(flag, kind, text):
 def chosen_scribe():
     """With the weights of --weights; a net at random, which has only a speed, if there are none."""
     if FLAGS.weights is None and MODE.value == 'speed':
-        alphabet, net = pens.PRINTABLE[:73], net_of_flags()
-        return writing.Scribe(net, jax.jit(net.init)(jax.random.key(0)), alphabet, None, 'a net at random')
+        net = net_of_flags()
+        return writing.Scribe(net, jax.jit(net.init)(jax.random.key(0)), ALPHABET, None, 'a net at random')
     FLAGS.weights = FLAGS.weights or handwriting_writing.SHIPPED  # --workdir is where the results go
     return handwriting_writing.chosen_scribe(TASK)
 
 
 def net_of_flags(dtype=None):
-    return synthesis_net(73, FLAGS.layers, FLAGS.hidden, FLAGS.mixtures, dtype=dtype)
+    return synthesis_net(len(ALPHABET), FLAGS.layers, FLAGS.hidden, FLAGS.mixtures, dtype=dtype)
 
 
 def sentences():
@@ -146,12 +147,7 @@ def speeds(scribe, batches):
         begin = time.perf_counter()
         compiled = jax.jit(draw).lower(*given).compile()
         compiling = time.perf_counter() - begin
-        best = [np.inf, np.inf]
-        for _ in range(1 + REPEATS.value):
-            cpu, wall = time.process_time(), time.perf_counter()
-            jax.block_until_ready(compiled(*given))
-            spent = time.process_time() - cpu, time.perf_counter() - wall
-            best = [min(b, 1e3 * s / (n * SPEED_POINTS.value)) for b, s in zip(best, spent, strict=True)]
+        best = [1e3 * spent / (n * SPEED_POINTS.value) for spent in best_times(compiled, *given)]
         rows.append({'lines': n, 'cpu_ms_per_point': best[0], 'ms_per_point': best[1], 'compile_seconds': compiling})
         say(f'{n:6d} {best[0]:15.3f} {best[1]:12.3f} {compiling:12.2f}')
     return rows
@@ -171,15 +167,20 @@ def learning_speeds(scribe):
         net = net_of_flags(jnp.bfloat16 if products == 'bfloat16' else None)
         chunk = max(1, FLAGS.chunk_points // T)
         step = parallel.spread(training.first_order_step(net, ADAM, chunk, per='sequence'), 1)
-        best = [np.inf, np.inf]
-        for _ in range(1 + REPEATS.value):
-            cpu, wall = time.process_time(), time.perf_counter()
-            jax.block_until_ready(step(state, batch))
-            best = list(map(min, best, (time.process_time() - cpu, time.perf_counter() - wall)))
-        row = {'points_per_cpu_second': B * T / best[0], 'points_per_second': B * T / best[1]}
-        rows.append({'products': products, **row})
-        say(f'{products:>10s} {B * T / best[0]:20,.0f} {B * T / best[1]:16,.0f}')
+        by_cpu, by_wall = (B * T / spent for spent in best_times(step, state, batch))
+        rows.append({'products': products, 'points_per_cpu_second': by_cpu, 'points_per_second': by_wall})
+        say(f'{products:>10s} {by_cpu:20,.0f} {by_wall:16,.0f}')
     return rows
+
+
+def best_times(function, *args):
+    """The least CPU-seconds, and seconds, of a call, over --repeats of them and a first one, which may compile."""
+    best = [np.inf, np.inf]
+    for _ in range(1 + REPEATS.value):
+        cpu, wall = time.process_time(), time.perf_counter()
+        jax.block_until_ready(function(*args))
+        best = list(map(min, best, (time.process_time() - cpu, time.perf_counter() - wall)))
+    return best
 
 
 # -- whether it can be read -------------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def look(task: Task) -> None:
     With a text, of its first line as the net writes it, which needs no data.
     """
     stem, _ = output()
-    paths = {name: stem.with_name(f'{stem.name}_{name}.png') for name in ('density', 'window', 'beside')}
+    paths = {name: named(stem, f'_{name}.png') for name in ('density', 'window', 'beside')}
     if task.reads_text and (TEXT.value is not None or FLAGS.text_file is not None):
         if FLAGS.prime:
             raise FlagError('--mode=look looks at a text or at the line of --prime, not at both')
@@ -234,12 +234,12 @@ def output() -> tuple[pathlib.Path, tuple[str, ...]]:
     if path.name in ('', '..'):
         raise FlagError(f'--output={FLAGS.output} is no name of a file')
     stem, endings = (path.with_suffix(''), (path.suffix,)) if path.suffix in ENDINGS else (path, ENDINGS)
-    if FLAGS.prime and pathlib.Path(FLAGS.prime).resolve() in [of(stem, ending).resolve() for ending in endings]:
+    if FLAGS.prime and pathlib.Path(FLAGS.prime).resolve() in [named(stem, ending).resolve() for ending in endings]:
         raise FlagError(f'--output={FLAGS.output} would take the place of --prime={FLAGS.prime}')
     return stem, endings
 
 
-def of(stem, ending):
+def named(stem, ending):
     return stem.with_name(stem.name + ending)
 
 
@@ -249,7 +249,7 @@ def show(lines: list[np.ndarray], stem: pathlib.Path, endings: tuple[str, ...]) 
         return
     stem.parent.mkdir(parents=True, exist_ok=True)
     for ending in endings:
-        path = of(stem, ending)
+        path = named(stem, ending)
         if ending == '.png':
             drawing.strokes_png(path, lines)
         else:

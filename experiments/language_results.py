@@ -20,9 +20,6 @@ from hfrnn.evaluation import BITS
 FLAGS = flags.FLAGS
 
 
-EVALUATION = ('static_streams', 'context', 'tune_symbols', 'rms_symbols', 'segment')  # flags that the numbers depend on
-
-
 def units(alphabet, symbols):
     """(characters, words) of a text: words as the paper counts them, by what stands behind them."""
     if not isinstance(alphabet, str):
@@ -69,6 +66,8 @@ def dynamic_results(net, weights, corpus, test):
             'rate': rate,
             'decay': decay,
             'segment': FLAGS.segment,
+            'tune_symbols': FLAGS.tune_symbols,
+            'rms_symbols': FLAGS.rms_symbols,
             'symbols_per_second': len(test) / seconds,
         }
     return results
@@ -97,6 +96,7 @@ def write(run, net, weights, corpus, facts, sampled):
     test = corpus.test[: FLAGS.test_symbols or None]
     read = dynamic.static_reader(net)
     static = measured(read(weights, test, null, FLAGS.static_streams, FLAGS.context), corpus.alphabet, test)
+    static |= {'streams': FLAGS.static_streams, 'context': FLAGS.context}
     results = {
         'experiment': pathlib.Path(sys.argv[0]).stem,
         'corpus': corpus.name,
@@ -106,7 +106,6 @@ def write(run, net, weights, corpus, facts, sampled):
         'test_bits_per_char': static['bits_per_char'],  # what experiments.compare reads
         'static': static,
         'dynamic': dynamic_results(net, weights, corpus, test),
-        'evaluation': {name: FLAGS[name].value for name in EVALUATION},
         'machine': cli.machine(),
         'jax': jax.__version__,
     }

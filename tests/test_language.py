@@ -50,8 +50,9 @@ def test_evaluation_loses_nothing_and_says_by_which_flags(finished, call, tmp_pa
     small = [*SMALL[:1], f'--workdir={tmp_path}/run', '--mode=evaluate', '--dynamic=sgd']
     assert call(*small)[::2] == (0, '')
     after = json.loads((tmp_path / 'run' / 'results.json').read_text())
-    assert after['evaluation']['tune_symbols'] == 1000
+    assert (after['static']['streams'], after['static']['context']) == (4, 50)
     for rule in ('sgd', 'rms'):
+        assert [after['dynamic'][rule][f'{name}_symbols'] for name in ('tune', 'rms')] == [1000, 1000]
         assert_allclose(after['dynamic'][rule]['bits_per_char'], before['dynamic'][rule]['bits_per_char'], rtol=1e-5)
     status, out, err = call(*small[:-1], '--dynamic=', '--test_symbols=100')
     assert (status, err) == (0, '') and 'stays as it is' in out
