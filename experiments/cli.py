@@ -149,7 +149,8 @@ def join_devices() -> None:
         if not re.fullmatch(r'[^:]+:\d+', FLAGS.coordinator or '') or FLAGS.process >= FLAGS.processes:
             raise FlagError('several --processes need --coordinator=host:port, and each its --process, from 0')
         if np.isfinite(FLAGS.minutes):
-            raise FlagError('clocks differ between processes: say how long with --steps, not --minutes')
+            long = 'steps' if 'steps' in FLAGS else 'epochs'
+            raise FlagError(f'clocks differ between processes: say how long with --{long}, not --minutes')
         parallel.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
     there = jax.device_count()
     if FLAGS.devices and FLAGS.devices > there:

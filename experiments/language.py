@@ -23,7 +23,7 @@ from absl import flags
 
 from experiments import cli, nets
 from experiments.cli import FlagError, clock, say
-from experiments.language_results import measured, units, write
+from experiments.language_results import write
 from hfrnn import (
     dynamic,
     evaluation,
@@ -50,7 +50,7 @@ WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
 
 # These define a run: it goes on only where they are the same.
 flags.DEFINE_string('corpus', 'ptb', f'One of {", ".join(text.NAMES)}, or the path of a text file.')
-flags.DEFINE_enum('unit', 'characters', ['characters', 'words', 'bytes'], 'What a symbol is.')
+flags.DEFINE_enum('unit', 'characters', ['characters', 'words', 'bytes'], 'What a symbol is; enwik8 is of bytes.')
 flags.DEFINE_integer('held_out', 0, 'The end of the validation text that is kept; 0 for all of it.', lower_bound=0)
 flags.DEFINE_integer('hidden', 1000, 'LSTM cells of a layer, H.', lower_bound=1)
 flags.DEFINE_integer('layers', 1, 'How many layers.', lower_bound=1)
@@ -237,11 +237,7 @@ def train():
     cli.check_memory(model.size(net.shapes.params), 8)
     first = None if runs.has_begun(WORKDIR.value) else first_weights(s, net, corpus.alphabet)
     run = runs.train_in(WORKDIR.value, vars(s), about(corpus))
-    found = runs.restore(run, net.shapes)
-    if not found:
-        found = net.init(first), 0.0
-        runs.save(run, found[0], 0, 0.0)  # so that it needs what it began with no more
-    state, elapsed = found
+    state, elapsed = runs.restore_or_begin(run, net.shapes, lambda: net.init(first))
     state = parallel.replicate(state, FLAGS.devices)
     rows = runs.history(run, step=int(state.step))
     best = min((row['valid_bits_per_char'] for row in rows if 'valid_bits_per_char' in row), default=math.inf)
@@ -255,7 +251,7 @@ def train():
         say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
 
     read = dynamic.static_reader(net.model, s.length)
-    per_char = len(corpus.train) / units(corpus.alphabet, corpus.train)[0]  # symbols in a character
+    per_char = len(corpus.train) / evaluation.units(corpus.alphabet, corpus.train)[0]  # symbols in a character
     last = round(FLAGS.epochs * net.steps_per_epoch)
 
     def on_step(state, metrics, seconds):
@@ -272,7 +268,7 @@ def train():
             valid = corpus.valid[: FLAGS.evaluate_symbols]
             weights = trained(s, net, state)
             reading = read(weights, valid, len(corpus.alphabet), s.batch, 0)
-            row['valid_bits_per_char'] = measured(reading, corpus.alphabet, valid)['bits_per_char']
+            row['valid_bits_per_char'] = evaluation.measured(reading, corpus.alphabet, valid)['bits_per_char']
             line += f'  valid {row["valid_bits_per_char"]:.4f}'
             if row['valid_bits_per_char'] < best:
                 best = row['valid_bits_per_char']
@@ -294,6 +290,8 @@ def train():
         save_every=FLAGS.save_minutes * 60,
         on_step=on_step,
     )
+    if math.isinf(best):  # the validation text has not been read, or there is none
+        runs.save_best(run, trained(s, net, state))
     finish(run, s, corpus, net, best_weights(s, net, run.path, state), int(state.step), elapsed)
 
 
@@ -316,6 +314,8 @@ def score():
     net, weights, alphabet = reader()
     if (FLAGS.text is None) == (FLAGS.input is None):
         raise FlagError('score one text: give --text or --input')
+    if FLAGS.plot and not FLAGS.plot.endswith('.png'):
+        raise FlagError(f'--plot={FLAGS.plot}: it is a PNG file; end its name in .png')
     if FLAGS.input is None:
         symbols = symbols_of(FLAGS.text, alphabet)
     elif alphabet == text.BYTES:
@@ -328,8 +328,8 @@ def score():
     if FLAGS.plot:
         shown = [alphabet[x] for x in symbols[:5000]]
         plotting.surprise(pathlib.Path(FLAGS.plot), shown, bits[:5000])
-    name = 'byte' if alphabet == text.BYTES else 'character' if isinstance(alphabet, str) else 'word'
-    say(f'{bits.sum():.2f} bits, {bits.mean():.4f} bits per {name}, {len(symbols)} {name}s')
+    unit = unit_of(alphabet)
+    say(f'{bits.sum():.2f} bits, {bits.mean():.4f} bits per {unit[:-1]}, {len(symbols)} {unit}')
 
 
 def export():
@@ -385,6 +385,13 @@ def alphabet_of(facts):
     return facts['alphabet'] if isinstance(facts['alphabet'], str) else tuple(facts['alphabet'])
 
 
+def unit_of(alphabet):
+    """What its symbols are, which of a corpus that has a name need not be what --unit says."""
+    if not isinstance(alphabet, str):
+        return 'words'
+    return 'bytes' if alphabet == text.BYTES else 'characters'
+
+
 def symbols_of(content, alphabet):
     """The symbols of what a user writes; of words, without an end of line that he did not write."""
     if isinstance(alphabet, str):
@@ -424,6 +431,7 @@ def draw_text(net, weights, alphabet):
 
 def finish(run, s, corpus, net, weights, steps, seconds):
     """Evaluates and samples."""
-    facts = {name: getattr(s, name) for name in ('unit', 'hidden', 'layers', 'optimizer', 'noise')}
-    facts |= {'steps': steps, 'epochs': steps / net.steps_per_epoch, 'seconds': round(seconds, 1)}
+    facts = {name: getattr(s, name) for name in ('hidden', 'layers', 'optimizer', 'noise')}
+    facts |= {'unit': unit_of(corpus.alphabet), 'steps': steps, 'epochs': steps / net.steps_per_epoch}
+    facts |= {'seconds': round(seconds, 1)}
     write(run, net.model, weights, corpus, facts, draw_text(net.model, weights, corpus.alphabet))

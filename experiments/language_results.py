@@ -8,36 +8,14 @@ import sys
 import time
 
 import jax
-import numpy as np
 from absl import flags
 
 from experiments import cli
 from experiments.cli import clock, say
 from hfrnn import dynamic, model, plotting, runs
-from hfrnn.data import words
-from hfrnn.evaluation import BITS
+from hfrnn.evaluation import measured
 
 FLAGS = flags.FLAGS
-
-
-def units(alphabet, symbols):
-    """(characters, words) of a text: words as the paper counts them, by what stands behind them."""
-    if not isinstance(alphabet, str):
-        lengths = np.array([0 if word == words.END else len(word) + 1 for word in alphabet])
-        return int(lengths[symbols].sum()), len(symbols)
-    behind = [i for i, c in enumerate(alphabet) if c in ' \n']
-    return len(symbols), max(1, int(np.isin(symbols, behind).sum()))
-
-
-def measured(reading, alphabet, symbols):
-    """Bits per character, perplexity (of a word) and error rate (of symbols)."""
-    bits = float(reading.nats.sum()) * BITS
-    characters, n_words = units(alphabet, symbols)
-    return {
-        'bits_per_char': bits / characters,
-        'perplexity': 2 ** min(bits / n_words, 1000.0),
-        'error': float(reading.wrong.mean()),
-    }
 
 
 def dynamic_results(net, weights, corpus, test):

@@ -161,7 +161,8 @@ def _segment_grad(model, params, state, xs, targets, weights):
 def dynamic_reader(model: Model, segment: int = 20, block: int = 250) -> Callable:
     """``read(params, symbols, null, rule, on_block=None) -> Reading``, compiled once for each kind of rule.
 
-    One scan over ``block`` segments at a time; ``on_block(symbols read)`` is called after each.
+    One scan over ``block`` segments at a time; ``on_block(symbols read)`` is called after each.  ``symbols``, (N,), are
+    a text, ``null`` is what is read before the first.
 
     Args:
       segment: symbols between two changes of the weights.
@@ -190,7 +191,14 @@ def dynamic_reader(model: Model, segment: int = 20, block: int = 250) -> Callabl
 
 
 def root_mean_squares(model: Model, params: Params, symbols: np.ndarray, null: int, segment: int, block: int = 50):
-    """The root of the mean, over the segments of a training text, of their squared derivatives: a pytree as params."""
+    """The root of the mean, over the segments of a training text, of their squared derivatives: a pytree as params.
+
+    Args:
+      symbols: (N,) of the text.
+      null: what is read before the first.
+      segment: symbols of one, whose nats are summed.
+      block: segments of a scan, which changes nothing.
+    """
 
     @jax.jit
     def go(carry, xs, targets, weights):

@@ -1,4 +1,4 @@
-"""What a model's predictions are worth: bits per character, nats per line, errors."""
+"""What a model's predictions are worth: bits per character, perplexity, nats per line, errors."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfrnn import outputs, training
-from hfrnn.data import Batch
+from hfrnn.data import Batch, words
+from hfrnn.dynamic import Reading
 from hfrnn.model import Model
 from hfrnn.parallel import AXIS
 
@@ -70,6 +71,33 @@ def bits_per_char(step: Callable, params: Any, batch: Batch, chunk: int) -> floa
     """The mean of -log2 P over the weighted targets of a batch."""
     nats, weight = totals(step, params, batch, chunk)
     return nats / weight * BITS
+
+
+def units(alphabet: str | tuple[str, ...], symbols: np.ndarray) -> tuple[int, int]:
+    """(characters, words) of a text of symbols (N,), by its alphabet, which is a tuple if they are words.
+
+    Of characters, a word is what a space or the end of a line stands behind, and there is one at least.  Of words, each
+    is followed by a character, and the ``words.END`` of a line is a word that takes the place of its last one.
+    """
+    if not isinstance(alphabet, str):
+        lengths = np.array([0 if word == words.END else len(word) + 1 for word in alphabet])
+        return int(lengths[symbols].sum()), len(symbols)
+    behind = [i for i, c in enumerate(alphabet) if c in ' \n']
+    return len(symbols), max(1, int(np.isin(symbols, behind).sum()))
+
+
+def measured(reading: Reading, alphabet: str | tuple[str, ...], symbols: np.ndarray) -> dict[str, float]:
+    """Bits per character, perplexity (of a word) and error rate (of symbols) of a text (N,) that a net has read.
+
+    Graves 2013 sec. 3 gives all three.
+    """
+    bits = float(reading.nats.sum()) * BITS
+    characters, n_words = units(alphabet, symbols)
+    return {
+        'bits_per_char': bits / characters,
+        'perplexity': 2 ** min(bits / n_words, 1000.0),
+        'error': float(reading.wrong.mean()),
+    }
 
 
 def text_nats(model: Model, params: Any, prompt: jax.Array, symbols: jax.Array, piece: int = 10_000) -> float:

@@ -69,7 +69,7 @@ def surprise(path: pathlib.Path, symbols: Sequence[str], bits: Sequence[float], 
         heights = np.array([bits[i] for i in row])
         axes.bar(centres, heights, 0.9 * lengths, color=colormaps['viridis_r'](heights / highest))
         axes.set(xlim=(0, width), ylim=(0, highest))
-        axes.set_xticks(centres, [shown.get(symbols[i], symbols[i]) for i in row])
+        axes.set_xticks(centres, [shown.get(symbols[i], symbols[i]) for i in row], parse_math=False)
         axes.tick_params(axis='x', length=0, labelsize='small', labelfontfamily='monospace')
         axes.tick_params(axis='y', labelsize='x-small')
         axes.spines[['top', 'right']].set_visible(False)

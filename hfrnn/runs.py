@@ -18,6 +18,7 @@ import pathlib
 import sys
 import zipfile
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -209,6 +210,18 @@ def restore(run: Run, state: Any) -> tuple[Any, float] | None:
         mine = np.asarray([run.manager.latest_step() or 0, found is not None])
         if (multihost_utils.process_allgather(mine) != mine).any():
             raise RunError(f'the processes find different checkpoints in {run.path}; give them one folder to share')
+    return found
+
+
+def restore_or_begin(run: Run, state: Any, begin: Callable[[], Any]) -> tuple[Any, float]:
+    """What ``restore`` gives; of a run without a checkpoint, ``begin()``, saved at once, and 0 seconds.
+
+    So what it began with, the weights of another run say, need not be there when it goes on.
+    """
+    found = restore(run, state)
+    if found is None:
+        found = begin(), 0.0
+        save(run, found[0], 0, 0.0)
     return found
 
 

@@ -55,7 +55,12 @@ def check(n: int, B: int, T: int) -> None:
 
 
 def inputs_of(symbols: np.ndarray, where: np.ndarray, null: int) -> np.ndarray:
-    """What is read before the symbols at these places: the symbols before them, and null before the first."""
+    """What is read before the symbols at these places: the symbols before them, and null before the first.
+
+    Args:
+      symbols: (N,) of a text.
+      where: places in it, from 0, of any shape; the inputs have the same, int32.
+    """
     return np.where(where > 0, symbols[np.clip(where - 1, 0, len(symbols) - 1)].astype(np.int32), null)
 
 

@@ -83,6 +83,7 @@ def save(path: str | pathlib.Path, params: Any, facts: dict, dtype: Any = np.flo
             np.savez_compressed(f, about=header, **arrays)
         new.replace(path)
     except OSError as e:
+        new.unlink(missing_ok=True)
         raise DataError(f'cannot write {path}: {e.strerror}') from e
 
 

@@ -87,7 +87,7 @@ def test_a_png_shows_what_the_svg_shows(tmp_path):
 def test_surprise_is_a_picture_of_any_text(tmp_path):
     for name, symbols in (
         ('letters', [*'what? \n', '\N{SNOWMAN}', '\x00', '$'] * 30),
-        ('words', ['word', '<eos>', 'x' * 150]),
+        ('words', ['word', '<eos>', 'x' * 150, r'$\foo$']),
     ):
         path = tmp_path / f'{name}.png'
         plotting.surprise(path, symbols, np.linspace(0, 12, len(symbols)))

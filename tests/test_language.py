@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
+from experiments import nets
+from hfrnn import runs
 from hfrnn.data import text
 from tests.scripts import ROOT, assert_same_run, last_params, wait_for_step
 
@@ -158,6 +161,16 @@ def test_noise_begins_with_the_weights_it_is_told_to(finished, call, tmp_path):
     assert 'another net' in err
 
 
+def test_without_validation_the_last_weights_are_the_best(call, tmp_path):
+    """Also of a run that has gone on; and other scripts find them."""
+    flags = [*SMALL, f'--workdir={tmp_path}/run', '--evaluate_every=100000', '--average=0', '--dynamic=']
+    for epochs in (0.001, 0.002):
+        assert call(*flags, f'--epochs={epochs}')[::2] == (0, '')
+        net = nets.open_net(str(tmp_path / 'run'))
+        last = runs.restore_params(runs.open_run(str(tmp_path / 'run')), net.params)
+        jax.tree.map(assert_array_equal, net.params, last)
+
+
 def test_words(call, tmp_path):
     rng = np.random.default_rng(0)
     lines = [' '.join(rng.choice(['a', 'cat', 'sat', 'on', 'mats', 'there'], 9)) for _ in range(900)]
@@ -189,6 +202,9 @@ def test_words(call, tmp_path):
         (['--average=1'], 'never forgets'),
         (['--init_from=/no/such'], 'holds no run'),
         (['--mode=score', '--workdir={nowhere}'], 'holds no run'),
+        (['--mode=score', '--weights=penn_treebank', '--workdir=', '--input={nowhere}'], 'error: no file'),
+        (['--mode=score', '--weights=penn_treebank', '--workdir=', '--text=a', '--plot=a.xyz'], 'in .png'),
+        (['--processes=2', '--coordinator=localhost:1', '--minutes=1'], 'say how long with --epochs'),
     ],
     ids=lambda v: v[-1] if isinstance(v, list) else '',
 )

@@ -113,6 +113,13 @@ def test_what_half_precision_cannot_hold_is_not_written(tmp_path, value):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / 'a.npz').mkdir()
+    with pytest.raises(DataError, match='cannot write'):
+        weight_files.save(tmp_path / 'a.npz', some(), FACTS)
+    assert [path.name for path in tmp_path.iterdir()] == ['a.npz']
+
+
 def test_what_ships_can_be_read(tmp_path, monkeypatch):
     """Also where a folder is called like it, a run's as well as a data set's."""
     monkeypatch.chdir(tmp_path)

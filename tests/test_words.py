@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from hfrnn.data import DataError, words
+from hfrnn import dynamic, evaluation
+from hfrnn.data import DataError, text, words
 
 LINES = ['the cat  sat', '', ' on the mat ', 'a <unk> dog']
 
@@ -11,10 +12,27 @@ def test_words_and_ends_of_lines():
     found = words.split('\n'.join(LINES))
     assert found == ['the', 'cat', 'sat', '<eos>', 'on', 'the', 'mat', '<eos>', 'a', '<unk>', 'dog', '<eos>']
     assert words.join(found) == 'the cat sat\non the mat\na <unk> dog\n'
-    assert words.characters(found) == len('the cat sat\non the mat\na <unk> dog\n')
     vocabulary = words.vocabulary_of(found)
     symbols = words.encode(found, vocabulary)
     assert [vocabulary[x] for x in symbols] == found
+
+
+def test_bits_perplexity_and_error_are_a_hand_count():
+    """The same text by words and by characters, of which each costs 2 bits."""
+    content = 'the cat sat\non the mat\n'
+    found = words.split(content)
+    vocabulary, alphabet = words.vocabulary_of(found), text.alphabet_of(content)
+    for names, symbols, n_words in (
+        (vocabulary, words.encode(found, vocabulary), 8),  # the ends of lines are words
+        (alphabet, text.encode(content, alphabet), 6),
+    ):
+        n = len(symbols)
+        reading = dynamic.Reading(np.full(n, 2 / evaluation.BITS), np.arange(n) < 3)
+        assert evaluation.units(names, symbols) == (len(content), n_words)
+        found = evaluation.measured(reading, names, symbols)
+        assert found == pytest.approx(
+            {'bits_per_char': 2 * n / len(content), 'perplexity': 2 ** (2 * n / n_words), 'error': 3 / n}
+        )
 
 
 def test_strangers():
@@ -51,6 +69,8 @@ def test_bad_files_are_named(content, said, tmp_path):
         words.load(str(path))
     with pytest.raises(DataError, match='HFRNN_DATA'):
         words.load('ptb')
+    with pytest.raises(DataError, match='no corpus of words of that name'):
+        words.load('enwik8')
 
 
 def test_penn_treebank_has_its_counts(data):

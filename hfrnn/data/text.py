@@ -106,7 +106,7 @@ def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corp
 
     Args:
       folder: where the files of ptb and enwik8 are, as distributed or in their archives.
-      unit: 'characters' or 'bytes', of a text file.
+      unit: 'characters' or 'bytes', of all but ptb and wiki, which are of characters, and enwik8, which is of bytes.
 
     Raises:
       DataError: if there is no such file, or it is empty, too short, or undecodable.
@@ -123,6 +123,8 @@ def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corp
         text = _pydoc()
     elif name == 'stdlib':
         text = _stdlib()
+    elif not pathlib.Path(name).exists():
+        raise DataError(f'no file {name}, and no corpus of that name; the names are {", ".join(NAMES)}')
     else:
         text = read(name, unit)
     if unit == 'bytes':
@@ -151,7 +153,7 @@ def read(name: str, unit: str = 'characters') -> str:
     """
     path = pathlib.Path(name)
     if not path.is_file():
-        raise DataError(f'no file {name}, and no corpus of that name; the names are {", ".join(NAMES)}')
+        raise DataError(f'no file {name}')
     data = path.read_bytes()
     if not data:
         raise DataError(f'{name} is empty')

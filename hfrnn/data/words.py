@@ -1,5 +1,6 @@
 """Text as words: a vocabulary, the end of a line as a word of its own (Graves 2013 sec. 3.1)."""
 
+import pathlib
 from collections import Counter
 from itertools import chain, pairwise
 
@@ -48,11 +49,6 @@ def encode(words: list[str], vocabulary: tuple[str, ...], *, strict: bool = True
     return np.array([index.get(word, unknown) for word in words], np.uint16)
 
 
-def characters(words: list[str]) -> int:
-    """How many characters a text of these words has: with a space behind each, a line's end in place of its last."""
-    return sum(len(word) + 1 for word in words if word != END)
-
-
 def load(name: str, folder: str | None = None) -> Corpus:
     """A corpus of words, its vocabulary as the alphabet: 'ptb', or the path of a text file.
 
@@ -71,6 +67,8 @@ def load(name: str, folder: str | None = None) -> Corpus:
         if not all(parts):
             raise DataError(f'a file of ptb in {folder} is empty')
         vocabulary = vocabulary_of(parts[0])
+    elif not pathlib.Path(name).exists():
+        raise DataError(f'no file {name}, and no corpus of words of that name; there is ptb')
     else:
         content = text.read(name)
         lines = [[*line.split(), END] for line in content.splitlines() if line.split()]
