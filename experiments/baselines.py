@@ -12,7 +12,7 @@ import functools
 import os
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from experiments import cli, nets
 from experiments.cli import FlagError
@@ -112,4 +112,4 @@ def net_rivals(corpus):
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.run(main)

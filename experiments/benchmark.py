@@ -15,7 +15,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from experiments import cli
 from hfrnn import cells, hf, model, outputs, parallel, training
@@ -116,4 +116,4 @@ def steps_on_devices(net, batch):
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.run(main)

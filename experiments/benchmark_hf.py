@@ -13,7 +13,7 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from experiments import benchmark, cli
 from experiments.benchmark import best_of
@@ -248,4 +248,4 @@ def iterations(H, T, B):
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.run(main)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
+from absl import flags
 
 from experiments import cli
 from hfrnn import cells, dynamic, model, outputs, parallel, streams, weight_noise
@@ -114,4 +114,4 @@ def torchs(symbols):
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.run(main)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
+from absl import flags
 
 from experiments import cli
 from experiments.cli import FlagError, clock, say
@@ -256,4 +256,4 @@ def table(results):
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.run(main)

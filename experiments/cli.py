@@ -11,7 +11,7 @@ from types import ModuleType
 
 import jax
 import numpy as np
-from absl import flags, logging
+from absl import app, flags, logging
 
 from hfrnn import hf, parallel, runs, training, weight_files
 from hfrnn.baselines.compressors import Unavailable
@@ -34,6 +34,18 @@ ENDLESS = ('minutes', 'save_minutes', 'clip')  # flags that may be infinite
 
 class FlagError(ValueError):
     """Flags that do not go together; one line for the user."""
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """A script: ``main`` of the arguments that are no flags, once these are read."""
+    app.run(main, flags_parser=_read_flags)
+
+
+def _read_flags(argv):
+    try:
+        return FLAGS(argv)
+    except flags.Error as e:
+        fail(f'{" ".join(str(e).split())}; --helpshort lists the flags')
 
 
 def main(argv: list[str], mode: Callable[[], None]) -> None:

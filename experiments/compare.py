@@ -7,7 +7,7 @@ It reads the runs' metrics.jsonl and results.json, prints a table, and writes it
 
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
 from experiments import cli
 from experiments.cli import FlagError
@@ -87,4 +87,4 @@ def shown(bits):
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.run(main)

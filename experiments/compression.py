@@ -17,7 +17,7 @@ import pathlib
 import signal
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from experiments import cli, nets
 from experiments.cli import FlagError, clock
@@ -206,4 +206,4 @@ def tell(done):
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.run(main)

@@ -12,7 +12,7 @@ draws the paper's figures; --mode=export makes of a run a small file of weights.
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from experiments import cli, handwriting, handwriting_writing
 from hfrnn.handwriting import prediction_net
@@ -44,8 +44,13 @@ TASK = handwriting.Task(
 
 
 def main(argv):
-    cli.main(argv, lambda: MODES[MODE.value](TASK))
+    def mode():
+        if FLAGS.text is not None or FLAGS.text_file is not None:
+            raise cli.FlagError('a prediction net writes what it likes; texts are written by handwriting_synthesis')
+        MODES[MODE.value](TASK)
+
+    cli.main(argv, mode)
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.run(main)

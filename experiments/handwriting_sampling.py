@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
+from absl import flags
 
 from experiments import cli, handwriting, handwriting_writing
 from experiments.cli import FlagError, say
@@ -199,10 +199,9 @@ def pages():
     broken = [writing.broken(sentence, scribe.alphabet, width=200) for sentence in sentences()]
     said = [lines[0] for lines, _ in broken]
     handwriting_writing.tell({c: new for _, replaced in broken for c, new in replaced.items()})
-    cap = FLAGS.points or writing.cap_of(said)
     for first in range(0, len(said), PAGE):
         lines = said[first : first + PAGE]
-        drawn = writing.write(scribe, lines, seed=FLAGS.seed + first, bias=FLAGS.bias, cap=cap).lines
+        drawn = writing.write(scribe, lines, seed=FLAGS.seed + first, bias=FLAGS.bias, cap=FLAGS.points).lines
         page = path.parent / f'page{first // PAGE}.png'
         drawing.strokes_png(page, drawn)
         say(page)
@@ -230,4 +229,4 @@ def legible():
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.run(main)

@@ -14,7 +14,7 @@ run a small file of weights.
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from experiments import cli, handwriting, handwriting_writing
 from hfrnn.handwriting import synthesis_net
@@ -61,4 +61,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.run(main)

@@ -112,18 +112,20 @@ def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
         said = said or known
         if scribe.alphabet and not said:
             raise FlagError(f'it is not known what {FLAGS.prime} says: give --prime_text')
-    if scribe.alphabet and FLAGS.prime_text:
-        said, replaced = spelling.spell(said, scribe.alphabet)
+    if scribe.alphabet:
+        replaced = {c: text.UNKNOWN for c in said if c not in scribe.alphabet}  # as in training, of a line of data
+        if FLAGS.prime_text:
+            said, replaced = spelling.spell(said, scribe.alphabet)
         tell(replaced)
     return writing.Primer(offsets, said if scribe.alphabet else '')
 
 
 def some_lines(scribe: writing.Scribe, n: int) -> list[tuple[np.ndarray, str]]:
-    """The first validation lines of the data that a net has learnt from, whose text is known."""
-    if scribe.source.startswith('pens'):
+    """The first validation lines whose text is known, of --source if that is given, else of what a net has learnt."""
+    if (FLAGS.source if FLAGS['source'].present else scribe.source).startswith('pens'):
         return [pens.line(0, i)[1:] for i in range(n)]
     if not FLAGS.data:
-        raise FlagError('the lines to look at are those of IAM-OnDB: name the folder, --data=FOLDER')
+        raise FlagError('the lines to look at are those of IAM-OnDB: name the folder, --data, or say --source=pens')
     lines = strokes.with_text(iamondb.load(FLAGS.data, handwriting.cache_folder()).valid)
     return [(strokes.line(lines, i), lines.texts[i]) for i in range(min(n, len(lines.names)))]
 
@@ -212,7 +214,7 @@ def by_hand(task: Task, first: bool = False) -> tuple[writing.Scribe, list[str],
 
 def text_of_file(path: str) -> str:
     try:
-        return pathlib.Path(path).read_text('utf-8')
+        return pathlib.Path(path).read_text('utf-8-sig')
     except UnicodeDecodeError as e:
         raise FlagError(f'{path} is not UTF-8 (byte {e.start})') from e
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
-from absl import app, flags
+from absl import flags
 
 from experiments import cli
 from experiments.cli import FlagError, clock, say
@@ -354,4 +354,4 @@ def draw():
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.run(main)

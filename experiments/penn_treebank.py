@@ -9,11 +9,11 @@ Weight noise begins with the weights of a run without: --noise=fixed --init_from
 path of any text file; --unit=words reads words.  The modes are those of experiments/language.py.
 """
 
-from absl import app, flags
+from absl import flags
 
-from experiments import language
+from experiments import cli, language
 
 flags.adopt_module_key_flags(language)
 
 if __name__ == '__main__':
-    app.run(language.main)
+    cli.run(language.main)

@@ -15,7 +15,7 @@ import time
 import jax
 import numpy as np
 import optax
-from absl import app, flags
+from absl import flags
 
 from experiments import cli, knowledge, nets
 from experiments.cli import FlagError, clock, say
@@ -367,4 +367,4 @@ def finish(run, corpus, net, state, seconds, measure):
 
 
 if __name__ == '__main__':
-    app.run(main)
+    cli.run(main)

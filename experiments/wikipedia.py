@@ -7,13 +7,13 @@ The corpus is enwik8: 96 million bytes to learn from, the last 4 million for the
 100 sequences of 100 bytes.  The modes are those of experiments/language.py.
 """
 
-from absl import app, flags
+from absl import flags
 
-from experiments import language
+from experiments import cli, language
 
 flags.adopt_module_key_flags(language)
 for name, value in {'corpus': 'enwik8', 'held_out': 500_000, 'reset_every': 100, 'momentum': 0.9}.items():
     flags.FLAGS.set_default(name, value)
 
 if __name__ == '__main__':
-    app.run(language.main)
+    cli.run(language.main)

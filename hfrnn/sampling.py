@@ -119,6 +119,7 @@ def draw_lines(
     on: Any = None,
     *,
     cap: int,
+    caps: jax.Array | None = None,
     bias: float = 0.0,
     stop: Callable[[Any, Any], jax.Array] | None = None,
 ) -> Drawn:
@@ -127,9 +128,9 @@ def draw_lines(
     For one line, with P the number of points that it is begun with::
 
         x, state = begun[:P], initial_state
-        while len(x) < P + cap:
+        while True:
             state, z = step(state, x[-1], or each of x[:P] at first)
-            if stop(state, on): break
+            if stop(state, on) or len(x) == P + cap: break
             x.append(sample(z, bias))
 
     so that what is drawn depends on the state that reading ``begun`` leaves, as scoring it does (G13 sec. 5.5, primed
@@ -142,6 +143,7 @@ def draw_lines(
       n_begun: (B,) how many of them are the line's, at least 1.
       on: what the model is conditioned on, (B, ...) each; None for a model that is not.
       cap: the most points to draw.
+      caps: (B,) of each line, none of them over ``cap``; None where that is all the same.
       bias: see ``outputs.mixture``; G13 sec. 5.4.
       stop: the rule, looked at after ``begun`` has been read: ``window.finished``; None for none.
 
@@ -164,7 +166,7 @@ def draw_lines(
         given = t + 1 < n_begun
         if stop is not None:
             done = done | (live & ~given & jax.vmap(stop)(state, on))
-        more = live & ~given & ~done & (lengths < n_begun + cap)
+        more = live & ~given & ~done & (lengths < n_begun + (cap if caps is None else caps))
         drawn = jnp.where(more[:, None], jax.vmap(sample, (None, 0, 0))(t, keys, z), points[t + 1])
         return t + 1, state, points.at[t + 1].set(drawn), lengths + more, done
 

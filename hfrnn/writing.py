@@ -24,7 +24,6 @@ from hfrnn.data.text import encode
 from hfrnn.model import Conditioned, Model
 from hfrnn.outputs import mixture
 
-EXPERIMENTS = ('handwriting_prediction', 'handwriting_synthesis')
 WIDTH = 40  # characters in a line, of which the lines of IAM-OnDB have 29 on average, 64 at most
 MOST = 64  # lines in one text
 POINTS, MORE_POINTS = 50, 100  # the cap: so many points a character, of which IAM-OnDB has 21; and so many more
@@ -79,7 +78,7 @@ def facts(experiment: str, sizes: dict, alphabet: str, scale: dict, source: str,
     """What a file of weights must tell for ``scribe``, and whatever else it should.
 
     Args:
-      experiment: one of EXPERIMENTS.
+      experiment: 'handwriting_prediction' or 'handwriting_synthesis'.
       sizes: layers, hidden, mixtures, and for synthesis gaussians.
       scale: 'mean' and 'sd', two numbers each.
       source: the name of the data set.
@@ -170,16 +169,17 @@ def write(
       lines: of the scribe's characters; see ``broken``.
       seed: line i is of nothing but the seed and i, apart from rounding.
       bias: b >= 0 (G13 sec. 5.4).
-      cap: the most points of a line; if None, as many as the longest of them can need.
+      cap: the most points of a line; if None, that is ``cap_of`` each.
     """
     before = '' if primer is None else f'{primer.text} '
     texts = texts_of([before + line for line in lines], scribe.alphabet)
-    return _written(scribe, len(lines), seed, bias, primer, cap or cap_of(lines), texts, window.finished)
+    caps = [cap or cap_of(line) for line in lines]
+    return _written(scribe, caps, seed, bias, primer, texts, window.finished)
 
 
-def cap_of(lines: Sequence[str]) -> int:
-    """More points than the longest of these lines should take."""
-    return POINTS * max(map(len, lines)) + MORE_POINTS
+def cap_of(line: str) -> int:
+    """More points than a line should take."""
+    return POINTS * len(line) + MORE_POINTS
 
 
 def words_read(said: str, read: str) -> tuple[int, int, int]:
@@ -204,12 +204,13 @@ def scribble(
     scribe: Scribe, lines: int, points: int, *, seed: int = 0, bias: float = 0.0, primer: Primer | None = None
 ) -> Written:
     """Lines out of a prediction net, which writes what it likes (G13 sec. 4.3), so many points each."""
-    return _written(scribe, lines, seed, bias, primer, points, None, None)
+    return _written(scribe, [points] * lines, seed, bias, primer, None, None)
 
 
-def _written(scribe, n, seed, bias, primer, cap, texts, stop):
+def _written(scribe, caps, seed, bias, primer, texts, stop):
     begun = np.zeros((1, 3), np.float32) if primer is None else strokes.normalise(primer.offsets, scribe.scale)
     first = 0 if primer is None else len(begun)  # that counts: without a primer the null vector is a point of the line
+    n, more = len(caps), np.array(caps) + first - len(begun)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(n))
     drawn = _draw(
         scribe.model,
@@ -218,7 +219,8 @@ def _written(scribe, n, seed, bias, primer, cap, texts, stop):
         jnp.broadcast_to(begun, (n, *begun.shape)),
         jnp.full(n, len(begun)),
         texts,
-        cap=first + cap - len(begun),
+        cap=int(more.max()),
+        caps=more,
         bias=bias,
         stop=stop,
     )

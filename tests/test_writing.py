@@ -18,9 +18,9 @@ FACTS = writing.facts('handwriting_synthesis', SIZES, ALPHABET, SCALE, 'nobody')
 IAM_LIKE = ' !"\'(),-.0123456789:;?' + string.ascii_letters.translate(str.maketrans('', '', 'QXZ')) + spelling.UNKNOWN
 
 
-def weights(told=FACTS):
+def weights(told=FACTS, advance=0.2):
     params = jax.tree.map(lambda p: 2 * p, writing.net(told).init(jax.random.key(1)))
-    params['cell']['b_p'] = params['cell']['b_p'].at[-2:].set(jnp.log(0.2))
+    params['cell']['b_p'] = params['cell']['b_p'].at[-2:].set(jnp.log(advance))
     return weight_files.Weights(told, weight_files.places(params), 'some')
 
 
@@ -38,6 +38,13 @@ def test_the_same_seed_writes_the_same_svg_and_a_line_is_its_own(scribe):
     np.testing.assert_allclose(all_three.lines[0], one.lines[0], rtol=5e-3, atol=0.1)
     for line in all_three.lines:
         assert len(line) > 1 and not line[0, :2].any() and line[-1, 2] == 1 and np.isfinite(line).all()
+
+
+def test_a_line_that_never_ends_is_cut_off_by_its_own_length():
+    lines = ['abe bad', 'a', 'head']
+    endless = writing.write(writing.scribe(weights(advance=1e-6)), lines)
+    assert not endless.stopped.any()
+    assert [len(line) for line in endless.lines] == [writing.cap_of(line) for line in lines]
 
 
 def test_what_ships_writes_to_the_end_and_more_for_more():

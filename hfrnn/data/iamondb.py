@@ -24,6 +24,7 @@ from hfrnn.data.text import UNKNOWN
 ARCHIVE = 'iam-ondb.tar.xz'
 TRAIN = ('trainset', 'testset_t', 'testset_f')
 VALID = ('testset_v',)
+MOST_LINES = 99  # of a form, which has 15 at most
 LONGEST_STEP = 300  # units; of the steps within strokes, 1 in 22,000 is longer
 LONGEST_GAP = 0.05  # seconds; the sensor reads every 0.013
 STRUCK_OUT = '#'  # in the transcripts, for a word that was crossed out or cannot be read
@@ -156,7 +157,7 @@ def read_recording(data: bytes, name: str) -> Recording:
     if 'StrokeSet' not in tags:
         raise DataError(f'{name} holds no StrokeSet; it is no file of lineStrokes')
     try:
-        points = np.array([list(map(int, xs)), list(map(int, ys))], np.int64).T
+        points = np.array([list(map(int, xs)), list(map(int, ys))], np.int32).astype(np.int64).T
         seconds = np.array(list(map(float, times)))
     except (ValueError, OverflowError) as e:
         raise DataError(f'{name}: a point is not two whole numbers and a time: {e}') from e
@@ -216,9 +217,14 @@ def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longe
     for path, data in files:
         if path.suffix == '.xml':
             form, _, number = path.stem.rpartition('-')
-            if not form or not number.isdecimal() or not int(number):
+            if not form or not number.isdecimal() or not 0 < int(number) <= MOST_LINES:
                 raise DataError(f'{path} is no name of a file of lineStrokes')
-            put(forms[form], int(number), make_line(read_recording(data, path.name), longest_step), path)
+            recording = read_recording(data, path.name)
+            try:
+                line = make_line(recording, longest_step)
+            except DataError as e:
+                raise DataError(f'{path.name}: {e}') from e
+            put(forms[form], int(number), line, path)
         elif 'ascii' in path.parts:
             put(transcripts, path.stem, read_transcript(data), path)
         else:

@@ -148,18 +148,21 @@ def parse_inkml(data: bytes) -> list[np.ndarray]:
     """The traces of an InkML document (W3C recommendation, 2011) in their order, but for those of a lifted pen.
 
     Raises:
-      DataError: if it is broken or hostile XML, no InkML, or x or y is left open.
+      DataError: if it is broken or hostile XML, no InkML, or x or y is left open; or if it has traces of several
+        formats, or an axis turned round, which are not read.
     """
-    traces, channels, tags = [], [], set()
+    traces, channels, tags = [], [], []
     inside = None  # the text of the trace that is being read
 
     def start(tag, attributes):
         nonlocal inside
         tag = tag.rpartition(':')[2]
-        tags.add(tag)
+        tags.append(tag)
         found = dict(zip(attributes[::2], attributes[1::2], strict=True))
         if tag == 'channel':
             channels.append(found.get('name'))
+            if found.get('name') in ('X', 'Y') and found.get('orientation', '+ve') != '+ve':
+                raise DataError(f'its {found["name"]} is turned round ({found["orientation"][:40]})')
         elif tag == 'trace' and found.get('type') != 'penUp':
             inside = []
 
@@ -176,23 +179,26 @@ def parse_inkml(data: bytes) -> list[np.ndarray]:
     safe_xml.parse(data, 'it', start, end, text)
     if 'ink' not in tags:
         raise DataError('it is XML, but not InkML')
+    if tags.count('traceFormat') > 1:
+        raise DataError('its traces are of several formats')
     channels = channels or ['X', 'Y']
     if not {'X', 'Y'} <= set(channels):
         raise DataError('its traces have no X or no Y')
     columns = [channels.index('X'), channels.index('Y')]
-    return [_trace(trace, columns) for trace in traces if trace.strip()]
+    return [_trace(trace, columns, len(channels)) for trace in traces if trace.strip()]
 
 
-_VALUE = re.compile(r'([!\'"]?)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[*?TF]|#[0-9A-Fa-f]+)')
+_VALUE = re.compile(r'\s*([!\'"]?)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[*?TF]|#[0-9A-Fa-f]+)')
 
 
-def _trace(text, columns):
+def _trace(text, columns, most):
     """A value is given as it is (!), by its difference from the one before ('), or by the difference of that (")."""
     points, ways = [], dict.fromkeys(columns, '!')
     for point in text.strip().strip(',').split(','):
         values = _VALUE.findall(point)
-        if len(values) <= max(columns):
-            raise DataError(f'a point of a trace is to have at least {max(columns) + 1} values: {point.strip()[:40]!r}')
+        if not max(columns) < len(values) <= most or _VALUE.sub('', point).strip():
+            wanted = most if most == max(columns) + 1 else f'{max(columns) + 1} to {most}'
+            raise DataError(f'a point of a trace is to have {wanted} values: {point.strip()[:40]!r}')
         row = []
         for axis, column in enumerate(columns):
             way, value = values[column]

@@ -22,17 +22,12 @@ LOOK_ALIKES = {
 }  # fmt: skip
 
 
-def counts(texts: Iterable[str]) -> Counter:
-    """How often texts hold each character."""
-    return Counter(c for text in texts for c in text)
-
-
 def alphabet_of(texts: Iterable[str], rare: int = RARE) -> str:
     """The characters that texts hold at least ``rare`` times, in order, and the unknown symbol if any is rarer.
 
     In training, a rare character is the unknown symbol: it says 'some mark'.  For writing, see ``spell``.
     """
-    found = counts(texts)
+    found = Counter(c for text in texts for c in text)
     common = ''.join(sorted(c for c, n in found.items() if n >= rare and c != UNKNOWN))
     return common + UNKNOWN * (len(common) < len(found))
 

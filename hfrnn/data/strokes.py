@@ -210,6 +210,7 @@ def save(path: str | pathlib.Path, data: Handwriting) -> None:
             np.savez_compressed(f, **arrays)
         new.replace(path)
     except OSError as e:
+        new.unlink(missing_ok=True)
         raise DataError(f'cannot write {path}: {e.strerror}') from e
 
 
