@@ -55,7 +55,7 @@ def main(argv):
         'static evaluation': (lambda: static(weights, text, SYMBOLS), len(text)),
         'dynamic evaluation, sgd': (lambda: learning(weights, text, SYMBOLS, dynamic.Rule(1e-4, 0.0)), len(text)),
         'dynamic evaluation, rms': (
-            lambda: learning(weights, text, SYMBOLS, dynamic.Rule(1e-4, 1e-3, weights)),
+            lambda: learning(weights, text, SYMBOLS, dynamic.Rule(1e-4, 1e-3, jax.tree.map(jnp.ones_like, weights))),
             len(text),
         ),
     }

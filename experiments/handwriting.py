@@ -281,9 +281,9 @@ def train(task: Task) -> None:
         first, what['begun_from'] = params_to_begin_with(task, data)
 
     run = runs.train_in(WORKDIR.value, defining_flags(task), what)
-    if first is None:
-        first = first_params(task, net, jax.random.key(FLAGS.seed))
-    state, elapsed = runs.restore_or_begin(run, shapes, lambda: begin(first))
+    state, elapsed = runs.restore_or_begin(
+        run, shapes, lambda: begin(first_params(task, net, jax.random.key(FLAGS.seed)) if first is None else first)
+    )
     state = parallel.replicate(state, FLAGS.devices)
     history = runs.history(run, step=int(state.step))
     epoch = len(buckets.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))

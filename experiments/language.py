@@ -43,6 +43,7 @@ from hfrnn.evaluation import BITS
 
 FLAGS = flags.FLAGS
 SHIPPED = 'penn_treebank'  # the one that comes with the package
+PLOTTED = 5000  # characters, at most: 50 rows, some 15 seconds
 flags.adopt_module_key_flags(cli)
 
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score', 'export'], 'What to do.')
@@ -91,7 +92,9 @@ FREE = (
     flags.DEFINE_string('prompt', None, 'What the model reads first; the end of a line if not given.'),
     flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols.', lower_bound=1),
     flags.DEFINE_float('temperature', 1.0, 'sample: 0 takes the likeliest symbol.', lower_bound=0.0),
-    flags.DEFINE_integer('beam', 0, 'sample: the likeliest text that a beam of this width finds.', lower_bound=0),
+    flags.DEFINE_integer(
+        'beam', 0, 'sample: the likeliest text that a beam of this width finds.', lower_bound=0, upper_bound=10_000
+    ),
     flags.DEFINE_integer('sample_seed', 0, 'sample: another seed, another text.', lower_bound=0, upper_bound=2**31 - 1),
     flags.DEFINE_string('text', None, 'score: the text.'),
     flags.DEFINE_string('input', None, "score: the text's file."),
@@ -240,7 +243,10 @@ def train():
     state, elapsed = runs.restore_or_begin(run, net.shapes, lambda: net.init(first))
     state = parallel.replicate(state, FLAGS.devices)
     rows = runs.history(run, step=int(state.step))
-    best = min((row['valid_bits_per_char'] for row in rows if 'valid_bits_per_char' in row), default=math.inf)
+    found = [row['valid_bits_per_char'] for row in rows if row.get('valid_bits_per_char') is not None]
+    best = min(found, default=math.inf)
+    if math.isinf(best):
+        runs.drop_best(run)  # the last weights, by then, of an end that was not the last
     weights = weight_noise.means(state.params)
     say(
         f'{describe(s)} of {model.size(weights):,} weights on {corpus.name}: {len(corpus.train):,} / '
@@ -325,10 +331,13 @@ def score():
     if not len(symbols):
         raise FlagError('the text to score is empty')
     bits = evaluation.surprise(net, weights, prompt(alphabet), symbols) * BITS
-    if FLAGS.plot:
-        shown = [alphabet[x] for x in symbols[:5000]]
-        plotting.surprise(pathlib.Path(FLAGS.plot), shown, bits[:5000])
     unit = unit_of(alphabet)
+    if FLAGS.plot:
+        names = [alphabet[x] for x in symbols]
+        n = max(1, int(np.searchsorted(np.cumsum([len(name) for name in names]), PLOTTED, side='right')))
+        plotting.surprise(pathlib.Path(FLAGS.plot), names[:n], bits[:n])
+        if n < len(names):
+            say(f'{FLAGS.plot} shows the first {n:,} {unit}')
     say(f'{bits.sum():.2f} bits, {bits.mean():.4f} bits per {unit[:-1]}, {len(symbols)} {unit}')
 
 
@@ -348,6 +357,8 @@ def export():
 
 def reader():
     """(model, weights, alphabet) of --workdir, or of --weights, or of the file that came with the package."""
+    if WORKDIR.value and FLAGS.weights:
+        raise FlagError('read one net: that of --workdir or that of --weights')
     if WORKDIR.value:
         _, net, weights, _ = reopen()
         return net.model, weights, alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))

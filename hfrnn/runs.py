@@ -279,6 +279,12 @@ def save_best(run: Run, params: Any) -> None:
     new.replace(run.path / 'best.npz')
 
 
+def drop_best(run: Run) -> None:
+    """Forgets what ``save_best`` kept."""
+    if writes():
+        (run.path / 'best.npz').unlink(missing_ok=True)
+
+
 def load_best(workdir: str | os.PathLike, params: Any) -> Any:
     """The weights of best.npz in a run folder.
 

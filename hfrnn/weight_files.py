@@ -7,6 +7,7 @@ A .npz without pickles, so that a file from a stranger is only numbers.  A file 
 ``hfrnn/weights`` beside a NAME.md that says what it is.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -83,7 +84,8 @@ def save(path: str | pathlib.Path, params: Any, facts: dict, dtype: Any = np.flo
             np.savez_compressed(f, about=header, **arrays)
         new.replace(path)
     except OSError as e:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink()
         raise DataError(f'cannot write {path}: {e.strerror}') from e
 
 

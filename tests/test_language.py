@@ -161,7 +161,7 @@ def test_noise_begins_with_the_weights_it_is_told_to(finished, call, tmp_path):
     assert 'another net' in err
 
 
-def test_without_validation_the_last_weights_are_the_best(call, tmp_path):
+def test_without_validation_the_last_weights_are_the_best(call, start, tmp_path):
     """Also of a run that has gone on; and other scripts find them."""
     flags = [*SMALL, f'--workdir={tmp_path}/run', '--evaluate_every=100000', '--average=0', '--dynamic=']
     for epochs in (0.001, 0.002):
@@ -169,6 +169,13 @@ def test_without_validation_the_last_weights_are_the_best(call, tmp_path):
         net = nets.open_net(str(tmp_path / 'run'))
         last = runs.restore_params(runs.open_run(str(tmp_path / 'run')), net.params)
         jax.tree.map(assert_array_equal, net.params, last)
+    done = runs.open_run(str(tmp_path / 'run')).manager.latest_step()
+    process = start(*flags, '--epochs=1', '--save_minutes=0')
+    wait_for_step(tmp_path / 'run', done + 1, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with pytest.raises(runs.RunError, match=r'no best\.npz'):  # those of an end that was not the last are none
+        nets.open_net(str(tmp_path / 'run'))
 
 
 def test_words(call, tmp_path):
@@ -204,6 +211,8 @@ def test_words(call, tmp_path):
         (['--mode=score', '--workdir={nowhere}'], 'holds no run'),
         (['--mode=score', '--weights=penn_treebank', '--workdir=', '--input={nowhere}'], 'error: no file'),
         (['--mode=score', '--weights=penn_treebank', '--workdir=', '--text=a', '--plot=a.xyz'], 'in .png'),
+        (['--mode=sample', '--weights=penn_treebank'], 'read one net'),
+        (['--mode=sample', '--beam=30000000'], '--beam=30000000'),
         (['--processes=2', '--coordinator=localhost:1', '--minutes=1'], 'say how long with --epochs'),
     ],
     ids=lambda v: v[-1] if isinstance(v, list) else '',

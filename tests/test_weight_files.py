@@ -117,7 +117,10 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / 'a.npz').mkdir()
     with pytest.raises(DataError, match='cannot write'):
         weight_files.save(tmp_path / 'a.npz', some(), FACTS)
-    assert [path.name for path in tmp_path.iterdir()] == ['a.npz']
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(DataError, match='cannot write'):
+        weight_files.save(tmp_path / 'file' / 'a.npz', some(), FACTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.npz', 'file']
 
 
 def test_what_ships_can_be_read(tmp_path, monkeypatch):

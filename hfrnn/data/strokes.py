@@ -9,6 +9,7 @@ too, so that the row is the null vector that a net starts from; it is read, and 
 the same would be worth any number of nats.  A line of T points so has T - 1 targets.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -210,7 +211,8 @@ def save(path: str | pathlib.Path, data: Handwriting) -> None:
             np.savez_compressed(f, **arrays)
         new.replace(path)
     except OSError as e:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink()
         raise DataError(f'cannot write {path}: {e.strerror}') from e
 
 
