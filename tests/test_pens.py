@@ -19,6 +19,18 @@ def test_a_line_is_made_of_its_seed_and_number_alone():
     assert all(other[2] != text and len(other[1]) != len(offsets) for other in others)
 
 
+@pytest.mark.parametrize(
+    ('seed', 'i', 'text', 'where'),
+    [(0, 1, 'wait walk. $ez[O 0 all-map', (5975, -139, 46)), (7, 123, 'cut feel! true name;', (3339, 150, 29))],
+)
+def test_lines_are_those_of_this_version(seed, i, text, where):
+    """What is made otherwise is another VERSION; a library's rounding may move a point by a unit."""
+    assert pens.VERSION == 1
+    _, offsets, said = pens.line(seed, i)
+    assert said == text
+    np.testing.assert_allclose(offsets.sum(axis=0, dtype=int), where, atol=2)
+
+
 def test_a_data_set_is_its_lines_and_more_training_leaves_validation_as_it_was(tmp_path):
     few, more = pens.load(1, 6, 3), pens.load(1, 8, 3, str(tmp_path))
     kept = pens.load(1, 8, 3, str(tmp_path))
