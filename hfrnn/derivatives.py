@@ -131,7 +131,7 @@ def _there(core, dtype, given, W, V, p, state, y, xs, a, U):
         after, pull = jax.vjp(functools.partial(core, given, U), p, state, a + _dot(y, W_T, dtype))
         return after, (after[1], pull)
 
-    inputs = _dot(xs, V.T, dtype)
+    inputs = _inner(dtype, V, xs)
     (state, _), (ys, pulls) = jax.lax.scan(body, (state, y), inputs if a is None else inputs + a)
     return (state, ys), (W, V, p, y, xs, a is None, U, ys, pulls)
 
@@ -151,7 +151,7 @@ def _back(core, dtype, kept, cotangent):
     start = dstate, jnp.zeros_like(y), jax.tree.map(jnp.zeros_like, p)
     (dstate, dy, dp), da = jax.lax.scan(body, start, (pulls, dys), reverse=True)
     before = jnp.concatenate([y[None], ys[:-1]])
-    dW, dV, dxs = _outer(dtype, W, da, before), _outer(dtype, V, da, xs), _dot(da, V, dtype)
+    dW, dV, dxs = _outer(dtype, W, da, before), _outer(dtype, V, da, xs), _inner(dtype, V.T, da)
     dU = None if U is None else _outer(dtype, U, da[:, -U.shape[0] :], ys[:, -U.shape[1] :])
     return None, dW, dV, dp, dstate, dy, dxs, None if no_a else da, dU
 
@@ -166,6 +166,28 @@ def _rounded(x, dtype):
 def _dot(a, b, dtype, axes=1):
     kind = None if dtype is None else jnp.float32
     return jnp.tensordot(_rounded(a, dtype), _rounded(b, dtype), axes, preferred_element_type=kind)
+
+
+def _inner(dtype, V, xs):
+    """V x_t for all t; where sequences of a ``vmap`` share V, laid out in memory as a loop over t reads and writes it.
+
+    JAX would have sequences one behind the other, and turn what may be far larger than xs for the loop.
+    """
+
+    def of_one(V, xs):
+        return _dot(xs, V.T, dtype)
+
+    @jax.custom_batching.custom_vmap
+    def inner(V, xs):
+        return of_one(V, xs)
+
+    @inner.def_vmap
+    def inner_of_many(n, batched, V, xs):
+        if batched[0]:
+            return jax.vmap(of_one, [0 if b else None for b in batched])(V, xs), True
+        return jnp.swapaxes(of_one(V, jnp.swapaxes(xs, 0, 1)), 0, 1), True
+
+    return inner(V, xs)
 
 
 def _outer(dtype, W, das, ys):
@@ -185,6 +207,7 @@ def _outer(dtype, W, das, ys):
     def outer_of_many(n, batched, W, das, ys):
         if batched[0] or not all(batched[1:]):
             return jax.vmap(of_one, [0 if b else None for b in batched[1:]])(das, ys), True
+        das, ys = jnp.swapaxes(das, 0, 1), jnp.swapaxes(ys, 0, 1)  # as the loops left them
         if dtype is None:  # the quickest form is another one for each, on a CPU
             return _dot(das.reshape(-1, das.shape[-1]).T, ys.reshape(-1, ys.shape[-1]), dtype), False
         return _dot(das, ys, dtype, ((0, 1), (0, 1))), False
