@@ -1,5 +1,6 @@
 """Derivatives that are not what JAX would make of a function by itself: clipped, or in a faster order."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -129,22 +130,22 @@ def _there(core, dtype, given, W, V, p, state, y, xs, a, U):
     def body(carry, a):
         state, y = carry
         after, pull = jax.vjp(functools.partial(core, given, U), p, state, a + _dot(y, W_T, dtype))
-        return after, (after[1], pull)
+        return after, (after[1], _without(pull, (given, p, U)))
 
     inputs = _inner(dtype, V, xs)
     (state, _), (ys, pulls) = jax.lax.scan(body, (state, y), inputs if a is None else inputs + a)
-    return (state, ys), (W, V, p, y, xs, a is None, U, ys, pulls)
+    return (state, ys), (given, W, V, p, y, xs, a is None, U, ys, pulls)
 
 
 def _back(core, dtype, kept, cotangent):
-    W, V, p, y, xs, no_a, U, ys, pulls = kept
+    given, W, V, p, y, xs, no_a, U, ys, pulls = kept
     dstate, dys = cotangent
     rounded = _rounded(W, dtype)
 
     def body(carry, inputs):
         dstate, dy, dp = carry
         pull, dy_t = inputs
-        more, dstate, da = pull((dstate, dy + dy_t))
+        more, dstate, da = _with(pull, (given, p, U))((dstate, dy + dy_t))
         # da leaves the loop as it is: a CPU would convert all of a bfloat16 array whenever a row of it is written.
         return (dstate, _dot(da, rounded, dtype), jax.tree.map(jnp.add, dp, more)), da
 
@@ -157,6 +158,28 @@ def _back(core, dtype, kept, cotangent):
 
 
 _reverse_recurrence.defvjp(_there, _back)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Same:
+    """In place of an array that is the same in every step, and need not be kept for each."""
+
+    index: int
+
+
+def _without(tree, same):
+    """The tree with the arrays of ``same`` left out."""
+    index = {id(x): i for i, x in enumerate(jax.tree.leaves(same))}
+    return jax.tree.map(lambda x: _Same(index[id(x)]) if id(x) in index else x, tree)
+
+
+def _with(tree, same):
+    """The tree that ``_without`` was given."""
+    arrays = jax.tree.leaves(same)
+    return jax.tree.map(
+        lambda x: arrays[x.index] if isinstance(x, _Same) else x, tree, is_leaf=lambda x: isinstance(x, _Same)
+    )
 
 
 def _rounded(x, dtype):
