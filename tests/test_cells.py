@@ -190,12 +190,12 @@ def test_derivatives_are_clipped_at_the_net_inputs_and_nowhere_else(limit, rever
 
 @pytest.mark.parametrize('inputs', ['symbols', 'vectors'])
 def test_the_quick_way_back_changes_no_number(inputs, x64):
-    """Of a stack of two, in a batch, from a state that is not zero."""
+    """Of a stack of two, of fewer and of more cells than symbols, in a batch, from a state that is not zero."""
     xs = jnp.stack([symbols(), symbols()[::-1]])
     xs = xs if inputs == 'symbols' else jax.nn.one_hot(xs, V) * 0.7
 
     def gradients(reverse):
-        both = cells.stack(cells.lstm(V, 3, clip=0.3, reverse=reverse), cells.lstm(V, 4, 3, clip=0.3, reverse=reverse))
+        both = cells.stack(cells.lstm(V, 3, clip=0.3, reverse=reverse), cells.lstm(V, 6, 3, clip=0.3, reverse=reverse))
 
         def loss(params, state):
             after, ys = jax.vmap(lambda xs: cells.unroll(both, params, xs, state))(xs)

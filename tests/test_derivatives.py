@@ -121,3 +121,20 @@ def test_reverse_recurrence_rounds_products_as_asked():
     for one, other in zip(exact, rounded, strict=True):
         assert other.dtype == jnp.float32
         assert 0 < jnp.linalg.norm(one - other) < 0.03 * jnp.linalg.norm(one)
+
+
+def test_reverse_recurrence_keeps_for_no_step_what_all_steps_share():
+    """Its way back, a pytree, holds the given arrays once, and none of them T times."""
+    T, N, K = 5, 4, 7
+    given = jnp.full((N, K), 0.1)
+
+    def core(given, U, p, s, a):
+        s = jnp.tanh(a + p * s)
+        return s, jnp.sin(s @ given) @ given.T
+
+    args = jnp.eye(N), jnp.ones((N, 1)), jnp.ones(N), jnp.zeros(N), jnp.zeros(N), jnp.ones((T, 1))
+    kept = [
+        leaf.shape for leaf in jax.tree.leaves(jax.vjp(lambda *a: reverse_recurrence(core, None, given, *a), *args)[1])
+    ]
+    assert given.shape in kept and (T, N) in kept
+    assert (T, *given.shape) not in kept
