@@ -61,7 +61,7 @@ def compare():
         'missing': {},
     }
     width = max(14, *map(len, measured_as))
-    unit = 'byte' if corpus.alphabet == text.BYTES else 'character'
+    unit = text.unit_of(corpus.alphabet)[:-1]
     print(
         f'{corpus.name}, {len(corpus.alphabet)} symbols: bits per {unit} of the test text ({len(corpus.test):,}) '
         f'after {results["known"]} ({len(known):,})\n\n'

@@ -10,7 +10,6 @@ matrix products; memory; an HF step on 1 and on 2 devices.
 import functools
 import os
 import platform
-import time
 
 import jax
 import jax.numpy as jnp
@@ -77,15 +76,7 @@ def main(argv):
 
 def best_of(functions):
     """Seconds of each function, the best of --repeats rounds in which they take turns."""
-    for function in functions.values():
-        jax.block_until_ready(function())
-    times = {name: np.inf for name in functions}
-    for _ in range(REPEATS.value):
-        for name, function in functions.items():
-            begun = time.perf_counter()
-            jax.block_until_ready(function())
-            times[name] = min(times[name], time.perf_counter() - begun)
-    return times
+    return {name: wall for name, (wall, _) in cli.best_times(functions, REPEATS.value).items()}
 
 
 def repeated_products(net, batch, params, n):

@@ -12,7 +12,6 @@ Where torch is not installed it says so and leaves it out.  --cpu_devices=N divi
 import importlib.util
 import os
 import platform
-import time
 
 import jax
 import jax.numpy as jnp
@@ -44,8 +43,7 @@ def main(argv):
     net = make_net()
     weights = net.init(jax.random.key(0))
 
-    text = symbols[: SEGMENT.value * SEGMENTS.value]
-    text = np.resize(text, SEGMENT.value * SEGMENTS.value)
+    text = np.resize(symbols, SEGMENT.value * SEGMENTS.value)
     static = dynamic.static_reader(net)
     learning = dynamic.dynamic_reader(net, SEGMENT.value, SEGMENTS.value)
     candidates = {
@@ -61,15 +59,7 @@ def main(argv):
     }
     print(f'{jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores, {platform.machine()}, JAX {jax.__version__}')
     print(f'LSTM of {H} cells, {model.size(weights):,} weights; training on {B} streams, sequences of {T}')
-    best = {name: (np.inf, np.inf) for name, (run, _) in candidates.items() if run is not None}
-    for name in best:
-        candidates[name][0]()  # compiles
-    for _ in range(REPEATS.value):
-        for name in best:
-            wall, cpu = time.perf_counter(), time.process_time()
-            candidates[name][0]()
-            spent = time.perf_counter() - wall, time.process_time() - cpu
-            best[name] = tuple(map(min, best[name], spent))
+    best = cli.best_times({name: run for name, (run, _) in candidates.items() if run is not None}, REPEATS.value)
     print(f'{"characters a second":28s} {"wall":>10s} {"CPU":>10s}')
     for name, (wall, cpu) in best.items():
         n = candidates[name][1]

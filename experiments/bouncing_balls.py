@@ -41,7 +41,13 @@ flags.DEFINE_float('speed', 0.05, 'Root mean square, in sides of the box a frame
 flags.DEFINE_integer('length', 50, 'Frames that a training video predicts, T.', lower_bound=1)
 flags.DEFINE_enum('cell', 'rnn', ['rnn', 'lstm'], 'The recurrent layer.')
 flags.DEFINE_integer('hidden', 300, 'Hidden units, or cells, H.', lower_bound=1)
-flags.DEFINE_integer('seed', 0, 'Of initial weights and videos; those of the test are always the same.', lower_bound=0)
+flags.DEFINE_integer(
+    'seed',
+    0,
+    'Of initial weights and videos; those of the test are always the same.',
+    lower_bound=0,
+    upper_bound=2**31 - 1,
+)
 flags.DEFINE_enum('optimizer', 'hf', ['hf', 'adam', 'sgd'], 'Hessian-Free, Adam, or gradient descent with momentum.')
 flags.DEFINE_enum('preset', 'martens2010', list(hf.PRESETS), 'The variant of HF.')
 flags.DEFINE_integer('batch', 500, 'Videos for a gradient, of all devices.', lower_bound=1)

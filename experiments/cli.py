@@ -6,8 +6,10 @@ import os
 import pathlib
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any
 
 import jax
 import numpy as np
@@ -140,6 +142,22 @@ def clock(seconds: float) -> str:
         return '?'
     minutes, seconds = divmod(int(seconds), 60)
     return f'{minutes // 60}:{minutes % 60:02d}:{seconds:02d}'
+
+
+def best_times(functions: dict[Any, Callable[[], Any]], repeats: int) -> dict[Any, tuple[float, float]]:
+    """(seconds, CPU-seconds) of each function: the least of so many rounds in which they take turns.
+
+    Every one is called once before, and may compile then.
+    """
+    for function in functions.values():
+        jax.block_until_ready(function())
+    best = dict.fromkeys(functions, (math.inf, math.inf))
+    for _ in range(repeats):
+        for name, function in functions.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            jax.block_until_ready(function())
+            best[name] = tuple(map(min, best[name], (time.perf_counter() - wall, time.process_time() - cpu)))
+    return best
 
 
 def machine() -> str:

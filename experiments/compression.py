@@ -158,7 +158,7 @@ def prime(alphabet):
     """The symbols of --prime."""
     if not PRIME.value:
         return np.zeros(0, np.uint8)
-    unit = 'bytes' if alphabet == text.BYTES else 'characters'
+    unit = text.unit_of(alphabet)
     try:
         if PRIME.value not in text.NAMES:
             return text.encode(text.read(PRIME.value, unit), alphabet)

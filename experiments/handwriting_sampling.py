@@ -12,6 +12,7 @@ as pictures, for someone to read who has not seen them; what he reads, a line fo
 counts its words.
 """
 
+import functools
 import pathlib
 import sys
 import time
@@ -24,7 +25,7 @@ from absl import flags
 
 from experiments import cli, handwriting, handwriting_writing
 from experiments.cli import FlagError, say
-from hfrnn import drawing, model, parallel, runs, sampling, training, writing
+from hfrnn import drawing, evaluation, model, parallel, runs, sampling, training, writing
 from hfrnn.data import pens
 from hfrnn.handwriting import synthesis_net
 
@@ -147,9 +148,10 @@ def speeds(scribe, batches):
         begin = time.perf_counter()
         compiled = jax.jit(draw).lower(*given).compile()
         compiling = time.perf_counter() - begin
-        best = [1e3 * spent / (n * SPEED_POINTS.value) for spent in best_times(compiled, *given)]
-        rows.append({'lines': n, 'cpu_ms_per_point': best[0], 'ms_per_point': best[1], 'compile_seconds': compiling})
-        say(f'{n:6d} {best[0]:15.3f} {best[1]:12.3f} {compiling:12.2f}')
+        spent = cli.best_times({n: functools.partial(compiled, *given)}, REPEATS.value)[n]
+        wall, cpu = (1e3 * seconds / (n * SPEED_POINTS.value) for seconds in spent)
+        rows.append({'lines': n, 'cpu_ms_per_point': cpu, 'ms_per_point': wall, 'compile_seconds': compiling})
+        say(f'{n:6d} {cpu:15.3f} {wall:12.3f} {compiling:12.2f}')
     return rows
 
 
@@ -162,25 +164,18 @@ def learning_speeds(scribe):
     points[..., 2] = points[..., 2] > 1
     batch = training.Batch(model.Conditioned(points[0], texts), points[1], np.ones((B, T), np.float32))
     state = training.TrainState(scribe.params, ADAM.init(scribe.params), jnp.zeros((), jnp.int32))
-    say(f'\n{"products":>10s} {"points a CPU-second":>20s} {"points a second":>16s}      {B} lines of {T} points')
+    steps = {}
     for products in ('float32', 'bfloat16'):
         net = net_of_flags(jnp.bfloat16 if products == 'bfloat16' else None)
         chunk = max(1, FLAGS.chunk_points // T)
         step = parallel.spread(training.first_order_step(net, ADAM, chunk, per='sequence'), 1)
-        by_cpu, by_wall = (B * T / spent for spent in best_times(step, state, batch))
+        steps[products] = functools.partial(step, state, batch)
+    say(f'\n{"products":>10s} {"points a CPU-second":>20s} {"points a second":>16s}      {B} lines of {T} points')
+    for products, spent in cli.best_times(steps, REPEATS.value).items():
+        by_wall, by_cpu = (B * T / seconds for seconds in spent)
         rows.append({'products': products, 'points_per_cpu_second': by_cpu, 'points_per_second': by_wall})
         say(f'{products:>10s} {by_cpu:20,.0f} {by_wall:16,.0f}')
     return rows
-
-
-def best_times(function, *args):
-    """The least CPU-seconds, and seconds, of a call, over --repeats of them and a first one, which may compile."""
-    best = [np.inf, np.inf]
-    for _ in range(1 + REPEATS.value):
-        cpu, wall = time.process_time(), time.perf_counter()
-        jax.block_until_ready(function(*args))
-        best = list(map(min, best, (time.process_time() - cpu, time.perf_counter() - wall)))
-    return best
 
 
 # -- whether it can be read -------------------------------------------------------------------------------------------
@@ -219,7 +214,7 @@ def legible():
     said, read = results['pages']['said'], handwriting_writing.text_of_file(READ.value).splitlines()
     if len(read) != len(said):
         raise FlagError(f'{READ.value} has {len(read)} lines, and not one for each of the {len(said)} on the pages')
-    counts = np.array([writing.words_read(*pair) for pair in zip(said, read, strict=True)])
+    counts = np.array([evaluation.words_read(*pair) for pair in zip(said, read, strict=True)])
     words, words_read, found = map(int, counts.sum(axis=0))
     whole = int((counts == counts[:, :1]).all(axis=1).sum())
     others = words_read - found

@@ -88,9 +88,10 @@ FREE = (
     flags.DEFINE_integer('segment', 20, 'Symbols between two changes of the weights there.', lower_bound=1),
     flags.DEFINE_integer('tune_symbols', 20_000, 'Validation text to choose its learning rate on.', lower_bound=1),
     flags.DEFINE_integer('rms_symbols', 200_000, 'Training text for the mean squares of rms.', lower_bound=1),
-    flags.DEFINE_string('weights', None, 'export: the file to write; sample, score: the file to read.'),
+    flags.DEFINE_string('output', None, 'export: the file to write.'),
+    flags.DEFINE_string('weights', None, 'sample, score: the file to read.'),
     flags.DEFINE_string('prompt', None, 'What the model reads first; the end of a line if not given.'),
-    flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols.', lower_bound=1),
+    flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols.', lower_bound=1, upper_bound=10**7),
     flags.DEFINE_float('temperature', 1.0, 'sample: 0 takes the likeliest symbol.', lower_bound=0.0),
     flags.DEFINE_integer(
         'beam', 0, 'sample: the likeliest text that a beam of this width finds.', lower_bound=0, upper_bound=10_000
@@ -331,7 +332,7 @@ def score():
     if not len(symbols):
         raise FlagError('the text to score is empty')
     bits = evaluation.surprise(net, weights, prompt(alphabet), symbols) * BITS
-    unit = unit_of(alphabet)
+    unit = text.unit_of(alphabet)
     if FLAGS.plot:
         names = [alphabet[x] for x in symbols]
         n = max(1, int(np.searchsorted(np.cumsum([len(name) for name in names]), PLOTTED, side='right')))
@@ -342,17 +343,17 @@ def score():
 
 
 def export():
-    """--weights: a file of a run's weights in half precision, with what they are."""
-    if not FLAGS.weights:
-        raise FlagError('say where to write them: --weights=FILE.npz')
+    """--output: a file of a run's weights in half precision, with what they are."""
+    if not FLAGS.output:
+        raise FlagError('say where to write them: --output=FILE.npz')
     s, _, weights, (steps, seconds) = reopen()
     facts = runs.read_json(WORKDIR.value, 'about.json')
     content = {'kind': nets.KIND, 'alphabet': facts['alphabet'], 'about': facts, 'flags': vars(s)}
     content |= {'steps': steps, 'seconds': seconds}
     if (pathlib.Path(WORKDIR.value) / 'results.json').exists():
         content['results'] = runs.read_json(WORKDIR.value, 'results.json')
-    weight_files.save(FLAGS.weights, weights, content)
-    say(f'{model.size(weights):,} weights, {os.path.getsize(FLAGS.weights) / 1e6:.1f} MB: {FLAGS.weights}')
+    weight_files.save(FLAGS.output, weights, content)
+    say(f'{model.size(weights):,} weights, {os.path.getsize(FLAGS.output) / 1e6:.1f} MB: {FLAGS.output}')
 
 
 def reader():
@@ -396,13 +397,6 @@ def alphabet_of(facts):
     return facts['alphabet'] if isinstance(facts['alphabet'], str) else tuple(facts['alphabet'])
 
 
-def unit_of(alphabet):
-    """What its symbols are, which of a corpus that has a name need not be what --unit says."""
-    if not isinstance(alphabet, str):
-        return 'words'
-    return 'bytes' if alphabet == text.BYTES else 'characters'
-
-
 def symbols_of(content, alphabet):
     """The symbols of what a user writes; of words, without an end of line that he did not write."""
     if isinstance(alphabet, str):
@@ -443,6 +437,6 @@ def draw_text(net, weights, alphabet):
 def finish(run, s, corpus, net, weights, steps, seconds):
     """Evaluates and samples."""
     facts = {name: getattr(s, name) for name in ('hidden', 'layers', 'optimizer', 'noise')}
-    facts |= {'unit': unit_of(corpus.alphabet), 'steps': steps, 'epochs': steps / net.steps_per_epoch}
+    facts |= {'unit': text.unit_of(corpus.alphabet), 'steps': steps, 'epochs': steps / net.steps_per_epoch}
     facts |= {'seconds': round(seconds, 1)}
     write(run, net.model, weights, corpus, facts, draw_text(net.model, weights, corpus.alphabet))

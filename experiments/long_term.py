@@ -42,7 +42,11 @@ flags.DEFINE_integer('hidden', 100, 'Hidden units, H.', lower_bound=1)
 flags.DEFINE_float('input_scale', 1.0, 'The standard deviation of W_hx at the start.', lower_bound=0.0)
 flags.DEFINE_float('bias_scale', SCALE, 'The standard deviation of the biases at the start.', lower_bound=0.0)
 flags.DEFINE_integer(
-    'seed', 0, 'Of initial weights and batches; the test sequences are always the same.', lower_bound=0
+    'seed',
+    0,
+    'Of initial weights and batches; the test sequences are always the same.',
+    lower_bound=0,
+    upper_bound=2**31 - 1,
 )
 flags.DEFINE_enum('optimizer', 'hf', ['hf', 'adam', 'sgd'], 'Hessian-Free, Adam, or gradient descent with momentum.')
 flags.DEFINE_enum('preset', 'martens2010', list(hf.PRESETS), 'The variant of HF.')
@@ -261,8 +265,8 @@ def numbers(name):
         found = [int(word) for word in FLAGS[name].value]
     except ValueError:
         raise FlagError(f'--{name}={",".join(FLAGS[name].value)}: whole numbers with commas between') from None
-    if not found or min(found) < 0:
-        raise FlagError(f'--{name} needs whole numbers, none below 0')
+    if not found or min(found) < 0 or max(found) >= 2**31:
+        raise FlagError(f'--{name} needs whole numbers from 0 to {2**31 - 1}')
     return found
 
 

@@ -1,7 +1,7 @@
 """Generating text with recurrent nets: Sutskever, Martens & Hinton 2011 (SMH11).
 
     python -m experiments.text_mrnn --flagfile=experiments/flags/quickstart.flags
-    python -m experiments.text_mrnn --workdir=runs/quickstart --mode=sample --prompt="The " --length=500
+    python -m experiments.text_mrnn --workdir=runs/quickstart --mode=sample --prompt="The " --sample_length=500
 
 --mode=train trains, goes on if --workdir holds the same run, and ends by evaluating and sampling; evaluate, sample,
 score and analyse read a finished or unfinished run, and take from it the flags that define it.
@@ -243,7 +243,7 @@ def score():
     if (FLAGS.text is None) == (FLAGS.input is None):
         raise FlagError('score one text: give --text or --input')
     alphabet = runs.read_json(run.path, 'about.json')['alphabet']
-    unit = 'bytes' if alphabet == text.BYTES else 'characters'
+    unit = text.unit_of(alphabet)
     if FLAGS.input is not None:
         symbols = text.encode(text.read(FLAGS.input, unit), alphabet)
     else:

@@ -32,7 +32,15 @@ class Cell(NamedTuple):
       initial_state: ``initial_state(params) -> state``, the (learned) state before the first input.
       step: ``step(params, state, x) -> (state, y)``.
       run: ``run(params, state, xs) -> (state, ys)``, the loop over steps, of cells that have a faster way; else None.
-      run_fed: the same of a layer whose input from below depends on what it put out itself; see ``lstm``.
+      run_fed: ``run_fed(params, state, xs, feed, given, U, b, fed, below) -> (state, fed, ys, belows)``, the loop of a
+        layer whose input from below depends on what it put out itself, or None.  U is (E, size) and b (E,); ``below``
+        is what comes from below in the first step, and ``belows`` what would in each step after::
+
+            for x in xs:
+                state, y = step(params, state, (x, below))
+                fed, below = feed(given, fed, U @ y + b)
+
+        Nothing is derived with respect to ``given``.
     """
 
     size: int
@@ -226,7 +234,8 @@ def lstm(
       weights: ``weights(key, shape)`` draws all but the biases, which start at 0.  (G13 says nothing of either.)
       reverse: derivatives by reverse mode alone, and quicker: for first-order methods.
       dtype: with ``reverse``, what the factors of products are rounded to while training: bfloat16, where that is
-        quicker; None for what they are.
+        quicker; None for what they are.  Symbols of an alphabet no larger than the layer are factors, too: they are
+        multiplied as one-hot vectors, and of a larger one picked.
     """
 
     def init(key):
@@ -277,7 +286,7 @@ def lstm(
         W_x, (W_below, W) = p['W_x'], jnp.split(p['W_h'], [n_below], axis=1)
         a = None
         if jnp.issubdtype(x.dtype, jnp.integer) and n_in <= n_hidden:
-            x = jax.nn.one_hot(x, n_in, dtype=W.dtype)  # their product takes less time than to pick, and to add up
+            x = jax.nn.one_hot(x, n_in, dtype=W.dtype)  # on a CPU quicker than to pick columns, and to add them up
         elif jnp.issubdtype(x.dtype, jnp.integer):
             a = jax.vmap(take, (None, 0))(W_x, x)
             x, W_x = jnp.zeros((len(x), 0), a.dtype), W_x[:, :0]
@@ -288,11 +297,6 @@ def lstm(
         return (hs[-1], c), hs
 
     def run_fed(p, state, xs, feed, given, U, b, fed, below):
-        """The loop, where what comes from below is ``fed, below = feed(given, fed, U @ h + b)`` of the step before.
-
-        Returns:
-          The state, fed, the layer's hs, and what came from below after each step.
-        """
         E = len(U)
 
         def core(given, U, w_c, state, a):

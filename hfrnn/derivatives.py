@@ -106,7 +106,8 @@ def reverse_recurrence(
 
     Args:
       core: ``core(given, U, p, state, a) -> (state, y)``, element by element, but for U, and with few parameters p.
-      dtype: the factors of all products are rounded to it, and their sums are float32; None leaves them as they are.
+      dtype: the factors of all products but those of ``core`` are rounded to it, and their sums are float32; None
+        leaves them as they are.
       given: arrays that nothing is derived with respect to.
       W: (A, H) recurrent weights.
       V: (A, D) weights of the inputs.
@@ -169,7 +170,7 @@ class _Same:
 
 
 def _without(tree, same):
-    """The tree with the arrays of ``same`` left out."""
+    """The tree without the arrays of ``same``, by identity: what JAX hands on as an object of its own stays in it."""
     index = {id(x): i for i, x in enumerate(jax.tree.leaves(same))}
     return jax.tree.map(lambda x: _Same(index[id(x)]) if id(x) in index else x, tree)
 

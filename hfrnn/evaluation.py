@@ -1,6 +1,8 @@
 """What a model's predictions are worth: bits per character, perplexity, nats per line, errors."""
 
 import math
+import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +52,7 @@ def answers_step(model: Model, wrong: Callable[[jax.Array, Batch], jax.Array]) -
 def pen_step(model: Model) -> Callable:
     """``(params, batch) -> (sum of nats, sum of squared errors, points, lines)`` over all devices, of handwriting.
 
-    A point's squared error is that of ``outputs.pen_mean``, dx and dy together, in the units of the offsets.
+    A point's squared error is that of ``outputs.pen_mean``, dx and dy together, of the normalised offsets.
     """
 
     def step(params, batch):
@@ -131,3 +133,21 @@ def surprise(model: Model, params: Any, prompt: jax.Array, symbols: jax.Array, p
         state, nats = read(params, state, part[:-1], part[1:])
         found.append(np.asarray(nats, np.float64))
     return np.concatenate(found)[len(prompt) - 1 :]
+
+
+def words_read(said: str, read: str) -> tuple[int, int, int]:
+    """What a reader has made of a text's writing: its words, his words, and how many of them both have, in order.
+
+    The last is their longest common subsequence.  Case and punctuation are no part of a word, an apostrophe in it is.
+    """
+    a, b = (
+        re.findall(r"[^\W_]+(?:'[^\W_]+)*", unicodedata.normalize('NFKC', text).lower().replace('\u2019', "'"))
+        for text in (said, read)
+    )
+    both = [0] * (len(b) + 1)  # of a's words so far and of b's first j
+    for word in a:
+        row = [0]
+        for j, other in enumerate(b):
+            row.append(both[j] + 1 if word == other else max(both[j + 1], row[j]))
+        both = row
+    return len(a), len(b), both[-1]

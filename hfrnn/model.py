@@ -39,7 +39,7 @@ class Model(NamedTuple):
     predict: Callable[[Any, jax.Array], Prediction]
     step: Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
     output: Output
-    run: Callable[[Any, Any, jax.Array], tuple[Any, Prediction]] | None = None
+    run: Callable[[Any, Any, jax.Array], tuple[Any, Prediction]]
 
 
 def sequence_model(

@@ -123,12 +123,11 @@ def curves(path: pathlib.Path, lines: dict[str, Sequence[tuple[float, float]]], 
     figure.savefig(path, dpi=120)
 
 
-def bars(path: pathlib.Path, groups: dict[str, dict[str, float]], label: str, chance: float | None = None) -> None:
+def bars(path: pathlib.Path, groups: dict[str, dict[str, float]], label: str) -> None:
     """A bar for each model in each group, as PNG.
 
     Args:
       groups: {group: {model: value}}.
-      chance: where to draw a line.
     """
     figure = Figure(figsize=(1.6 + 1.6 * len(groups) + 1.2 * len(groups), 3.6), layout='constrained')
     axes = figure.subplots()
@@ -136,8 +135,6 @@ def bars(path: pathlib.Path, groups: dict[str, dict[str, float]], label: str, ch
     for i, name in enumerate(names):
         xs = [j + 0.8 * (i + 0.5) / len(names) - 0.4 for j in range(len(groups))]
         axes.bar(xs, [values.get(name, 0.0) for values in groups.values()], 0.7 / len(names), label=name, color=f'C{i}')
-    if chance is not None:
-        axes.axhline(chance, color='gray', linestyle=':', label='by chance')
     axes.set(ylabel=label, xticks=range(len(groups)), xticklabels=list(groups))
     axes.legend(fontsize='small')
     figure.savefig(path, dpi=120)

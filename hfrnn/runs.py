@@ -2,7 +2,7 @@
 
     flags.json      the flags that define the run
     about.json      what the data must be for the run to go on
-    metrics.jsonl   a line for each step
+    metrics.jsonl   a line for each step that is logged
     checkpoints/    the last two states (orbax)
     best.npz        the weights that validation found best, where a run keeps them
     results.json    at the end

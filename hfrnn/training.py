@@ -190,6 +190,7 @@ def hessian_free_step(
     mu: float = 0.0,
     preconditioned: bool = False,
     fisher_samples: int = 0,
+    seed: int = 0,
 ) -> Callable:
     """A step of ``hessian_free``; ``batches`` is a HessianFreeBatches.
 
@@ -203,6 +204,7 @@ def hessian_free_step(
       preconditioned: whether to precondition CG by the squared gradients of the curvature batch's sequences.
       fisher_samples: if not 0, the curvature is the Fisher matrix by so many samples of each output, drawn anew in
         each step; see ``curvature.fisher_loss``.
+      seed: of these samples.
 
     Raises:
       ValueError: if the output's nll is not convex in z and there are no ``fisher_samples``.
@@ -256,7 +258,7 @@ def hessian_free_step(
     @jax.default_matmul_precision('highest')
     def step(state, batches: HessianFreeBatches):
         params, on = state.params, batches
-        k_curvature, k_backtrack = jax.random.split(jax.random.fold_in(jax.random.key(0), state.step))
+        k_curvature, k_backtrack = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         (loss, weight), grads = sum_and_gradient(model, params, on.gradient, chunk)
         B = on.gradient.weights.shape[0] * jax.lax.axis_size(AXIS)
         backtrack = on.curvature if on.backtrack is None else on.backtrack

@@ -8,9 +8,7 @@ Source: Graves 2013 (G13), sec. 4.3 and 5.3 to 5.5.
 """
 
 import functools
-import re
 import textwrap
-import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -180,24 +178,6 @@ def write(
 def cap_of(line: str) -> int:
     """More points than a line should take."""
     return POINTS * len(line) + MORE_POINTS
-
-
-def words_read(said: str, read: str) -> tuple[int, int, int]:
-    """What a reader has made of a text's writing: its words, his words, and how many of them both have, in order.
-
-    The last is their longest common subsequence.  Case and punctuation are no part of a word, an apostrophe in it is.
-    """
-    a, b = (
-        re.findall(r"[^\W_]+(?:'[^\W_]+)*", unicodedata.normalize('NFKC', text).lower().replace('\u2019', "'"))
-        for text in (said, read)
-    )
-    both = [0] * (len(b) + 1)  # of a's words so far and of b's first j
-    for word in a:
-        row = [0]
-        for j, other in enumerate(b):
-            row.append(both[j] + 1 if word == other else max(both[j + 1], row[j]))
-        both = row
-    return len(a), len(b), both[-1]
 
 
 def scribble(

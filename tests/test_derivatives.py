@@ -124,17 +124,20 @@ def test_reverse_recurrence_rounds_products_as_asked():
 
 
 def test_reverse_recurrence_keeps_for_no_step_what_all_steps_share():
-    """Its way back, a pytree, holds the given arrays once, and none of them T times."""
-    T, N, K = 5, 4, 7
-    given = jnp.full((N, K), 0.1)
+    """The given arrays and U: its way back, a pytree, holds each of them once, and not T times."""
+    B, T, N, K, E = 3, 50, 4, 7, 5
+    given, U = jnp.ones((B, N, K)), jnp.ones((E, N))
 
     def core(given, U, p, s, a):
-        s = jnp.tanh(a + p * s)
-        return s, jnp.sin(s @ given) @ given.T
+        s = jnp.tanh(a[:-E] + p * s)
+        return s, s * jnp.sum(s @ given) * jnp.sum(jnp.tanh(U @ s + a[-E:]))
 
-    args = jnp.eye(N), jnp.ones((N, 1)), jnp.ones(N), jnp.zeros(N), jnp.zeros(N), jnp.ones((T, 1))
-    kept = [
-        leaf.shape for leaf in jax.tree.leaves(jax.vjp(lambda *a: reverse_recurrence(core, None, given, *a), *args)[1])
-    ]
-    assert given.shape in kept and (T, N) in kept
-    assert (T, *given.shape) not in kept
+    def kept(given, *args):
+        return jax.tree.leaves(jax.vjp(lambda *args: reverse_recurrence(core, None, given, *args), *args)[1])
+
+    xs, a = jnp.ones((B, T, 1)), jnp.zeros((B, T, N + E))
+    args = jnp.ones((N + E, N)), jnp.ones((N + E, 1)), jnp.ones(N), jnp.zeros(N), jnp.zeros(N), xs, a, U
+    leaves = jax.eval_shape(jax.vmap(kept, (0, *[None] * 5, 0, 0, None)), given, *args)
+    sizes = [leaf.size for leaf in leaves]
+    assert given.size in sizes and B * T * N in sizes
+    assert max(sizes) < min(T * U.size * B, T * given.size)

@@ -81,7 +81,7 @@ def test_other_modes_need_only_the_folder(finished, call, tmp_path):
 def test_a_file_of_weights_stands_for_its_run(finished, call, tmp_path):
     workdir, _ = finished
     file = f'--weights={tmp_path}/net.npz'
-    status, out, err = call('--mode=export', f'--workdir={workdir}', file)
+    status, out, err = call('--mode=export', f'--workdir={workdir}', f'--output={tmp_path}/net.npz')
     assert (status, err) == (0, '')
     assert '6,943 weights' in out
     ask = ['--mode=score', '--text=The name of the module']
@@ -111,7 +111,7 @@ def test_what_ships_writes_and_scores_without_a_run_or_data(finished, call):
 def test_a_trained_net_compresses(finished, call, environment, tmp_path):
     """To what it scores; and what its weights in half precision have compressed, it refuses."""
     (tmp_path / 'a').write_text('The name of the module is not a name. ' * 40)
-    assert call('--mode=export', f'--workdir={finished[0]}', f'--weights={tmp_path}/net.npz')[0] == 0
+    assert call('--mode=export', f'--workdir={finished[0]}', f'--output={tmp_path}/net.npz')[0] == 0
     bits = float(call('--mode=score', f'--workdir={finished[0]}', f'--input={tmp_path}/a')[1].split()[0])
 
     def compression(mode, net, source, target):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hfrnn.baselines import context_tree, memoizer, pitman_yor, tables
-from hfrnn.baselines.predictor import total_bits
+from tests.reading import total_bits
 
 V = 3
 CONTEXTS = [np.array(c, np.uint16) for n in range(4) for c in itertools.product(range(V), repeat=n)]

@@ -10,7 +10,8 @@ import pytest
 
 from hfrnn import cells, dynamic, evaluation, model, outputs
 from hfrnn.baselines import memoizer, mixing, net, ngram, pitman_yor
-from hfrnn.baselines.predictor import Predictor, read, read_bits, total_bits
+from hfrnn.baselines.predictor import Predictor, read, read_bits
+from tests.reading import total_bits
 
 V = 7
 MODEL = model.sequence_model(cells.mrnn(V, 12, 9), outputs.categorical(V))

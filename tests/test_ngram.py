@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hfrnn.baselines import ngram, pitman_yor
-from hfrnn.baselines.predictor import total_bits
+from tests.reading import total_bits
 
 V = 3
 CONTEXTS = [c for n in range(4) for c in itertools.product(range(V), repeat=n)]

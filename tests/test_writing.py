@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hfrnn import drawing, outputs, weight_files, writing
+from hfrnn import drawing, evaluation, outputs, weight_files, writing
 from hfrnn.data import DataError, pens, spelling, strokes
 from hfrnn.model import Conditioned
 
@@ -151,8 +151,8 @@ def test_texts_that_cannot_be_written_are_refused_in_one_line(text, said):
 def test_words_are_read_in_order_whatever_their_case_and_punctuation():
     said = "I can't, she 'said': caf\xe9."
     for same in (said, 'I CAN\u2019T she_said cafe\u0301'):
-        assert writing.words_read(said, same) == (5, 5, 5)
-    assert writing.words_read(said, 'I ? she sald no, no') == (5, 5, 2)
-    assert writing.words_read(said, 'said she') == (5, 2, 1)
-    assert writing.words_read(said, '') == (5, 0, 0)
-    assert writing.words_read('the kettle sings before the rain', 'zz zz sings zz the zz') == (6, 6, 2)
+        assert evaluation.words_read(said, same) == (5, 5, 5)
+    assert evaluation.words_read(said, 'I ? she sald no, no') == (5, 5, 2)
+    assert evaluation.words_read(said, 'said she') == (5, 2, 1)
+    assert evaluation.words_read(said, '') == (5, 0, 0)
+    assert evaluation.words_read('the kettle sings before the rain', 'zz zz sings zz the zz') == (6, 6, 2)

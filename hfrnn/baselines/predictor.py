@@ -1,7 +1,6 @@
 """The one interface of everything that foretells the next symbol: nets, memoizers, n-grams, mixtures of them."""
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,17 +40,8 @@ def read(predictor: Predictor, state: State, symbols: np.ndarray) -> tuple[State
     return state, np.stack(P)
 
 
-def total_bits(predictor: Predictor, state: State, symbols: Iterable[int]) -> tuple[State, float]:
-    """(the state after a text, the sum of -log2 p over its symbols): what the bulk paths must equal."""
-    bits = 0.0
-    for symbol in symbols:
-        bits -= math.log2(predictor.probs(state)[symbol])
-        state = predictor.update(state, int(symbol))
-    return state, bits
-
-
 def read_bits(predictor: Predictor, state: State, symbols: np.ndarray, piece: int = 4096) -> tuple[State, float]:
-    """The same by ``read``, in pieces, so that memory does not grow with the text."""
+    """(the state after a text, the sum of -log2 p over its symbols), in pieces: memory does not grow with the text."""
     bits = 0.0
     for first in range(0, len(symbols), piece):
         part = symbols[first : first + piece]

@@ -10,6 +10,7 @@ import random
 import sysconfig
 import tarfile
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +80,13 @@ def text_of(symbols: np.ndarray, alphabet: str) -> str:
     if alphabet == BYTES:
         return np.asarray(symbols, np.uint8).tobytes().decode('utf-8', 'replace')
     return decode(symbols, alphabet)
+
+
+def unit_of(alphabet: Sequence[str]) -> str:
+    """What its symbols are called: bytes, characters or words."""
+    if not isinstance(alphabet, str):
+        return 'words'
+    return 'bytes' if alphabet == BYTES else 'characters'
 
 
 def alphabet_of(text: str) -> str:
