@@ -1,8 +1,8 @@
 """Problems with long-term dependencies: Martens & Sutskever 2011, and chapter 4 of Sutskever's thesis of 2013 (S13).
 
-    python -m experiments.long_term --flagfile=experiments/flags/long_term.flags \
+    python -m experiments.long_term --flagfile=experiments/flags/long_term.flags \\
         --task=memorisation_5 --T=50 --workdir=runs/memorisation
-    python -m experiments.long_term --flagfile=experiments/flags/long_term.flags --mode=grid --workdir=runs/grid \
+    python -m experiments.long_term --flagfile=experiments/flags/long_term.flags --mode=grid --workdir=runs/grid \\
         --tasks=addition,memorisation_20 --lengths=30,100 --seeds=0,1,2 --methods=hf,hf_undamped,adam
 
 --mode=train trains one net until it solves its task, or until --steps or --minutes are spent; a task is solved when
