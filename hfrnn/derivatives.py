@@ -178,9 +178,11 @@ def _without(tree, same):
 def _with(tree, same):
     """The tree that ``_without`` was given."""
     arrays = jax.tree.leaves(same)
-    return jax.tree.map(
-        lambda x: arrays[x.index] if isinstance(x, _Same) else x, tree, is_leaf=lambda x: isinstance(x, _Same)
-    )
+
+    def left_out(x):
+        return isinstance(x, _Same)
+
+    return jax.tree.map(lambda x: arrays[x.index] if left_out(x) else x, tree, is_leaf=left_out)
 
 
 def _rounded(x, dtype):

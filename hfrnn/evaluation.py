@@ -1,4 +1,4 @@
-"""What a model's predictions are worth: bits per character, perplexity, nats per line, errors."""
+"""What a model's predictions are worth: bits per character, perplexity, nats per line, errors, words read."""
 
 import math
 import re
