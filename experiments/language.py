@@ -71,6 +71,7 @@ flags.DEFINE_float('average', 0.0, 'Decay of an exponential average of the weigh
 flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, in training.')
 flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; adaptive: at the start.', lower_bound=1e-30)
 flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'adaptive: the derivative of the variances.')
+flags.DEFINE_float('dropout', 0.0, 'Of what enters the cells, in training.', lower_bound=0.0, upper_bound=0.99)
 flags.DEFINE_string('init_from', None, 'The weights to begin with: the folder of a run, a file, or a shipped name.')
 
 # These do not.
@@ -140,8 +141,8 @@ def about(corpus):
     return nets.about(corpus) | {'alphabet': listed(corpus.alphabet)}
 
 
-def make_model(s, V, dtype=None):
-    return nets.lstm(V, **nets.settings(vars(s)), initial_sd=s.initial_sd, dtype=dtype)
+def make_model(s, V, **training):
+    return nets.lstm(V, **nets.settings(vars(s)), initial_sd=s.initial_sd, **training)
 
 
 def make_optimizer(s, steps_per_epoch):
@@ -284,7 +285,8 @@ def train():
         say(f'{line}  {cli.progress(i, last, seconds)}')
 
     key = jax.random.fold_in(jax.random.key(s.seed), 1)
-    learner = make_model(s, len(corpus.alphabet), jnp.bfloat16 if s.products == 'bfloat16' else None)
+    dtype = jnp.bfloat16 if s.products == 'bfloat16' else None
+    learner = make_model(s, len(corpus.alphabet), dtype=dtype, dropout=s.dropout)
     step = streams.stream_step(learner, net.optimizer, net.noise, key, net.steps_per_epoch)
     state, elapsed = training.fit(
         parallel.spread(step, FLAGS.devices),
@@ -390,7 +392,8 @@ def reopen():
 def describe(s):
     layers = f'{s.layers} layers of {s.hidden}' if s.layers > 1 else f'{s.hidden}'
     noise = '' if s.noise == 'none' else f' and {s.noise} weight noise'
-    return f'LSTM of {layers} by {s.optimizer}{noise}'
+    dropout = f' and dropout of {s.dropout}' if s.dropout else ''
+    return f'LSTM of {layers} by {s.optimizer}{noise}{dropout}'
 
 
 def alphabet_of(facts):

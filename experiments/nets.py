@@ -61,16 +61,17 @@ def lstm(
     output_clip: float,
     initial_sd: float | None = None,
     dtype: Any = None,
+    dropout: float = 0.0,
 ) -> Model:
     """A net of G13 sec. 3: LSTM layers with skip connections.
 
     Args:
       clip, output_clip: of the derivatives, as in ``cells.lstm`` and ``outputs.clipped``; 0 for none.
       initial_sd: of the weights; ``cells.scaled`` if not given.
-      dtype: of the products in training.
+      dtype, dropout: in training, as in ``cells.lstm``.
     """
     weights = cells.scaled if initial_sd is None else functools.partial(cells.gaussian, sd=initial_sd)
-    kind = {'clip': clip or None, 'weights': weights, 'reverse': True, 'dtype': dtype}
+    kind = {'clip': clip or None, 'weights': weights, 'reverse': True, 'dtype': dtype, 'dropout': dropout}
     stacked = [cells.lstm(n_symbols, hidden, hidden if n else 0, **kind) for n in range(layers)]
     output = outputs.clipped(outputs.categorical(n_symbols), output_clip or None)
     return model.sequence_model(stacked[0] if layers == 1 else cells.stack(*stacked), output, weights)

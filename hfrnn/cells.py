@@ -8,7 +8,8 @@ Legend of the shapes, here and in the whole library:
 A symbol is a scalar integer, which selects a column of an input matrix; a vector of D numbers is
 multiplied by it.  A one-hot vector and its symbol therefore give the same result.
 
-Sources: Sutskever, Martens & Hinton 2011 (SMH11); Graves 2013 (G13).
+Sources: Sutskever, Martens & Hinton 2011 (SMH11); Graves 2013 (G13); Semeniuta, Severyn & Barth 2016, "Recurrent
+Dropout without Memory Loss" (SSB16).
 """
 
 from collections.abc import Callable
@@ -31,7 +32,8 @@ class Cell(NamedTuple):
       init: ``init(key) -> params``.
       initial_state: ``initial_state(params) -> state``, the (learned) state before the first input.
       step: ``step(params, state, x) -> (state, y)``.
-      run: ``run(params, state, xs) -> (state, ys)``, the loop over steps, of cells that have a faster way; else None.
+      run: ``run(params, state, xs, key=None) -> (state, ys)``, the loop over steps, of cells that have a faster way, or
+        one that is random while it is trained, by a key; else None.
       run_fed: ``run_fed(params, state, xs, feed, given, U, b, fed, below) -> (state, fed, ys, belows)``, the loop of a
         layer whose input from below depends on what it put out itself, or None.  U is (E, size) and b (E,); ``below``
         is what comes from below in the first step, and ``belows`` what would in each step after::
@@ -47,11 +49,13 @@ class Cell(NamedTuple):
     init: Callable[[jax.Array], Params]
     initial_state: Callable[[Params], State]
     step: Callable[[Params, State, Any], tuple[State, jax.Array]]
-    run: Callable[[Params, State, Any], tuple[State, jax.Array]] | None = None
+    run: Callable[..., tuple[State, jax.Array]] | None = None
     run_fed: Callable[..., tuple[State, State, jax.Array, jax.Array]] | None = None
 
 
-def unroll(cell: Cell, params: Params, xs: jax.Array, state: State = None) -> tuple[State, jax.Array]:
+def unroll(
+    cell: Cell, params: Params, xs: jax.Array, state: State = None, key: jax.Array | None = None
+) -> tuple[State, jax.Array]:
     """Runs a cell over one sequence.  It is this loop, as one ``lax.scan``::
 
         state = cell.initial_state(params)
@@ -64,6 +68,7 @@ def unroll(cell: Cell, params: Params, xs: jax.Array, state: State = None) -> tu
     Args:
       xs: (T,) symbols or (T, D) vectors.
       state: where to start; the cell's own initial state if None.
+      key: of what the cell leaves out while it is trained, if it does (``dropout`` of ``lstm``); None for nothing.
 
     Returns:
       The state after the last input, and ys (T, size).
@@ -71,7 +76,7 @@ def unroll(cell: Cell, params: Params, xs: jax.Array, state: State = None) -> tu
     if state is None:
         state = cell.initial_state(params)
     if cell.run is not None:
-        return cell.run(params, state, xs)
+        return cell.run(params, state, xs, key)
     return jax.lax.scan(lambda state, x: cell.step(params, state, x), state, xs)
 
 
@@ -214,6 +219,7 @@ def lstm(
     weights: Callable[[jax.Array, tuple[int, ...]], jax.Array] = scaled,
     reverse: bool = False,
     dtype: Any = None,
+    dropout: float = 0.0,
 ) -> Cell:
     """Long short-term memory with peepholes, G13 eq. 7-11::
 
@@ -236,6 +242,8 @@ def lstm(
       dtype: with ``reverse``, what the factors of products are rounded to while training: bfloat16, where that is
         quicker; None for what they are.  Symbols of an alphabet no larger than the layer are factors, too: they are
         multiplied as one-hot vectors, and of a larger one picked.
+      dropout: with ``reverse``, and a key for ``unroll``, so much of what i_t lets into c_t is left out, each cell and
+        step by itself, and the rest larger by 1 / (1 - dropout), so that no key gives the mean (SSB16).
     """
 
     def init(key):
@@ -261,6 +269,7 @@ def lstm(
         return c, o * jnp.tanh(c)
 
     quick_core = _lstm_core(clip)
+    dropped_core = _lstm_core(clip, 1 / (1 - dropout))
 
     def step(p, state, x):
         h, c = state
@@ -270,7 +279,7 @@ def lstm(
         c, h = core(p['w_c'], c, take(p['W_x'], x) + p['W_h'] @ h + p['b'])
         return (h, c), h
 
-    def run(p, state, xs):
+    def run(p, state, xs, key=None):
         def share(x):
             if not n_below:
                 return take(p['W_x'], x) + p['b']
@@ -281,7 +290,7 @@ def lstm(
         c, hs = recurrence(core, p['W_h'][:, n_below:], p['w_c'], c, h, jax.vmap(share)(xs))
         return (hs[-1], c), hs
 
-    def run_reverse(p, state, xs):
+    def run_reverse(p, state, xs, key=None):
         x, *below = xs if n_below else (xs,)
         W_x, (W_below, W) = p['W_x'], jnp.split(p['W_h'], [n_below], axis=1)
         a = None
@@ -292,8 +301,13 @@ def lstm(
             x, W_x = jnp.zeros((len(x), 0), a.dtype), W_x[:, :0]
         xs = jnp.concatenate([x, *below, jnp.ones((len(x), 1), x.dtype)], axis=1)
         V = jnp.concatenate([W_x, W_below, p['b'][:, None]], axis=1)
+        core = quick_core
+        if dropout and key is not None:
+            core, left_out = dropped_core, jax.random.bernoulli(key, dropout, (len(xs), n_hidden))
+            shut = jnp.pad(jnp.where(left_out, -jnp.inf, jnp.zeros((), W.dtype)), ((0, 0), (0, 3 * n_hidden)))  # i = 0
+            a = shut if a is None else a + shut
         h, c = state
-        c, hs = reverse_recurrence(lambda _, __, *args: quick_core(*args), dtype, None, W, V, p['w_c'], c, h, xs, a)
+        c, hs = reverse_recurrence(lambda _, __, *args: core(*args), dtype, None, W, V, p['w_c'], c, h, xs, a)
         return (hs[-1], c), hs
 
     def run_fed(p, state, xs, feed, given, U, b, fed, below):
@@ -318,8 +332,11 @@ def lstm(
     return Cell(n_hidden, init, initial_state, step, run)
 
 
-def _lstm_core(clip):
-    """c, h and the derivatives of the LSTM from c and its four sums, with little kept for the way back."""
+def _lstm_core(clip, gain=1.0):
+    """c, h and the derivatives of the LSTM from c and its four sums, with little kept for the way back.
+
+    What i lets into c is multiplied by the gain.
+    """
 
     def bound(da):
         return da if clip is None else jnp.clip(da, -clip, clip)
@@ -331,7 +348,7 @@ def _lstm_core(clip):
     def there(w_c, c, a):
         i, f, o, g = a.reshape(4, -1)
         i, f, g = jax.nn.sigmoid(i + w_c[0] * c), jax.nn.sigmoid(f + w_c[1] * c), jnp.tanh(g)
-        after = f * c + i * g
+        after = f * c + gain * i * g
         o, s = jax.nn.sigmoid(o + w_c[2] * after), jnp.tanh(after)
         return (after, o * s), (w_c, c, after, i, f, o, g, s)
 
@@ -340,7 +357,8 @@ def _lstm_core(clip):
         dc, dh = cotangent
         da_o = bound(dh * s * o * (1 - o))
         dc = dc + dh * o * (1 - s**2) + da_o * w_c[2]
-        da_i, da_f, da_g = bound(dc * g * i * (1 - i)), bound(dc * c * f * (1 - f)), bound(dc * i * (1 - g**2))
+        di, df, dg = gain * dc * g, dc * c, gain * dc * i
+        da_i, da_f, da_g = bound(di * i * (1 - i)), bound(df * f * (1 - f)), bound(dg * (1 - g**2))
         dw_c = jnp.stack([da_i * c, da_f * c, da_o * after])
         return dw_c, dc * f + da_i * w_c[0] + da_f * w_c[1], jnp.concatenate([da_i, da_f, da_o, da_g])
 
@@ -379,7 +397,8 @@ def stack(*cells: Cell) -> Cell:
     def step(params, state, x):
         return each(lambda cell, *args: cell.step(*args), params, state, x)
 
-    def run(params, state, xs):
-        return each(lambda cell, p, s, xs: unroll(cell, p, xs, s), params, state, xs)
+    def run(params, state, xs, key=None):
+        keys = iter([None] * len(cells) if key is None else jax.random.split(key, len(cells)))
+        return each(lambda cell, p, s, xs: unroll(cell, p, xs, s, next(keys)), params, state, xs)
 
     return Cell(sum(cell.size for cell in cells), init, initial_state, step, run)

@@ -30,8 +30,8 @@ class Model(NamedTuple):
       predict: ``predict(params, xs) -> Prediction``, over a whole sequence.
       step: ``step(params, state, x) -> (state, z)``, one input at a time.
       output: the output layer.
-      run: ``run(params, state, xs) -> (state, Prediction)``: ``predict`` from a state, and the state behind it; so that
-        two sequences, the second from the first one's state, are one long one.
+      run: ``run(params, state, xs, key=None) -> (state, Prediction)``: ``predict`` from a state, and the state behind
+        it; so that two sequences, the second from the first one's state, are one long one.  The key: see ``unroll``.
     """
 
     init: Callable[[jax.Array], Any]
@@ -39,7 +39,7 @@ class Model(NamedTuple):
     predict: Callable[[Any, jax.Array], Prediction]
     step: Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
     output: Output
-    run: Callable[[Any, Any, jax.Array], tuple[Any, Prediction]]
+    run: Callable[..., tuple[Any, Prediction]]
 
 
 def sequence_model(
@@ -65,8 +65,8 @@ def sequence_model(
     def read(p, h):
         return p['W_oh'] @ h + p['b_o']
 
-    def run(params, state, xs):
-        state, h = unroll(cell, params['cell'], xs, state)
+    def run(params, state, xs, key=None):
+        state, h = unroll(cell, params['cell'], xs, state, key)
         return state, Prediction(jax.vmap(read, (None, 0))(params['readout'], h), h)
 
     def predict(params, xs):
@@ -107,8 +107,8 @@ def conditional(given: Callable[[Any], Model]) -> Model:
     def step(params, state, x):
         return given(x.on).step(params, state, x.x)
 
-    def run(params, state, xs):
-        return given(xs.on).run(params, state, xs.x)
+    def run(params, state, xs, key=None):
+        return given(xs.on).run(params, state, xs.x, key)
 
     any_of_them = given(None)
     return Model(any_of_them.init, any_of_them.initial_state, predict, step, any_of_them.output, run)

@@ -124,18 +124,22 @@ def stream_step(
     A device makes one draw of noisy weights a step, for all its sequences: see ``weight_noise.draw`` for what becomes
     of the squared gradient then.  It is squared in each device, on the scale of a sum of sequences' nats.
 
+    What a model leaves out while it is trained (``dropout`` of ``cells.lstm``) is drawn for each sequence.
+
     Args:
-      key: of the noise; a draw is of this key, the step and the device.
+      key: of the noise and of what is left out; a draw is of this key, the step and the device.
     """
 
     def objective(params, key, carry, batch: Batch, reset):
         weights = noise.draw(key, params)
+        keys = jax.random.split(jax.random.fold_in(key, 1), len(reset))
         begun = model.initial_state(weights)
 
         def start(new, old):
             return jnp.where(jnp.expand_dims(reset, tuple(range(1, old.ndim))), new[None], old)
 
-        carry, prediction = jax.vmap(model.run, (None, 0, 0))(weights, jax.tree.map(start, begun, carry), batch.xs)
+        state = jax.tree.map(start, begun, carry)
+        carry, prediction = jax.vmap(model.run, (None, 0, 0, 0))(weights, state, batch.xs, keys)
         nats = training.nats(model, prediction.z, batch)
         cost = noise.cost(params) / (steps_per_epoch * jax.lax.axis_size(AXIS))
         return nats + cost, (nats, jnp.sum(batch.weights), carry)

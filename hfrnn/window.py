@@ -133,7 +133,7 @@ def attend(
         state, h = first(p, state, x)
         return higher(lambda layer, *args: layer.step(*args), p, state, x, h, state.w)
 
-    def run(p, state, xs):
+    def run(p, state, xs, key=None):  # its layers leave nothing out
         def body(state, x):
             state, h = first(p, state, x)
             return state, (h, state.w)

@@ -131,8 +131,15 @@ def test_a_trained_net_compresses(finished, call, environment, tmp_path):
 
 
 def test_killed_it_goes_on_bit_for_bit(finished, start, call, tmp_path):
-    """With adaptive noise, from the weights of another run, the state carried and the average kept."""
-    flags = [*SMALL, '--noise=adaptive', f'--init_from={finished[0]}', '--save_minutes=0', '--dynamic=']
+    """With adaptive noise and dropout, from the weights of another run, the state carried and the average kept."""
+    flags = [
+        *SMALL,
+        '--noise=adaptive',
+        '--dropout=0.1',
+        f'--init_from={finished[0]}',
+        '--save_minutes=0',
+        '--dynamic=',
+    ]
     assert call(*flags, f'--workdir={tmp_path}/whole')[0] == 0
     cut = tmp_path / 'cut'
     process = start(*flags, f'--workdir={cut}')

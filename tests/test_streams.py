@@ -169,6 +169,24 @@ def test_what_becomes_of_the_squared_gradient(devices, x64):
     assert_trees_close(moved, expected, rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.parametrize('devices', [1, 2])
+def test_each_sequence_has_its_own_dropout(devices):
+    """Streams of the same text part; the same key does the same again, another step and another device do not."""
+    cell = cells.lstm(V, 4, reverse=True, dropout=0.5)
+    net = model.sequence_model(cell, outputs.categorical(V), cells.gaussian)
+    optimizer, noise = optax.sgd(0.0), weight_noise.noise('none')
+    step = parallel.spread(streams.stream_step(net, optimizer, noise, KEY, 4), devices)
+    alike = streams.StreamBatch(
+        training.Batch(*(np.tile(TEXT[:6], (4, 1)).astype(np.int32),) * 2, np.ones((4, 6))), np.ones(4, bool)
+    )
+    state = streams.init(net, optimizer, weights(net), 4)
+    first, again = (step(state, alike)[0] for _ in range(2))
+    second, _ = step(first, alike)
+    jax.tree.map(assert_array_equal, first, again)
+    c = np.concatenate([first.carry[1], second.carry[1]])
+    assert len(np.unique(c, axis=0)) == 8
+
+
 def test_what_is_not_finite_changes_nothing():
     run = stepper('none', 1)
     state, _ = run(1)
