@@ -367,14 +367,8 @@ def reader():
         return net.model, weights, alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))
     if not FLAGS.weights and SHIPPED not in weight_files.shipped():
         raise FlagError('say which run: --workdir=FOLDER, or --weights=FILE')
-    kept = cli.read_weights(FLAGS.weights or SHIPPED)
-    weight_files.check(kept, kind=nets.KIND)
-    try:
-        net = make_model(SimpleNamespace(**kept.facts['flags']), len(kept.facts['alphabet']))
-    except (AttributeError, KeyError, TypeError) as e:
-        raise runs.RunError(f'{kept.name} does not tell which net it is of') from e
-    shapes = jax.eval_shape(net.init, jax.random.key(0))
-    return net, weight_files.restore(kept, shapes), alphabet_of(kept.facts)
+    net = nets.of_file(cli.read_weights(FLAGS.weights or SHIPPED))
+    return net.model, net.params, net.alphabet
 
 
 def reopen():

@@ -29,14 +29,14 @@ class Net(NamedTuple):
 
     Attributes:
       model, params: the net.
-      alphabet: the character of each symbol.
+      alphabet: the character of each symbol; of words, a tuple of them.
       flags: those that defined the run.
       about: what the run's data were.
     """
 
     model: Model
     params: Any
-    alphabet: str
+    alphabet: str | tuple[str, ...]
     flags: dict
     about: dict
 
@@ -97,31 +97,45 @@ def open_net(name: str) -> Net:
     Of a run of text_mrnn as its newest whole checkpoint has it; of one of an LSTM, as validation text found it best.
 
     Raises:
-      RunError: if there is none.
+      RunError: if there is none, or it is one of words.
       DataError: if the file is damaged, or something else.
     """
-    kept = None
     if weight_files.names_a_file(name):
-        kept = weight_files.read(name)
-        weight_files.check(kept, kind=KIND)
-    try:
-        if kept:
-            flags, about = kept.facts['flags'], kept.facts['about']
-        else:
-            flags, about = (runs.read_json(name, which) for which in ('flags.json', 'about.json'))
-        if not isinstance(about['alphabet'], str):
-            raise runs.RunError(f'{name} holds a net of words, where one of characters or bytes is needed')
-        net = of_flags(flags, len(about['alphabet']))
-    except KeyError as e:
-        raise runs.RunError(f'{name} holds no run of a net of text: it has no {e}') from e
-    shapes = jax.eval_shape(net.init, jax.random.key(0))
-    if kept:
-        params = weight_files.restore(kept, shapes)
-    elif 'layers' in flags:
-        params = runs.load_best(name, shapes)
+        found = of_file(weight_files.read(name))
     else:
-        params = runs.restore_params(runs.open_run(name), shapes)
-    return Net(net, params, about['alphabet'], flags, about)
+        flags, about = (runs.read_json(name, which) for which in ('flags.json', 'about.json'))
+
+        def read(shapes):
+            if 'layers' in flags:
+                return runs.load_best(name, shapes)
+            return runs.restore_params(runs.open_run(name), shapes)
+
+        found = _net(name, flags, about, read)
+    if not isinstance(found.alphabet, str):
+        raise runs.RunError(f'{name} holds a net of words, where one of characters or bytes is needed')
+    return found
+
+
+def of_file(kept: weight_files.Weights) -> Net:
+    """The net of a file of weights, of words, too.
+
+    Raises:
+      DataError: if they are of something else.
+      RunError: if they do not tell which net they are of.
+    """
+    weight_files.check(kept, kind=KIND)
+    facts = kept.facts
+    return _net(kept.name, facts.get('flags'), facts.get('about'), functools.partial(weight_files.restore, kept))
+
+
+def _net(name, flags, about, read):
+    """That of these facts, with what read(shapes) gives for its weights."""
+    try:
+        alphabet = about['alphabet'] if isinstance(about['alphabet'], str) else tuple(about['alphabet'])
+        net = of_flags(flags, len(alphabet))
+    except (KeyError, TypeError) as e:
+        raise runs.RunError(f'{name} does not tell which net of text it holds ({e})') from e
+    return Net(net, read(jax.eval_shape(net.init, jax.random.key(0))), alphabet, flags, about)
 
 
 def corpus_of(flags: dict, data: str | None) -> text.Corpus:
