@@ -59,7 +59,9 @@ flags.DEFINE_float('initial_sd', None, "Of the weights at the start; by a unit's
 flags.DEFINE_enum('products', 'float32', ['float32', 'bfloat16'], 'What the LSTM multiplies while it is trained.')
 flags.DEFINE_float('clip', 1.0, "Of the LSTM's derivatives, each by itself; 0 for none.", lower_bound=0.0)
 flags.DEFINE_float('output_clip', 0.0, "Of the softmax layer's derivatives; 0 for none.", lower_bound=0.0)
-flags.DEFINE_integer('seed', 0, 'Of everything random: initial weights, noise.', lower_bound=0, upper_bound=2**31 - 1)
+flags.DEFINE_integer(
+    'seed', 0, 'Of everything random: initial weights, noise, dropout.', lower_bound=0, upper_bound=2**31 - 1
+)
 flags.DEFINE_integer('batch', 64, 'Streams that the training text is cut into, B.', lower_bound=1)
 flags.DEFINE_integer('length', 100, 'Symbols that a sequence predicts, T.', lower_bound=1)
 flags.DEFINE_integer('reset_every', 0, 'Sequences after which the state starts anew; 0 for an epoch.', lower_bound=0)
@@ -434,6 +436,7 @@ def draw_text(net, weights, alphabet):
 def finish(run, s, corpus, net, weights, steps, seconds):
     """Evaluates and samples."""
     facts = {name: getattr(s, name) for name in ('hidden', 'layers', 'optimizer', 'noise')}
+    facts['dropout'] = vars(s).get('dropout', 0.0)  # a run of an earlier version tells none
     facts |= {'unit': text.unit_of(corpus.alphabet), 'steps': steps, 'epochs': steps / net.steps_per_epoch}
     facts |= {'seconds': round(seconds, 1)}
     write(run, net.model, weights, corpus, facts, draw_text(net.model, weights, corpus.alphabet))

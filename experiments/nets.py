@@ -101,40 +101,41 @@ def open_net(name: str) -> Net:
       DataError: if the file is damaged, or something else.
     """
     if weight_files.names_a_file(name):
-        found = of_file(weight_files.read(name))
-    else:
-        flags, about = (runs.read_json(name, which) for which in ('flags.json', 'about.json'))
+        return of_file(weight_files.read(name), words=False)
+    flags, about = (runs.read_json(name, which) for which in ('flags.json', 'about.json'))
 
-        def read(shapes):
-            if 'layers' in flags:
-                return runs.load_best(name, shapes)
-            return runs.restore_params(runs.open_run(name), shapes)
+    def read(shapes):
+        if 'layers' in flags:
+            return runs.load_best(name, shapes)
+        return runs.restore_params(runs.open_run(name), shapes)
 
-        found = _net(name, flags, about, read)
-    if not isinstance(found.alphabet, str):
-        raise runs.RunError(f'{name} holds a net of words, where one of characters or bytes is needed')
-    return found
+    return _net(name, flags, about, read, words=False)
 
 
-def of_file(kept: weight_files.Weights) -> Net:
-    """The net of a file of weights, of words, too.
+def of_file(kept: weight_files.Weights, words: bool = True) -> Net:
+    """The net of a file of weights.
+
+    Args:
+      words: whether it may be one of words.
 
     Raises:
       DataError: if they are of something else.
-      RunError: if they do not tell which net they are of.
+      RunError: if they do not tell which net they are of, or it is one of words and may not be.
     """
     weight_files.check(kept, kind=KIND)
-    facts = kept.facts
-    return _net(kept.name, facts.get('flags'), facts.get('about'), functools.partial(weight_files.restore, kept))
+    flags, about = (kept.facts.get(which, {}) for which in ('flags', 'about'))
+    return _net(kept.name, flags, about, functools.partial(weight_files.restore, kept), words)
 
 
-def _net(name, flags, about, read):
+def _net(name, flags, about, read, words):
     """That of these facts, with what read(shapes) gives for its weights."""
     try:
         alphabet = about['alphabet'] if isinstance(about['alphabet'], str) else tuple(about['alphabet'])
         net = of_flags(flags, len(alphabet))
-    except (KeyError, TypeError) as e:
-        raise runs.RunError(f'{name} does not tell which net of text it holds ({e})') from e
+    except (KeyError, TypeError, ValueError) as e:
+        raise runs.RunError(f'{name} holds no net of text, or does not tell which: {e}') from e
+    if not (words or isinstance(alphabet, str)):
+        raise runs.RunError(f'{name} holds a net of words, where one of characters or bytes is needed')
     return Net(net, read(jax.eval_shape(net.init, jax.random.key(0))), alphabet, flags, about)
 
 

@@ -42,7 +42,7 @@ class Cell(NamedTuple):
                 state, y = step(params, state, (x, below))
                 fed, below = feed(given, fed, U @ y + b)
 
-        Nothing is derived with respect to ``given``.
+        Nothing is derived with respect to ``given``, and nothing left out.
     """
 
     size: int
@@ -244,7 +244,12 @@ def lstm(
         multiplied as one-hot vectors, and of a larger one picked.
       dropout: with ``reverse``, and a key for ``unroll``, so much of what i_t lets into c_t is left out, each cell and
         step by itself, and the rest larger by 1 / (1 - dropout), so that no key gives the mean (SSB16).
+
+    Raises:
+      ValueError: for dropout that is no share below 1, or without ``reverse``.
     """
+    if not 0 <= dropout < 1 or (dropout and not reverse):
+        raise ValueError(f'dropout is a share from 0 to below 1, of cells with reverse=True; not {dropout}')
 
     def init(key):
         k_x, k_h, k_c = jax.random.split(key, 3)

@@ -131,8 +131,8 @@ def stream_step(
     """
 
     def objective(params, key, carry, batch: Batch, reset):
-        weights = noise.draw(key, params)
-        keys = jax.random.split(jax.random.fold_in(key, 1), len(reset))
+        k_noise, k_dropout = jax.random.split(key)
+        weights, keys = noise.draw(k_noise, params), jax.random.split(k_dropout, len(reset))
         begun = model.initial_state(weights)
 
         def start(new, old):

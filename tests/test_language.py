@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from experiments import nets
-from hfrnn import runs
+from hfrnn import runs, weight_files
 from hfrnn.data import text
 from tests.scripts import ROOT, assert_same_run, last_params, wait_for_step
 
@@ -152,6 +152,22 @@ def test_killed_it_goes_on_bit_for_bit(finished, start, call, tmp_path):
     assert_same_run(tmp_path / 'whole', cut)
 
 
+def test_dropout_is_of_training_alone(finished, call, tmp_path):
+    """At a learning rate of 0 the weights stay, and what they are worth; what training says of them does not."""
+    said = []
+    for share in (0, 0.5):
+        workdir = tmp_path / f'{share}'
+        flags = [f'--init_from={finished[0]}', '--learning_rate=0', '--dynamic=', f'--dropout={share}']
+        status, out, err = call(*SMALL, *flags, f'--workdir={workdir}')
+        assert status == 0, err
+        assert ('dropout of 0.5' in out) == (share > 0)
+        results = json.loads((workdir / 'results.json').read_text())
+        assert results['dropout'] == share
+        said.append((results['static'], runs.read_metrics(workdir)[0]['bits_per_char']))
+    assert said[0][0] == said[1][0]
+    assert abs(said[0][1] - said[1][1]) > 1e-4
+
+
 def test_noise_begins_with_the_weights_it_is_told_to(finished, call, tmp_path):
     """At a learning rate of 0 they stay the averages of the first run."""
     flags = [*SMALL, '--noise=fixed', f'--init_from={finished[0]}', '--learning_rate=0', '--dynamic=']
@@ -199,9 +215,18 @@ def test_words(call, tmp_path):
     status, out, err = call('--mode=score', f'--workdir={tmp_path}/run', '--text=a cat sat')
     assert (status, err) == (0, '')
     assert '3 words' in out
+    assert call('--mode=export', f'--workdir={tmp_path}/run', f'--output={tmp_path}/net.npz')[0] == 0
+    assert '3 words' in call('--mode=score', f'--weights={tmp_path}/net.npz', '--text=a cat sat')[1]
     status, _, err = call('--mode=score', f'--workdir={tmp_path}/run', '--text=a dog sat')
     assert status == 1
     assert "not in the vocabulary of this model: 'dog'" in err
+    for name in ('run', 'net.npz'):
+        with pytest.raises(runs.RunError, match=f'{name} holds a net of words'):
+            nets.open_net(str(tmp_path / name))
+    for facts in ({}, {'about': {'alphabet': 'ab'}}, {'about': 3, 'flags': None}):
+        weight_files.save(tmp_path / 'net.npz', {'a': np.zeros(2)}, {'kind': nets.KIND} | facts)
+        with pytest.raises(runs.RunError, match='does not tell which'):
+            nets.open_net(str(tmp_path / 'net.npz'))
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_what_becomes_of_the_squared_gradient(devices, x64):
     expected = jax.tree.map(lambda leaf: np.asarray(leaf) / S, jax.jit(jax.grad(weight_noise.complexity))(q))
     for device in range(devices):
         part = jax.tree.map(lambda leaf, d=device: leaf[d * B // devices : (d + 1) * B // devices], batch)
-        key = jax.random.fold_in(jax.random.fold_in(KEY, 0), device)
+        key, _ = jax.random.split(jax.random.fold_in(jax.random.fold_in(KEY, 0), device))
         g = gradient(draw(key, q), part)  # of the sum over the device's sequences
         squared = jax.tree.map(lambda g, v: np.exp(v) * np.square(g) / 2, g, q.log_variance)
         expected = jax.tree.map(np.add, expected, weight_noise.Posterior(g, squared))
