@@ -72,7 +72,9 @@ FREE = (
     flags.DEFINE_integer('evaluate_every', 0, 'Evaluate every so many steps; 0 for every epoch.', lower_bound=0),
     flags.DEFINE_integer('say_every', 10, 'Say how it goes every so many steps.', lower_bound=1),
     flags.DEFINE_float('save_minutes', 10.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
-    flags.DEFINE_integer('chunk_points', 40_000, 'Points in memory at once, on each device.', lower_bound=1),
+    flags.DEFINE_integer(
+        'chunk_points', 40_000, 'Points in memory at once, on each device, while it learns.', lower_bound=1
+    ),
     flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of IAM-OnDB (or $HFRNN_DATA).'),
     flags.DEFINE_string('cache', '~/.cache/hfrnn', 'A folder for what was read or made of data; empty for none.'),
 )
@@ -343,6 +345,7 @@ def train(task: Task) -> None:
 def evaluate(task: Task) -> None:
     """Evaluates the weights that the run in --workdir kept."""
     run, data, net, state, seconds = reopen(task)
+    cli.check_batches('batch')
     finish(task, run, data, net, state, seconds, evaluator(net, data))
 
 
@@ -395,7 +398,7 @@ def complexity(params: Any) -> dict:
 
 
 def _measured(rows):
-    return [row for row in rows if row.get('valid_nats_per_line') is not None]
+    return [row for row in rows if math.isfinite(row.get('valid_nats_per_line') or math.nan)]
 
 
 def best_row(rows: list[dict]) -> dict:

@@ -34,7 +34,9 @@ FREE = (
     flags.DEFINE_float('bias', 0.5, 'Neater than people write: 0 is as they do.', lower_bound=0.0, upper_bound=100.0),
     flags.DEFINE_string('prime', None, 'In whose hand: a file of strokes (JSON, InkML), or a line of the data set.'),
     flags.DEFINE_string('prime_text', None, 'What the strokes of --prime say.'),
-    flags.DEFINE_integer('points', None, 'The most points of a line; of a prediction net, how many.', lower_bound=1),
+    flags.DEFINE_integer(
+        'points', None, 'The most points of a line; of a prediction net, how many.', lower_bound=1, upper_bound=100_000
+    ),
     flags.DEFINE_string('output', 'handwriting', 'Where to: a .svg, .png or .json file, or all three, without ending.'),
     flags.DEFINE_bool('animate', False, 'Let the SVG draw itself.'),
 )
@@ -121,12 +123,19 @@ def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
 
 
 def some_lines(scribe: writing.Scribe, n: int) -> list[tuple[np.ndarray, str]]:
-    """The first validation lines whose text is known, of --source if that is given, else of what a net has learnt."""
+    """The first validation lines, of --source if that is given, else of what a net has learnt.
+
+    Their text is known if the net reads it.
+    """
     if (FLAGS.source if FLAGS['source'].present else scribe.source).startswith('pens'):
         return [pens.line(0, i)[1:] for i in range(n)]
     if not FLAGS.data:
         raise FlagError('the lines to look at are those of IAM-OnDB: name the folder, --data, or say --source=pens')
-    lines = strokes.with_text(iamondb.load(FLAGS.data, handwriting.cache_folder()).valid)
+    lines = iamondb.load(FLAGS.data, handwriting.cache_folder()).valid
+    if scribe.alphabet:
+        lines = strokes.with_text(lines)
+    if not lines.names:
+        raise FlagError(f'{FLAGS.data} has no validation line whose text is known')
     return [(strokes.line(lines, i), lines.texts[i]) for i in range(min(n, len(lines.names)))]
 
 
@@ -141,6 +150,8 @@ def write(task: Task) -> None:
 
 def sample(task: Task) -> None:
     """Lets a prediction net write what it likes, to --output."""
+    if FLAGS.copies > writing.MOST:
+        raise FlagError(f'--copies={FLAGS.copies}: at most {writing.MOST} lines are written at once')
     place, scribe = output(), chosen_scribe(task)
     primer = chosen_primer(scribe)
     written = writing.scribble(

@@ -132,7 +132,7 @@ def _net(name, flags, about, read, words):
     try:
         alphabet = about['alphabet'] if isinstance(about['alphabet'], str) else tuple(about['alphabet'])
         net = of_flags(flags, len(alphabet))
-    except (KeyError, TypeError, ValueError) as e:
+    except (ArithmeticError, KeyError, TypeError, ValueError) as e:
         raise runs.RunError(f'{name} holds no net of text, or does not tell which: {e}') from e
     if not (words or isinstance(alphabet, str)):
         raise runs.RunError(f'{name} holds a net of words, where one of characters or bytes is needed')

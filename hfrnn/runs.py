@@ -300,7 +300,7 @@ def load_best(workdir: str | os.PathLike, params: Any) -> Any:
             found = {name: arrays[name] for name in arrays.files}
     except FileNotFoundError as e:
         raise RunError(f'{workdir} holds no best.npz; train there first, to the first evaluation') from e
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e:
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as e:
         raise RunError(f'{path} is damaged') from e
     wanted = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
     if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in wanted.items()}:

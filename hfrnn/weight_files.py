@@ -109,7 +109,7 @@ def read(name: str) -> Weights:
             f'no file {name}, it holds no run, and there are no weights of that name; the package brings {there}'
         ) from e
     except (
-        AttributeError, EOFError, IndexError, KeyError, NotImplementedError, OSError, TypeError, ValueError,
+        AttributeError, EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError,
         zipfile.BadZipFile, zlib.error,
     ) as e:  # fmt: skip
         if isinstance(e, DataError):
@@ -127,7 +127,7 @@ def restore(weights: Weights, like: Any) -> Any:
       like: the net's tree of shapes, ``jax.eval_shape(net.init, key)``.
 
     Raises:
-      DataError: if they are of another net.
+      DataError: if they are of another net, or not finite.
     """
     wanted = {place: tuple(leaf.shape) for place, leaf in places(like).items()}
     there = {place: array.shape for place, array in weights.arrays.items()}
@@ -135,6 +135,9 @@ def restore(weights: Weights, like: Any) -> Any:
         differ = next(place for place in (*wanted, *there) if wanted.get(place) != there.get(place))
         told = ' and '.join('nothing' if s is None else str(s) for s in (there.get(differ), wanted.get(differ)))
         raise DataError(f'{weights.name} holds the weights of another net: at {differ} they have {told} to fit')
+    for place, array in weights.arrays.items():
+        if array.dtype.kind != 'f' or not np.isfinite(array).all():
+            raise DataError(f'{weights.name} holds what is no weight: at {place} not all are finite numbers')
     return jax.tree.unflatten(
         jax.tree.structure(like), [weights.arrays[place].astype(np.float32) for place in places(like)]
     )

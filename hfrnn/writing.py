@@ -106,7 +106,9 @@ def scribe(weights: weight_files.Weights, experiment: str = 'handwriting_synthes
         source = str(told['source'])
         scale = strokes.Scale(*(np.array(told['scale'][name], np.float64).reshape(2) for name in ('mean', 'sd')))
         like = jax.eval_shape(model.init, jax.random.key(0))
-    except (KeyError, TypeError, ValueError) as e:
+        if not np.isfinite(scale).all() or np.min(scale.sd) <= 0:
+            raise ValueError('a scale is of finite numbers, and its deviations above 0')
+    except (ArithmeticError, KeyError, TypeError, ValueError) as e:
         raise DataError(f'{weights.name} does not tell what net its weights are for') from e
     return Scribe(model, weight_files.restore(weights, like), alphabet, scale, source)
 

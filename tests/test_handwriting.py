@@ -166,6 +166,20 @@ def read(path):
     return json.loads(path.read_text())
 
 
+def test_noise_is_of_so_many_lines_and_variances_learn_at_their_own_rate(call, tmp_path, cache):
+    found = []
+    for name, flag in (('plain', '--variance_rate=1'), ('still', '--variance_rate=0'), ('alone', '--noise_lines=1')):
+        workdir = tmp_path / name
+        flags = [*SMALL, cache, f'--workdir={workdir}', '--noise=adaptive', '--steps=1', '--evaluate_every=1', flag]
+        status, _, err = call(*flags)
+        assert (status, err) == (0, '')
+        with np.load(workdir / 'best.npz') as best:
+            moved = any(np.ptp(best[place]) > 0 for place in best.files if 'log_variance' in place)
+        found.append((moved, runs.read_metrics(workdir)[0]['nats_per_line']))
+    assert [moved for moved, _ in found] == [True, False, True]
+    assert found[0][1] == found[1][1] != found[2][1]
+
+
 def test_killed_it_goes_on_bit_for_bit_and_leaves_what_it_promises(start, call, tmp_path, cache):
     """With everything that has a state: adaptive noise, an average, a schedule; begun from a run without."""
     plain = f'--workdir={tmp_path}/plain'
@@ -249,6 +263,8 @@ def test_prediction_and_its_devices(call, tmp_path, cache, request):
         assert (status, err) == (0, '')
         again = read(tmp_path / '2' / 'results.json')
         assert_allclose(again['nats_per_line'], found[1]['nats_per_line'], rtol=1e-5)
+        status, _, err = call('--mode=evaluate', cache, f'--workdir={tmp_path}/2', '--cpu_devices=3')
+        assert status == 1 and 'does not divide among 3 devices' in err
     finally:
         request.module.SCRIPT = 'experiments.handwriting_synthesis'
 

@@ -91,6 +91,7 @@ def test_bad_input_is_one_clear_line(weights, start, tmp_path):
         'ink.json is a file': [*write, '--mode=look', f'--prime={tmp_path}/ink.json'],
         '--bias=nan is no number': [*write, '--text=a', '--bias=nan'],
         'flag --bias=-1': [*write, '--text=a', '--bias=-1'],
+        'at most 64': [*write, '--text=a', '--copies=65'],
         'name the folder': [*write, '--mode=look', '--source=iamondb'],
     }
     started = {said: start(*flags) for said, flags in cases.items()}

@@ -106,6 +106,7 @@ def test_height_leaves_the_slope_of_a_line_out():
         (b'[[1, 2]]', 'a point is to be'),
         (b'[[[1], [2]]]', 'a point is to be'),
         (b'[[["a", "b"]]]', 'a point is to be'),
+        (b'[["12", "34"]]', 'a point is to be'),
         (b'[[{"x": 1, "y": 2}]]', 'a point is to be'),
         (b'[[[1, NaN]]]', 'a sensible size'),
         (b'[[[0, 0], [1e300, 5]]]', 'a sensible size'),
@@ -113,12 +114,15 @@ def test_height_leaves_the_slope_of_a_line_out():
         (b'[[[3, 3]]]', 'no height'),
         (b'[[[0, 0], [50000, 10], [100000, 0]]]', 'points in one line'),
         (b'[[' + b'[0, 0], [100, 100], ' * 3000 + b'[0, 0]]]', 'points in one line'),
+        (b'[[[0, 0], [1e-10, 3e-16], [0, 6e-16]]]', 'points in one line'),
+        (b'[' + b'[[0, 0]], ' * 20_000 + b'[[0, 9]]]', 'points in one line'),
         (b'<html></html>', 'not InkML'),
         (b'<ink><trace>1 2', 'broken XML'),
         (b'<!DOCTYPE ink [<!ENTITY a "1 2">]><ink><trace>&a;</trace></ink>', 'declares a document type'),
         (b'<ink/>', 'no strokes'),
         (b'<ink><trace>1, 2</trace></ink>', 'to have 2 values'),
         (b'<ink><trace>0 0 10 10 20 20</trace></ink>', 'to have 2 values'),
+        (b'<ink><trace>0 0, 1' + b' ' * 9000 + b', 2 3</trace></ink>', 'to have 2 values'),  # and at once
         (b'<ink><trace>0 0, 10 abc 5, 7 9</trace></ink>', 'to have 2 values'),
         (
             b'<ink><traceFormat><channel name="X"/><channel name="Y" orientation="-ve"/></traceFormat></ink>',

@@ -99,9 +99,21 @@ def test_a_file_that_is_damaged_or_something_else_is_refused_in_one_line(saved, 
     refused('in format 99')
     np.savez(path, about=np.array([{'a': 1}], dtype=object))
     refused('no weights, or is damaged')
+    locked = bytearray(whole)
+    locked[whole.index(b'PK\x01\x02') + 8] |= 1  # the zip's directory says that a part is encrypted
+    path.write_bytes(bytes(locked))
+    refused('no weights, or is damaged')
     np.save(tmp_path / 'x.npy', np.zeros(3))
     (tmp_path / 'x.npy').replace(path)
     refused('no weights, or is damaged')
+
+
+@pytest.mark.parametrize('value', [np.array([0.0, np.nan]), np.array(['a', 'b']), np.array([1, 2])])
+def test_what_is_no_weight_is_not_taken_for_one(value):
+    """Whoever writes a file can write its sum."""
+    made_up = weight_files.Weights({}, {'a': value}, 'theirs')
+    with pytest.raises(DataError, match='theirs holds what is no weight: at a '):
+        weight_files.restore(made_up, {'a': np.zeros(2)})
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, 1e6])

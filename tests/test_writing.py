@@ -102,6 +102,10 @@ def test_a_prediction_net_writes_too():
         ({'sizes': {'layers': 'two'}}, 'does not tell'),
         ({'sizes': None}, 'does not tell'),
         ({'scale': {'mean': [1.0], 'sd': [1.0, 2.0]}}, 'does not tell'),
+        ({'scale': {'mean': [1.0, 2.0], 'sd': [1.0, 0.0]}}, 'does not tell'),
+        ({'scale': {'mean': [1.0, np.nan], 'sd': [1.0, 2.0]}}, 'does not tell'),
+        ({'sizes': SIZES | {'hidden': 0}}, 'does not tell'),
+        ({'sizes': SIZES | {'hidden': np.inf}}, 'does not tell'),
     ],
 )
 def test_weights_that_are_not_what_they_tell_are_refused(change, said):

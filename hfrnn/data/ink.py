@@ -93,7 +93,7 @@ def as_recorded(drawn: Sequence[np.ndarray], tall: float = HEIGHT) -> np.ndarray
     length = sum(np.hypot(*np.diff(stroke, axis=0).T).sum() for stroke in drawn)
 
     def check(now):
-        points = length * tall / max(now, 1e-9) / SPACING
+        points = len(drawn) + length * tall / (now or 1.0) / SPACING
         if points > LONGEST:
             raise DataError(f'{points:.0f} points in one line; at most {LONGEST} make sense')
 
@@ -194,7 +194,7 @@ _VALUE = re.compile(r'\s*([!\'"]?)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|
 def _trace(text, columns, most):
     """A value is given as it is (!), by its difference from the one before ('), or by the difference of that (")."""
     points, ways = [], dict.fromkeys(columns, '!')
-    for point in text.strip().strip(',').split(','):
+    for point in ' '.join(text.split()).strip(',').split(','):  # long blanks would take _VALUE long
         values = _VALUE.findall(point)
         if not max(columns) < len(values) <= most or _VALUE.sub('', point).strip():
             wanted = most if most == max(columns) + 1 else f'{max(columns) + 1} to {most}'
@@ -219,7 +219,7 @@ def _trace(text, columns, most):
 
 def _points(stroke):
     try:
-        points = np.array([[float(value) for value in point[:2]] for point in stroke])
+        points = np.array([[value + 0.0 for value in point[:2]] for point in stroke])
     except (KeyError, TypeError, ValueError, OverflowError) as e:
         raise DataError('a point is to be [x, y], two numbers') from e
     if points.shape != (len(stroke), 2) or not np.isfinite(points).all() or np.abs(points).max() > 1e9:

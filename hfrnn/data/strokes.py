@@ -247,7 +247,9 @@ def read(path: str | pathlib.Path) -> Handwriting:
             )
     except FileNotFoundError as e:
         raise DataError(f'no file {path}') from e
-    except (OSError, AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as e:
+    except (
+        AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error
+    ) as e:  # fmt: skip
         if isinstance(e, DataError):
             raise
         raise DataError(f'{path} is no packed handwriting, or damaged') from e
