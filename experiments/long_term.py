@@ -326,7 +326,10 @@ def finished(s, folder):
 
 
 def collect():
-    """results.json and solved.png, of all nets below --workdir that have a result; returns the shares solved."""
+    """results.json and solved.png, of all nets below --workdir that have a result; returns the shares solved.
+
+    Nets of one task, method and T count together, whatever their other flags.
+    """
     folder = pathlib.Path(workdir())
     found = [runs.read_json(path.parent, path.name) for path in sorted(folder.glob('*/results.json'))]
     rows = [row for row in found if row.get('experiment') == 'long_term']

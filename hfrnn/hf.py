@@ -89,8 +89,12 @@ class HessianFreeState(NamedTuple):
 
 
 def update_damping(damping: jax.Array, rho: jax.Array) -> jax.Array:
-    """Levenberg-Marquardt, M10 sec. 4.1: 3/2 lambda if rho < 1/4 or NaN, 2/3 lambda if rho > 3/4, else lambda."""
-    return damping * jnp.where(rho > 0.75, 2 / 3, jnp.where(rho >= 0.25, 1.0, 3 / 2))
+    """Levenberg-Marquardt, M10 sec. 4.1: 3/2 lambda if rho < 1/4 or NaN, 2/3 lambda if rho > 3/4, else lambda.
+
+    A lambda never gets so small or large that float32 cannot hold it, as there is no way back from 0 or infinity.
+    """
+    new = damping * jnp.where(rho > 0.75, 2 / 3, jnp.where(rho >= 0.25, 1.0, 3 / 2))
+    return jnp.where(damping > 0, jnp.clip(new, 1e-30, 1e30), damping)
 
 
 def hessian_free(
@@ -236,12 +240,13 @@ def hessian_free(
         elif line_search_fn is not None:
             f_0 = line_search_fn(params)
         alpha, f_d = line_search(lambda alpha: moved(search, optax.tree.scale(alpha, d)), f_0, optax.tree.vdot(g, d))
-        accepted = (alpha > 0) & jnp.isfinite(fall)
+        usable = optax.tree.sum((g, 0.0 if squared_gradients is None else squared_gradients))
+        accepted = (alpha > 0) & jnp.isfinite(fall) & jnp.isfinite(usable)
         zeros = optax.tree.zeros_like(params)
         new_state = HessianFreeState(
             step=state.step + 1,
             damping=update_damping(lam, rho),
-            start=optax.tree.where(accepted, cg.x, zeros),
+            start=optax.tree.where(accepted & jnp.isfinite(optax.tree.norm(cg.x)), cg.x, zeros),
             cg_iterations=cg.iterations.astype(jnp.int32),
             backtracked=(cg.last - chosen).astype(jnp.int32),
             rho=rho,
@@ -288,6 +293,7 @@ def martens2010(
     """The choices of Martens' 2010 demo code: backtracking by a walk on the objective, Armijo, undamped rho.
 
     Pass ``line_search_fn`` and ``backtrack_fn`` on the gradient's batch, and ``squared_gradients``, as it does.
+    (``training.hessian_free_step`` backtracks on the curvature's batch where it is given no other.)
     """
     return hessian_free(damping, **{'cg_iterations': cg_iterations, 'grid': grid} | changes)
 

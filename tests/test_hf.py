@@ -44,6 +44,16 @@ def test_the_damping_rule(rho, factor):
     assert_allclose(hf.update_damping(jnp.array(12.0), jnp.array(rho)), 12.0 * factor, rtol=1e-6)
 
 
+def test_damping_always_finds_its_way_back():
+    for rho, back in ((1.0, 0.0), (0.0, 1.0)):
+        damping = jnp.float32(1.0)
+        for _ in range(300):
+            damping = hf.update_damping(damping, jnp.float32(rho))
+        assert 0 < damping < jnp.inf
+        assert hf.update_damping(damping, jnp.float32(back)) != damping
+    assert hf.update_damping(jnp.float32(0), jnp.float32(0)) == 0  # none is none
+
+
 @pytest.mark.parametrize('preset', hf.PRESETS.values(), ids=hf.PRESETS)
 def test_a_quadratic_is_solved_in_one_step(preset, x64):
     f, curvature, solution = quadratic()
@@ -212,6 +222,16 @@ def test_line_searches(how, alpha, x64):
     )
     assert_allclose(state.step_size, alpha)
     assert_allclose(updates, alpha * d, rtol=1e-9)
+
+
+@pytest.mark.parametrize('warm', [False, True])
+def test_squared_gradients_that_are_not_finite_are_rejected(warm):
+    f, curvature, _ = quadratic()
+    optimizer, x = hf.martens2010(1.0), jnp.ones(6, jnp.float32)
+    state = optimizer.init(x)._replace(start=jnp.full(6, 0.1 * warm, jnp.float32))
+    updates, new = one_step(optimizer, f, curvature, x, state, squared_gradients=jnp.full(6, jnp.inf))
+    assert new.step_size == 0 and new.reduction == 0
+    assert not updates.any() and not new.start.any()
 
 
 def test_start_decays_by_a_number_or_a_schedule(x64):

@@ -147,6 +147,40 @@ def test_a_hessian_free_step_solves_the_dense_system(x64):
     assert_allclose(moved / alpha, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize('own', [False, True])
+def test_an_optimiser_is_given_each_objective_on_its_batch(own, x64):
+    """And the squared gradients of single sequences; by one that writes down what it is given."""
+
+    def init(params):
+        return {name: 0.0 for name in ('rho', 'backtrack', 'line_search', 'known')} | {'squared': params}
+
+    def update(
+        grads, state, params, *, value_fn, backtrack_fn, line_search_fn, line_search_value, squared_gradients, **_
+    ):
+        del state
+        seen = {'rho': value_fn(params), 'backtrack': backtrack_fn(params), 'line_search': line_search_fn(params)}
+        seen['known'] = jnp.nan if line_search_value is None else line_search_value
+        return optax.tree.zeros_like(grads), seen | {'squared': squared_gradients}
+
+    spy = optax.GradientTransformationExtraArgs(init, update)
+    state = training.init(NET, spy, jax.random.key(0))
+    batches = hf_own_batches() if own else hf_batches()
+    step = parallel.spread(training.hessian_free_step(NET, spy, 3, preconditioned=True), 2)
+    seen = step(state, batches)[0].opt_state
+
+    def nats(which):
+        return training.nll(NET, state.params, which)[0] / len(which.weights)
+
+    gradient, curvature, backtrack, line_search = batches
+    assert_allclose(seen['rho'], nats(curvature))
+    assert_allclose(seen['backtrack'], nats(backtrack if own else curvature))
+    assert_allclose(seen['line_search'], nats(line_search if own else gradient))
+    assert_allclose(seen['known'], np.nan if own else nats(gradient))
+    ones = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], curvature) for i in range(len(curvature.weights))]
+    grads = [jax.grad(lambda p, one=one: training.nll(NET, p, one)[0])(state.params) for one in ones]
+    assert_trees_close(seen['squared'], jax.tree.map(lambda *g: sum(x**2 for x in g) / len(g), *grads), rtol=1e-6)
+
+
 def test_each_batch_of_a_step_serves_its_purpose(x64):
     """Another one for the line search changes alpha alone; for backtracking the iterate; each, what it is told to."""
     state = training.init(NET, OWN, jax.random.key(0))
