@@ -54,7 +54,7 @@ flags.DEFINE_string('corpus', 'ptb', f'One of {", ".join(text.NAMES)}, or the pa
 flags.DEFINE_enum('unit', 'characters', ['characters', 'words', 'bytes'], 'What a symbol is; enwik8 is of bytes.')
 flags.DEFINE_integer('held_out', 0, 'The end of the validation text that is kept; 0 for all of it.', lower_bound=0)
 flags.DEFINE_integer('hidden', 1000, 'LSTM cells of a layer, H.', lower_bound=1)
-flags.DEFINE_integer('layers', 1, 'How many layers.', lower_bound=1)
+flags.DEFINE_integer('layers', 1, 'How many layers.', lower_bound=1, upper_bound=nets.MOST_LAYERS)
 flags.DEFINE_float('initial_sd', None, "Of the weights at the start; by a unit's inputs if not given.", lower_bound=0.0)
 flags.DEFINE_enum('products', 'float32', ['float32', 'bfloat16'], 'What the LSTM multiplies while it is trained.')
 flags.DEFINE_float('clip', 1.0, "Of the LSTM's derivatives, each by itself; 0 for none.", lower_bound=0.0)
@@ -75,6 +75,7 @@ flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; adaptive: at the 
 flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'adaptive: the derivative of the variances.')
 flags.DEFINE_float('dropout', 0.0, 'Of what enters the cells, in training.', lower_bound=0.0, upper_bound=0.99)
 flags.DEFINE_string('init_from', None, 'The weights to begin with: the folder of a run, a file, or a shipped name.')
+flags.DEFINE_integer('evaluate_symbols', 100_000, 'Validation text that chooses among the weights.', lower_bound=1)
 
 # These do not.
 FREE = (
@@ -83,12 +84,13 @@ FREE = (
     flags.DEFINE_float('save_minutes', 5.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
     flags.DEFINE_integer('log_every', 20, 'A line every so many steps.', lower_bound=1),
     flags.DEFINE_integer('evaluate_every', 400, 'Evaluate on validation text every so many steps.', lower_bound=1),
-    flags.DEFINE_integer('evaluate_symbols', 100_000, 'How much validation text to use for that.', lower_bound=1),
     flags.DEFINE_integer('static_streams', 1, 'Read the test text in so many streams at once.', lower_bound=1),
     flags.DEFINE_integer('context', 1000, 'Symbols that each reads before what it scores.', lower_bound=0),
     flags.DEFINE_integer('test_symbols', 0, 'The beginning of the test text to read; 0 for all.', lower_bound=0),
     flags.DEFINE_list('dynamic', ['sgd', 'rms'], 'Rules of dynamic evaluation; none if empty.'),
-    flags.DEFINE_integer('segment', 20, 'Symbols between two changes of the weights there.', lower_bound=1),
+    flags.DEFINE_integer(
+        'segment', 20, 'Symbols between two changes of the weights there.', lower_bound=1, upper_bound=100_000
+    ),
     flags.DEFINE_integer('tune_symbols', 20_000, 'Validation text to choose its learning rate on.', lower_bound=1),
     flags.DEFINE_integer('rms_symbols', 200_000, 'Training text for the mean squares of rms.', lower_bound=1),
     flags.DEFINE_string('output', None, 'export: the file to write.'),

@@ -18,6 +18,7 @@ from hfrnn.evaluation import BITS
 from hfrnn.model import Model
 
 KIND = 'language model'  # what a file of weights holds
+MOST_LAYERS = 100
 READ_BEFORE = 2000  # symbols that a net reads before the first that counts
 TRIED = 20_000  # of the validation text, to choose a rate by
 RMS_OF = 200_000  # of the training text, for root mean squares
@@ -69,7 +70,12 @@ def lstm(
       clip, output_clip: of the derivatives, as in ``cells.lstm`` and ``outputs.clipped``; 0 for none.
       initial_sd: of the weights; ``cells.scaled`` if not given.
       dtype, dropout: in training, as in ``cells.lstm``.
+
+    Raises:
+      ValueError: for no layers, or more than ``MOST_LAYERS``.
     """
+    if not 0 < layers <= MOST_LAYERS:
+        raise ValueError(f'a net has 1 to {MOST_LAYERS} layers')
     weights = cells.scaled if initial_sd is None else functools.partial(cells.gaussian, sd=initial_sd)
     kind = {'clip': clip or None, 'weights': weights, 'reverse': True, 'dtype': dtype, 'dropout': dropout}
     stacked = [cells.lstm(n_symbols, hidden, hidden if n else 0, **kind) for n in range(layers)]
@@ -132,11 +138,12 @@ def _net(name, flags, about, read, words):
     try:
         alphabet = about['alphabet'] if isinstance(about['alphabet'], str) else tuple(about['alphabet'])
         net = of_flags(flags, len(alphabet))
+        shapes = jax.eval_shape(net.init, jax.random.key(0))
     except (ArithmeticError, KeyError, TypeError, ValueError) as e:
         raise runs.RunError(f'{name} holds no net of text, or does not tell which: {e}') from e
     if not (words or isinstance(alphabet, str)):
         raise runs.RunError(f'{name} holds a net of words, where one of characters or bytes is needed')
-    return Net(net, read(jax.eval_shape(net.init, jax.random.key(0))), alphabet, flags, about)
+    return Net(net, read(shapes), alphabet, flags, about)
 
 
 def corpus_of(flags: dict, data: str | None) -> text.Corpus:

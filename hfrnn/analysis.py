@@ -169,7 +169,7 @@ def places_next(judge: Judge, prompt: str, alphabet: str) -> float:
     total = 0.0
     for place in PLACES:
         name = spelt(place, alphabet)
-        if name and name not in prompt:
+        if ends and name and name not in prompt:
             texts = np.stack([text.encode(name + end, alphabet) for end in ends])
             total += float(np.exp2(judge(text.encode(prompt, alphabet), texts, texts).sum(1)).sum())
     return total

@@ -37,7 +37,7 @@ except ModuleNotFoundError as e:
 MAGIC = b'HFR1'
 CODED, RAW = 2**16, 2**20  # bytes of a block that end it: as coded, and of the file
 PIECE = 2048  # bytes that are read, and foretold, at a time
-LARGEST = 2**21  # no block that is whole is longer, coded or not
+LARGEST = 2**21  # no block that is whole is longer, coded or not, or has more symbols
 FAMILY = constriction.stream.model.Categorical(perfect=False)  # to 24 bits, and never 0
 
 
@@ -175,7 +175,7 @@ def decompress(
         n, first = _read_number(source)
         m, second = _read_number(source) if n else (1, b'')
         r, third = (0, b'') if m else _read_number(source)
-        if max(m, r) > LARGEST:
+        if max(n, m, r) > LARGEST:
             raise ArchiveError('the archive is damaged: a number in it is too large')
         body = _read_exactly(source, m - 1 if m else r)
         told = _read_exactly(source, 4) if n else b''
@@ -252,7 +252,10 @@ def _decoded(predictor, state, alphabet, payload, n):
 
 def _followed(predictor, state, alphabet, raw):
     """The same of a block that is not coded, but which the model reads all the same."""
-    symbols = np.frombuffer(raw, np.uint8) if alphabet == text.BYTES else text.encode(raw.decode(), alphabet)
+    try:
+        symbols = np.frombuffer(raw, np.uint8) if alphabet == text.BYTES else text.encode(raw.decode(), alphabet)
+    except (UnicodeDecodeError, DataError) as e:
+        raise ArchiveError('the archive is damaged: a block of it is no text of this model') from e
     for first in range(0, len(symbols), PIECE):
         part = symbols[first : first + PIECE]
         start = time.perf_counter()

@@ -140,7 +140,11 @@ def optimizer(rule: Rule) -> optax.GradientTransformation:
 
 
 def segments(symbols: np.ndarray, null: int, T: int, block: int) -> list[tuple[np.ndarray, ...]]:
-    """A text as (inputs, targets, weights), each (block, T), one after the other; behind its end the weight is 0."""
+    """A text as (inputs, targets, weights), each (block, T), one after the other; behind its end the weight is 0.
+
+    Of a text that does not fill one block, that is as small as will hold it.
+    """
+    block = min(block, -(-len(symbols) // T))
     where = np.arange(-(-len(symbols) // (T * block)) * T * block).reshape(-1, block, T)
     inside = np.minimum(where, len(symbols) - 1)
     xs, targets = streams.inputs_of(symbols, inside, null), symbols[inside].astype(np.int32)

@@ -205,9 +205,9 @@ def restore(run: Run, state: Any) -> tuple[Any, float] | None:
       RunError: if there are checkpoints and none can be read, or they are another model's, or not the same in all
         processes.
     """
-    found = _newest(run, state)
+    found, step = _newest(run, state)
     if jax.process_count() > 1:
-        mine = np.asarray([run.manager.latest_step() or 0, found is not None])
+        mine = np.asarray([step, found is not None])
         if (multihost_utils.process_allgather(mine) != mine).any():
             raise RunError(f'the processes find different checkpoints in {run.path}; give them one folder to share')
     return found
@@ -250,10 +250,10 @@ def _newest(run, state):
                 place = run.path / 'checkpoints' / str(later)
                 place.rename(place.with_name(f'{later}.damaged-{os.getpid()}'))
             run.manager.reload()
-        return found, float(content['seconds'])
+        return (found, float(content['seconds'])), step
     if steps:
         raise RunError(f'none of the checkpoints in {run.path} can be read; try again, or name another --workdir')
-    return None
+    return None, 0
 
 
 _OTHER_MODEL = 'checkpoint {} in {} is of another model; name another --workdir'

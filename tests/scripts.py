@@ -26,6 +26,12 @@ def assert_same_run(a, b):
     rows = [[json.loads(line) for line in (w / 'metrics.jsonl').read_text().splitlines()] for w in (a, b)]
     for left, right in zip(*rows, strict=True):
         assert left | timing == right | timing
+    assert (a / 'best.npz').exists() == (b / 'best.npz').exists()
+    if (a / 'best.npz').exists():
+        with np.load(a / 'best.npz') as left, np.load(b / 'best.npz') as right:
+            assert left.files == right.files
+            for place in left.files:
+                np.testing.assert_array_equal(left[place], right[place])
 
 
 def wait_for_step(workdir, step, process):

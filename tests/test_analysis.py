@@ -116,6 +116,7 @@ def test_places_next_is_a_probability():
     assert len(others) == len(analysis.PLACES) - 4
     expected = sum(4 * V ** -(len(place) + 1.0) for place in others)
     np.testing.assert_allclose(analysis.places_next(judge, prompt, ALPHABET), expected)
+    assert analysis.places_next(judge, prompt, 'acgt') == 0  # no word ever ends
 
 
 def test_new_words():

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import tracemalloc
+import zlib
 
 import jax
 import numpy as np
@@ -183,9 +184,21 @@ def test_blocks_that_are_missing_are_noticed(monkeypatch):
 
 def test_a_damaged_length_takes_no_memory():
     archive, _ = compressed(b'', PREDICTORS['memoizer'][0])
-    for number in (b'\x01\xff\xff\xff\xff\x7f', b'\x01\x00\xff\xff\xff\xff\x7f'):
+    for number in (b'\xff\xff\xff\xff\x7f\x01', b'\x01\xff\xff\xff\xff\x7f', b'\x01\x00\xff\xff\xff\xff\x7f'):
         with pytest.raises(ArchiveError, match='too large'):
             decompressed(archive[:13] + number, PREDICTORS['memoizer'][0])
+
+
+@pytest.mark.parametrize('raw', [b'\xff\xfe', b'zz'])
+def test_a_stored_block_that_the_alphabet_cannot_spell_is_damage(raw):
+    """With sums that are right, as anyone can make them."""
+    predictor, letters = PREDICTORS['net of characters']
+    archive, _ = compressed(b'', predictor, letters)
+    block = b'\x02\x00\x02' + raw + bytes(4)  # symbols; not coded; bytes
+    header = compression.read_header(io.BytesIO(archive))
+    seal = zlib.crc32(block, zlib.crc32(compression.MAGIC + bytes([header.kind]) + header.model))
+    with pytest.raises(ArchiveError, match='no text of this model'):
+        decompressed(archive[:13] + block + seal.to_bytes(4), predictor, letters)
 
 
 def test_a_truncated_or_longer_archive_is_noticed():

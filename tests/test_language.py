@@ -223,7 +223,15 @@ def test_words(call, tmp_path):
     for name in ('run', 'net.npz'):
         with pytest.raises(runs.RunError, match=f'{name} holds a net of words'):
             nets.open_net(str(tmp_path / name))
-    for facts in ({}, {'about': {'alphabet': 'ab'}}, {'about': 3, 'flags': None}):
+    told = {'about': {'alphabet': 'ab'}, 'flags': {'hidden': 2, 'layers': 1, 'clip': 1.0, 'output_clip': 0.0}}
+    wrong = [told | {'flags': told['flags'] | one} for one in ({'hidden': 0}, {'hidden': 'x'}, {'layers': 10**9})]
+    for facts in (
+        {},
+        {'about': told['about']},
+        {'about': 3, 'flags': None},
+        told | {'about': {'alphabet': ''}},
+        *wrong,
+    ):
         weight_files.save(tmp_path / 'net.npz', {'a': np.zeros(2)}, {'kind': nets.KIND} | facts)
         with pytest.raises(runs.RunError, match='does not tell which'):
             nets.open_net(str(tmp_path / 'net.npz'))

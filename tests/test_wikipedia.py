@@ -10,7 +10,9 @@ PAGES = """
 <page><title>Film</title><text xml:space="preserve">In [[Alien: Resurrection]], [[Batman: Year One|it]].</text></page>
 <page><title>Old</title><text xml:space="preserve">#REDIRECT [[Foo]]</text></page>
 <page><title>Talk:Foo</title><text xml:space="preserve">chatter</text></page>
-<page><title>Bar</title><text xml:space="preserve">Second.</text></page>"""
+<page><title>Nothing</title><text xml:space="preserve" /></page>
+<page><title>Bar</title><text xml:space="preserve">Second.</text></page>
+<page><title>Broken</title><text xml:space="preserve">off"""
 
 
 def test_wikipedia_is_cleaned():

@@ -111,6 +111,8 @@ def measure(name: str, known: np.ndarray, symbols: np.ndarray, alphabet: str, ri
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
         try:
             return pool.submit(_measure, name, known, symbols, alphabet, rival).result()
+        except ModuleNotFoundError as e:
+            raise compressors.Unavailable(str(e)) from e
         except concurrent.futures.process.BrokenProcessPool as e:
             raise compressors.Unavailable(f'{name} was killed, most likely for want of memory') from e
 

@@ -16,8 +16,11 @@ def clean(dump: str, seed: int = 0) -> str:
       seed: of the permutation.
     """
     articles = []
-    for page in re.finditer(r'<page>\s*<title>(.*?)</title>.*?<text[^>]*>(.*?)</text>', dump, re.DOTALL):
-        title, text = page.groups()
+    for page in re.finditer(r'<page>.*?(?:</page>|\Z)', dump, re.DOTALL):
+        found = re.match(r'<page>\s*<title>(.*?)</title>.*?<text[^>]*(?<!/)>(.*?)</text>', page[0], re.DOTALL)
+        if not found:  # without a text, or broken off
+            continue
+        title, text = found.groups()
         if re.match(r'(?i)\s*#redirect', text) or re.match(r'(\w+ talk|Talk|User|Wikipedia|Image|Template|MediaWiki|'
                                                            r'Category|Help|Portal):', title):  # fmt: skip
             continue
