@@ -145,8 +145,8 @@ def about(corpus):
     return nets.about(corpus) | {'alphabet': listed(corpus.alphabet)}
 
 
-def make_model(s, V, **training):
-    return nets.lstm(V, **nets.settings(vars(s)), initial_sd=s.initial_sd, **training)
+def make_model(s, V, **while_training):
+    return nets.lstm(V, **nets.settings(vars(s)), initial_sd=s.initial_sd, **while_training)
 
 
 def make_optimizer(s, steps_per_epoch):
@@ -368,7 +368,7 @@ def reader():
         raise FlagError('read one net: that of --workdir or that of --weights')
     if WORKDIR.value:
         _, net, weights, _ = reopen()
-        return net.model, weights, alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))
+        return net.model, weights, nets.alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))
     if not FLAGS.weights and SHIPPED not in weight_files.shipped():
         raise FlagError('say which run: --workdir=FOLDER, or --weights=FILE')
     net = nets.of_file(cli.read_weights(FLAGS.weights or SHIPPED))
@@ -392,10 +392,6 @@ def describe(s):
     noise = '' if s.noise == 'none' else f' and {s.noise} weight noise'
     dropout = f' and dropout of {s.dropout}' if s.dropout else ''
     return f'LSTM of {layers} by {s.optimizer}{noise}{dropout}'
-
-
-def alphabet_of(facts):
-    return facts['alphabet'] if isinstance(facts['alphabet'], str) else tuple(facts['alphabet'])
 
 
 def symbols_of(content, alphabet):

@@ -136,7 +136,7 @@ def of_file(kept: weight_files.Weights, words: bool = True) -> Net:
 def _net(name, flags, about, read, words):
     """That of these facts, with what read(shapes) gives for its weights."""
     try:
-        alphabet = about['alphabet'] if isinstance(about['alphabet'], str) else tuple(about['alphabet'])
+        alphabet = alphabet_of(about)
         net = of_flags(flags, len(alphabet))
         shapes = jax.eval_shape(net.init, jax.random.key(0))
     except (ArithmeticError, KeyError, TypeError, ValueError) as e:
@@ -144,6 +144,11 @@ def _net(name, flags, about, read, words):
     if not (words or isinstance(alphabet, str)):
         raise runs.RunError(f'{name} holds a net of words, where one of characters or bytes is needed')
     return Net(net, read(shapes), alphabet, flags, about)
+
+
+def alphabet_of(about: dict) -> str | tuple[str, ...]:
+    """The alphabet, of words a tuple, which JSON keeps as a list."""
+    return about['alphabet'] if isinstance(about['alphabet'], str) else tuple(about['alphabet'])
 
 
 def corpus_of(flags: dict, data: str | None) -> text.Corpus:
