@@ -20,6 +20,7 @@ from experiments.cli import FlagError, clock, say
 from hfrnn import (
     evaluation,
     first_order,
+    handwriting,
     model,
     parallel,
     plotting,
@@ -43,7 +44,9 @@ flags.DEFINE_integer('valid_lines', 200, 'pens: lines for validation.', lower_bo
 flags.DEFINE_integer('layers', 3, 'LSTM layers.', lower_bound=1)
 flags.DEFINE_integer('hidden', 400, 'Cells in each, H.', lower_bound=1)
 flags.DEFINE_integer('mixtures', 20, 'Components of the mixture, M.', lower_bound=1)
-flags.DEFINE_integer('seed', 0, 'Of everything random: weights, batches, noise.', lower_bound=0, upper_bound=2**31 - 1)
+flags.DEFINE_integer(
+    'seed', 0, 'Of everything random: weights, batches, noise, dropout.', lower_bound=0, upper_bound=2**31 - 1
+)
 flags.DEFINE_integer('batch', 32, 'Lines for a step, of all devices.', lower_bound=1)
 flags.DEFINE_integer('buckets', 8, 'To how many lengths lines are padded; a step is compiled for each.', lower_bound=1)
 flags.DEFINE_enum('optimizer', 'adam', ['adam', 'rmsprop'], "Adam, or G13's rmsprop.")
@@ -57,6 +60,7 @@ flags.DEFINE_enum('products', 'float32', ['float32', 'bfloat16'], 'What the LSTM
 flags.DEFINE_float('average', 0.0, 'Evaluate and keep an average of the weights with this decay.', lower_bound=0.0)
 flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, while training.')
 flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; of adaptive noise at the start.', lower_bound=1e-30)
+flags.DEFINE_float('dropout', 0.0, 'Of what enters the cells, in training.', lower_bound=0.0, upper_bound=0.99)
 flags.DEFINE_integer('noise_lines', 8, 'How many lines share a draw of the noise.', lower_bound=1)
 flags.DEFINE_float('variance_rate', 1.0, 'Learning rate of log variances, relative to the means.', lower_bound=0.0)
 flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'How adaptive noise learns its size.')
@@ -64,7 +68,9 @@ flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'How ad
 # These do not.
 FREE = (
     flags.DEFINE_string(
-        'init_from', None, "The weights to begin with: the folder of a run, a file, or the package's iamondb."
+        'init_from',
+        None,
+        "The weights to begin with: the folder of a run, a file, or the package's iamondb; a smaller net's are grown.",
     ),
     flags.DEFINE_integer('steps', 10**7, 'Train for so many steps in all.', lower_bound=0),
     flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),
@@ -81,6 +87,7 @@ FREE = (
 
 
 SIZES = ('layers', 'hidden', 'mixtures', 'gaussians')  # of a net; gaussians where it reads text
+GROW = ('layers', 'hidden')  # those that may be larger than where --init_from leads
 
 
 class Task(NamedTuple):
@@ -90,14 +97,14 @@ class Task(NamedTuple):
       name: of the experiment.
       script: its module, whose flags define a run.
       free: those of them that do not, besides those above.
-      make_net: ``make_net(n_symbols, dtype) -> Model``, from flags; dtype that of ``cells.lstm``.
+      make_net: ``make_net(n_symbols, **while_training) -> Model``, from flags; more as in ``cells.lstm``.
       reads_text: whether its inputs come with their texts.
     """
 
     name: str
     script: ModuleType
     free: tuple
-    make_net: Callable[[int, Any], model.Model]
+    make_net: Callable[..., model.Model]
     reads_text: bool
 
 
@@ -192,7 +199,8 @@ def make_noise() -> weight_noise.Noise:
 
 def make_step(task: Task, data: Data, optimizer: optax.GradientTransformation) -> Callable:
     """``step(state, batch)``: the gradient of a line's nats, as many lines in memory as --chunk_points allows."""
-    net = task.make_net(len(data.lines.alphabet), jnp.bfloat16 if FLAGS.products == 'bfloat16' else None)
+    dtype = jnp.bfloat16 if FLAGS.products == 'bfloat16' else None
+    net = task.make_net(len(data.lines.alphabet), dtype=dtype, dropout=FLAGS.dropout)
     noisy = training.noisy_nll(net, make_noise(), len(data.lines.train.names))
 
     def step(state, batch):
@@ -237,7 +245,7 @@ def kept_of_run(task: Task, workdir: str) -> tuple[dict, Callable[[], Any]]:
     return facts, functools.partial(runs.load_best, workdir, shapes)
 
 
-def params_to_begin_with(task: Task, data: Data) -> tuple[Any, dict]:
+def params_to_begin_with(task: Task, data: Data, net: model.Model) -> tuple[Any, dict]:
     """The weights of --init_from as this run begins with them, and what they have behind them."""
     if weight_files.names_a_file(FLAGS.init_from):
         kept = weight_files.read(FLAGS.init_from)
@@ -246,15 +254,18 @@ def params_to_begin_with(task: Task, data: Data) -> tuple[Any, dict]:
     else:
         facts, load = kept_of_run(task, FLAGS.init_from)
     theirs = facts['sizes']
-    differing = [f'{name}={n}' for name, n in theirs.items() if n != FLAGS[name].value]
+    differing = {name: n for name, n in theirs.items() if n != FLAGS[name].value}
+    grows = all(name in GROW and n < FLAGS[name].value for name, n in differing.items())
+    another = [] if grows else [f'{name}={n}' for name, n in differing.items()]
     if task.reads_text and facts['alphabet'] != data.lines.alphabet:
-        differing.append('another alphabet')
-    if differing:
-        raise runs.RunError(
-            f'{FLAGS.init_from} holds another net ({", ".join(differing)}); nothing begins from it here'
-        )
+        another.append('another alphabet')
+    if another:
+        raise runs.RunError(f'{FLAGS.init_from} holds another net ({", ".join(another)}); nothing begins from it here')
     params = load()
-    if FLAGS.noise != 'adaptive' or not isinstance(params, weight_noise.Posterior):
+    if differing:
+        random = jax.jit(net.init)(jax.random.key(FLAGS.seed))
+        params = make_noise().begin(handwriting.grown(weight_noise.means(params), random))
+    elif FLAGS.noise != 'adaptive' or not isinstance(params, weight_noise.Posterior):
         params = make_noise().begin(weight_noise.means(params))
     took = facts.get('training', {})
     before = took.get('begun_from', {})
@@ -271,7 +282,7 @@ def train(task: Task) -> None:
         raise FlagError('say where to keep the run: --workdir=FOLDER')
     cli.check_batches('batch')
     data = load(task)
-    net, optimizer = task.make_net(len(data.lines.alphabet), None), make_optimizer()
+    net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
 
     def begin(params):
         return training.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
@@ -280,7 +291,7 @@ def train(task: Task) -> None:
     cli.check_memory(sum(leaf.size for leaf in jax.tree.leaves(shapes)), 3)
     what, first = about(data), None
     if FLAGS.init_from and not runs.has_begun(WORKDIR.value):
-        first, what['begun_from'] = params_to_begin_with(task, data)
+        first, what['begun_from'] = params_to_begin_with(task, data, net)
 
     run = runs.train_in(WORKDIR.value, defining_flags(task), what)
     state, elapsed = runs.restore_or_begin(
@@ -360,7 +371,7 @@ def reopen(task: Task) -> tuple[runs.Run, Data, model.Model, training.TrainState
     runs.check(WORKDIR.value, 'flags.json', defining_flags(task))
     data = load(task)
     runs.check(WORKDIR.value, 'about.json', about(data))
-    net, optimizer = task.make_net(len(data.lines.alphabet), None), make_optimizer()
+    net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
 
     def begin(key):
         params = first_params(task, net, key)

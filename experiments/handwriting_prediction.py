@@ -32,9 +32,9 @@ MODES = {
 MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
 
 
-def make_net(n_symbols, dtype):
+def make_net(n_symbols, **while_training):
     return prediction_net(
-        FLAGS.layers, FLAGS.hidden, FLAGS.mixtures, FLAGS.clip or None, FLAGS.output_clip or None, dtype
+        FLAGS.layers, FLAGS.hidden, FLAGS.mixtures, FLAGS.clip or None, FLAGS.output_clip or None, **while_training
     )
 
 

@@ -36,7 +36,7 @@ MODE = flags.DEFINE_enum('mode', None, list(MODES), 'What to do: write if there 
 flags.DEFINE_integer('gaussians', 10, 'Of the window over the text, K.', lower_bound=1)  # defines a run
 
 
-def make_net(n_symbols, dtype):
+def make_net(n_symbols, **while_training):
     return synthesis_net(
         n_symbols,
         FLAGS.layers,
@@ -45,7 +45,7 @@ def make_net(n_symbols, dtype):
         FLAGS.gaussians,
         FLAGS.clip or None,
         FLAGS.output_clip or None,
-        dtype,
+        **while_training,
     )
 
 

@@ -34,15 +34,15 @@ class Cell(NamedTuple):
       step: ``step(params, state, x) -> (state, y)``.
       run: ``run(params, state, xs, key=None) -> (state, ys)``, the loop over steps, of cells that have a faster way, or
         one that is random while it is trained, by a key; else None.
-      run_fed: ``run_fed(params, state, xs, feed, given, U, b, fed, below) -> (state, fed, ys, belows)``, the loop of a
-        layer whose input from below depends on what it put out itself, or None.  U is (E, size) and b (E,); ``below``
-        is what comes from below in the first step, and ``belows`` what would in each step after::
+      run_fed: ``run_fed(params, state, xs, feed, given, U, b, fed, below, key=None) -> (state, fed, ys, belows)``, the
+        loop of a layer whose input from below depends on what it put out itself, or None.  U is (E, size) and b (E,);
+        ``below`` is what comes from below in the first step, and ``belows`` what would in each step after::
 
             for x in xs:
                 state, y = step(params, state, (x, below))
                 fed, below = feed(given, fed, U @ y + b)
 
-        Nothing is derived with respect to ``given``, and nothing left out.
+        Nothing is derived with respect to ``given``.
     """
 
     size: int
@@ -295,6 +295,15 @@ def lstm(
         c, hs = recurrence(core, p['W_h'][:, n_below:], p['w_c'], c, h, jax.vmap(share)(xs))
         return (hs[-1], c), hs
 
+    def left_out(key, T, dtype, more=0):
+        """The core, and what it adds to its sums, and to so many more: -inf to those of an i that lets nothing in."""
+        if not dropout or key is None:
+            return quick_core, None
+        shut = jax.random.bernoulli(key, dropout, (T, n_hidden))
+        return dropped_core, jnp.pad(
+            jnp.where(shut, -jnp.inf, jnp.zeros((), dtype)), ((0, 0), (0, 3 * n_hidden + more))
+        )
+
     def run_reverse(p, state, xs, key=None):
         x, *below = xs if n_below else (xs,)
         W_x, (W_below, W) = p['W_x'], jnp.split(p['W_h'], [n_below], axis=1)
@@ -306,21 +315,20 @@ def lstm(
             x, W_x = jnp.zeros((len(x), 0), a.dtype), W_x[:, :0]
         xs = jnp.concatenate([x, *below, jnp.ones((len(x), 1), x.dtype)], axis=1)
         V = jnp.concatenate([W_x, W_below, p['b'][:, None]], axis=1)
-        core = quick_core
-        if dropout and key is not None:
-            core, left_out = dropped_core, jax.random.bernoulli(key, dropout, (len(xs), n_hidden))
-            shut = jnp.pad(jnp.where(left_out, -jnp.inf, jnp.zeros((), W.dtype)), ((0, 0), (0, 3 * n_hidden)))  # i = 0
+        core, shut = left_out(key, len(xs), W.dtype)
+        if shut is not None:
             a = shut if a is None else a + shut
         h, c = state
         c, hs = reverse_recurrence(lambda _, __, *args: core(*args), dtype, None, W, V, p['w_c'], c, h, xs, a)
         return (hs[-1], c), hs
 
-    def run_fed(p, state, xs, feed, given, U, b, fed, below):
+    def run_fed(p, state, xs, feed, given, U, b, fed, below, key=None):
         E = len(U)
+        lstm_core, shut = left_out(key, len(xs), xs.dtype, more=len(U))
 
         def core(given, U, w_c, state, a):
             c, fed = state
-            c, h = quick_core(w_c, c, a[:-E])
+            c, h = lstm_core(w_c, c, a[:-E])
             fed, below = feed(given, fed, U @ h + a[-E:])
             return (c, fed), jnp.concatenate([below, h])
 
@@ -329,7 +337,7 @@ def lstm(
         xs = jnp.concatenate([xs, jnp.ones((len(xs), 1), xs.dtype)], axis=1)
         h, c = state
         y = jnp.concatenate([below, h])
-        (c, fed), ys = reverse_recurrence(core, dtype, given, W, V, p['w_c'], (c, fed), y, xs, None, U)
+        (c, fed), ys = reverse_recurrence(core, dtype, given, W, V, p['w_c'], (c, fed), y, xs, shut, U)
         return (ys[-1, n_below:], c), fed, ys[:, n_below:], ys[:, :n_below]
 
     if reverse:

@@ -5,6 +5,8 @@ They are for first-order methods: derivatives by reverse mode alone.
 
 from typing import Any
 
+import numpy as np
+
 from hfrnn import cells, model, outputs, window
 from hfrnn.model import Model
 
@@ -18,16 +20,17 @@ def prediction_net(
     clip: float | None = CLIP,
     output_clip: float | None = OUTPUT_CLIP,
     dtype: Any = None,
+    dropout: float = 0.0,
 ) -> Model:
     """Peephole LSTM layers with skip connections, and the pen's mixture density; inputs are (T, 3) offsets.
 
     Args:
       clip, output_clip: where the derivatives of one line's nats are clipped; None for nowhere.
-      dtype: what the factors of the LSTM's products are rounded to, as ``cells.lstm`` has it.
+      dtype, dropout: in training, as in ``cells.lstm``.
     """
-    first = cells.lstm(3, hidden, clip=clip, reverse=True, dtype=dtype)
-    others = [cells.lstm(3, hidden, hidden, clip=clip, reverse=True, dtype=dtype) for _ in range(layers - 1)]
-    return _with_pen(cells.stack(first, *others), mixtures, output_clip)
+    kind = {'clip': clip, 'reverse': True, 'dtype': dtype, 'dropout': dropout}
+    stacked = [cells.lstm(3, hidden, hidden if n else 0, **kind) for n in range(layers)]
+    return _with_pen(cells.stack(*stacked), mixtures, output_clip)
 
 
 def synthesis_net(
@@ -39,21 +42,64 @@ def synthesis_net(
     clip: float | None = CLIP,
     output_clip: float | None = OUTPUT_CLIP,
     dtype: Any = None,
+    dropout: float = 0.0,
 ) -> Model:
     """The same under a soft window over the text; inputs are ``model.Conditioned`` (offsets, ``window.Text``).
 
     Args:
       n_symbols: of the alphabet that the texts are in.
     """
-    first = cells.lstm(3, hidden, n_symbols, clip=clip, reverse=True, dtype=dtype)
-    others = [
-        cells.lstm(3, hidden, hidden + n_symbols, clip=clip, reverse=True, dtype=dtype) for _ in range(layers - 1)
-    ]
+    kind = {'clip': clip, 'reverse': True, 'dtype': dtype, 'dropout': dropout}
+    stacked = [cells.lstm(3, hidden, (hidden if n else 0) + n_symbols, **kind) for n in range(layers)]
 
     def given(text):
-        return _with_pen(window.attend(text, [first, *others], n_symbols, gaussians), mixtures, output_clip)
+        return _with_pen(window.attend(text, stacked, n_symbols, gaussians), mixtures, output_clip)
 
     return model.conditional(given)
+
+
+def grown(params: Any, new: Any) -> Any:
+    """The weights of a larger net that predicts just what a smaller one does, for training to go on with.
+
+    To what the smaller net has not, layers on top or cells of a layer, nothing listens at first: the weights from there
+    into the smaller net's cells, the window and the outputs are 0.  Those that lead there are random.
+
+    Args:
+      params: those of the smaller net.
+      new: random ones of the larger, which has as many mixtures, Gaussians and symbols.
+    """
+    few, many = _layers(params), _layers(new)
+    h, H = (layers[0]['w_c'].shape[1] for layers in (few, many))
+    rows = (np.arange(4)[:, None] * H + np.arange(h)).ravel()  # of i, f, o and c
+
+    def put(large, small, rows, columns):
+        return large.at[rows].set(0).at[np.ix_(rows, columns)].set(small)
+
+    def layer(n, large, small):
+        from_below = np.arange(h if n else 0)
+        rest = (H if n else 0) + np.arange(small['W_h'].shape[1] - len(from_below))  # the window, and the layer itself
+        return {
+            'W_x': put(large['W_x'], small['W_x'], rows, np.arange(3)),
+            'W_h': put(large['W_h'], small['W_h'], rows, np.concatenate([from_below, rest])),
+            'w_c': large['w_c'].at[:, :h].set(small['w_c']),
+            'b': large['b'].at[rows].set(small['b']),
+        }
+
+    layers = (*map(layer, range(len(few)), many, few), *many[len(few) :])
+    outputs = np.arange(len(params['readout']['b_o']))
+    heard = (np.arange(len(few))[:, None] * H + np.arange(h)).ravel()
+    W_oh = put(new['readout']['W_oh'], params['readout']['W_oh'], outputs, heard)
+    cell = layers
+    if 'W_hp' in params['cell']:
+        small = params['cell']
+        W_hp = put(new['cell']['W_hp'], small['W_hp'], np.arange(len(small['b_p'])), np.arange(h))
+        cell = {'layers': layers, 'W_hp': W_hp, 'b_p': small['b_p']}
+    return {'cell': cell, 'readout': {'W_oh': W_oh, 'b_o': params['readout']['b_o']}}
+
+
+def _layers(params):
+    cell = params['cell']
+    return cell['layers'] if 'W_hp' in cell else cell
 
 
 def _with_pen(cell, mixtures, output_clip):

@@ -37,9 +37,16 @@ def init(model: Model, optimizer: optax.GradientTransformation, key: jax.Array) 
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
-def predict(model: Model, params: Params, batch: Batch):
-    """The model's Prediction of every sequence: z (B, T, size), h (B, T, H)."""
-    return jax.vmap(model.predict, (None, 0))(params, batch.xs)
+def predict(model: Model, params: Params, batch: Batch, key: jax.Array | None = None):
+    """The model's Prediction of every sequence: z (B, T, size), h (B, T, H).
+
+    Args:
+      key: of what the model leaves out while it is trained, for each sequence by itself; None for nothing.
+    """
+    if key is None:
+        return jax.vmap(model.predict, (None, 0))(params, batch.xs)
+    keys = jax.random.split(key, batch.weights.shape[0])
+    return jax.vmap(lambda xs, key: model.run(params, None, xs, key)[1])(batch.xs, keys)
 
 
 def nats(model: Model, z: jax.Array, batch: Batch) -> jax.Array:
@@ -47,9 +54,9 @@ def nats(model: Model, z: jax.Array, batch: Batch) -> jax.Array:
     return jnp.sum(jax.vmap(jax.vmap(model.output.nll))(z, batch.targets) * batch.weights)
 
 
-def nll(model: Model, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """(sum of nats, sum of weights) of one batch on one device."""
-    return nats(model, predict(model, params, batch).z, batch), jnp.sum(batch.weights)
+def nll(model: Model, params: Params, batch: Batch, key: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """(sum of nats, sum of weights) of one batch on one device; the key as in ``predict``."""
+    return nats(model, predict(model, params, batch, key).z, batch), jnp.sum(batch.weights)
 
 
 def chunked(function: Callable, batch: Any, chunk: int):
@@ -156,12 +163,14 @@ def first_order_step(
 def noisy_nll(model: Model, noise: Noise, n_sequences: int) -> Callable:
     """``noisy`` of ``first_order_step``: nats at weights drawn once, and these sequences' share of the noise's cost.
 
+    What the model leaves out while it is trained (``dropout`` of ``cells.lstm``) is drawn for each sequence.
+
     Args:
       n_sequences: of the training set, for each of which the n-th part of the cost is to be paid.
     """
 
     def noisy(params, key, batch):
-        nats, weight = nll(model, noise.draw(key, params), batch)
+        nats, weight = nll(model, noise.draw(key, params), batch, jax.random.fold_in(key, 1))
         return nats + sequences(batch) / n_sequences * noise.cost(params), (nats, weight)
 
     return noisy

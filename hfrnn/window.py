@@ -89,7 +89,7 @@ def attend(
       advance: how far a Gaussian moves in a step before anything is learnt, through the initial b_p.  The paper does
         not say; its letters have 25 points and more.
     """
-    K = n_gaussians
+    K, no_keys = n_gaussians, [None] * len(layers)
     if text is not None:
         U = len(text.characters)
         places = jnp.arange(1, U + 1)
@@ -120,20 +120,22 @@ def attend(
         window, w = move((places.astype(h.dtype), shown.astype(h.dtype)), state[1:4], p['W_hp'] @ h + p['b_p'])
         return WindowState((inner, *state.layers[1:]), *window, w), h
 
-    def higher(go, p, state, xs, h, w):
-        """The other layers, each by go(layer, params, state, input)."""
+    def higher(go, p, state, xs, h, w, keys):
+        """The other layers, each by go(layer, params, state, input, key)."""
         after, ys = [state.layers[0]], [h]
-        for layer, q, s in zip(layers[1:], p['layers'][1:], state.layers[1:], strict=True):
-            s, y = go(layer, q, s, (xs, jnp.concatenate([ys[-1], w], axis=-1)))
+        for layer, q, s, key in zip(layers[1:], p['layers'][1:], state.layers[1:], keys, strict=True):
+            s, y = go(layer, q, s, (xs, jnp.concatenate([ys[-1], w], axis=-1)), key)
             after.append(s)
             ys.append(y)
         return state._replace(layers=tuple(after)), jnp.concatenate(ys, axis=-1)
 
     def step(p, state, x):
         state, h = first(p, state, x)
-        return higher(lambda layer, *args: layer.step(*args), p, state, x, h, state.w)
+        return higher(lambda layer, q, s, x, _: layer.step(q, s, x), p, state, x, h, state.w, no_keys[1:])
 
-    def run(p, state, xs, key=None):  # its layers leave nothing out
+    def run(p, state, xs, key=None):
+        keys = no_keys if key is None else list(jax.random.split(key, len(layers)))
+
         def body(state, x):
             state, h = first(p, state, x)
             return state, (h, state.w)
@@ -143,9 +145,9 @@ def attend(
         else:
             given = places.astype(xs.dtype), shown.astype(xs.dtype)
             inner, window, hs, ws = layers[0].run_fed(
-                p['layers'][0], state.layers[0], xs, move, given, p['W_hp'], p['b_p'], state[1:4], state.w
+                p['layers'][0], state.layers[0], xs, move, given, p['W_hp'], p['b_p'], state[1:4], state.w, keys[0]
             )
             state = WindowState((inner, *state.layers[1:]), *window, ws[-1])
-        return higher(lambda layer, q, s, xs: unroll(layer, q, xs, s), p, state, xs, hs, ws)
+        return higher(lambda layer, q, s, xs, key: unroll(layer, q, xs, s, key), p, state, xs, hs, ws, keys[1:])
 
     return Cell(sum(layer.size for layer in layers), init, initial_state, step, run)

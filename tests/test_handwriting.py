@@ -11,7 +11,7 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hfrnn import cells, evaluation, handwriting, model, outputs, parallel, runs, training, weight_noise
+from hfrnn import cells, evaluation, handwriting, model, outputs, parallel, runs, training, weight_noise, window
 from hfrnn.data import buckets, strokes
 from tests.scripts import assert_same_run, wait_for_step
 
@@ -31,6 +31,30 @@ SMALL = ['--flagfile=experiments/flags/handwriting_ci.flags']
 def test_nets_are_as_large_as_the_papers(net, weights):
     """G13 sec. 4.2 and 5.2: about 3.4 and 3.7 million, counted here with peepholes and every skip connection."""
     assert model.size(jax.eval_shape(net.init, jax.random.key(0))) == weights
+
+
+@pytest.mark.parametrize('C', [0, 5])
+def test_a_larger_net_begins_where_a_smaller_one_was(C, x64):
+    """It predicts the same, and learns in all its parts: what nothing listens to yet is listened to after a step."""
+    rng = np.random.default_rng(0)
+
+    def net(layers, hidden):
+        if C:
+            return handwriting.synthesis_net(C, layers, hidden, mixtures=2, gaussians=3, clip=None, output_clip=None)
+        return handwriting.prediction_net(layers, hidden, mixtures=2, clip=None, output_clip=None)
+
+    small, large = net(2, 3), net(3, 5)
+    xs, targets, weights = rng.normal(size=(2, 9, 3)), rng.normal(size=(2, 9, 3)) > 0, np.ones((2, 9))
+    if C:
+        xs = model.Conditioned(xs, window.Text(rng.integers(0, C, (2, 4)), np.array([4, 3])))
+    batch, params = training.Batch(xs, targets, weights), params_of(small)
+    grown = handwriting.grown(params, params_of(large))
+    assert jax.tree.map(np.shape, grown) == jax.tree.map(np.shape, params_of(large))
+    loss, grads = jax.jit(jax.value_and_grad(lambda p: training.nll(large, p, batch)[0]))(grown)
+    assert_allclose(loss, training.nll(small, params, batch)[0])
+    stepped = jax.tree.map(lambda p, g: p - 1e-3 * g, grown, grads)
+    grads = jax.jit(jax.grad(lambda p: training.nll(large, p, batch)[0]))(stepped)
+    assert all(np.all(g) for g in jax.tree.leaves(grads))
 
 
 # -- training and measuring -------------------------------------------------------------------------------------------
@@ -236,8 +260,12 @@ def test_a_run_begins_with_a_file_of_weights(call, tmp_path, cache):
     before, after = (read(tmp_path / name / 'results.json') for name in ('plain', 'on'))
     assert_allclose(after['nats_per_line'], before['nats_per_line'], rtol=1e-3)
     assert after['begun_from']['epochs'] == round(before['epochs'], 2)
-    status, _, err = call(*SMALL, cache, *still, '--hidden=9', f'--workdir={tmp_path}/no')
+    assert call(*SMALL, cache, *still, '--hidden=9', '--layers=3', f'--workdir={tmp_path}/larger')[0] == 0
+    assert_allclose(read(tmp_path / 'larger' / 'results.json')['nats_per_line'], before['nats_per_line'], rtol=1e-3)
+    status, _, err = call(*SMALL, cache, *still, '--hidden=7', f'--workdir={tmp_path}/no')
     assert status == 1 and 'holds another net (hidden=8)' in err
+    status, _, err = call(*SMALL, cache, *still, '--hidden=9', '--mixtures=9', f'--workdir={tmp_path}/no')
+    assert status == 1 and 'holds another net (hidden=8, mixtures=3)' in err
 
     (tmp_path / 'on' / 'best.npz').unlink()  # as if it had been stopped before it was first evaluated
     (tmp_path / 'on' / 'metrics.jsonl').write_text('')

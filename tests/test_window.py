@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hfrnn import cells, model, outputs, training, window
@@ -139,6 +140,33 @@ def test_the_quick_way_back_changes_no_number(x64, params):
         return jax.jit(jax.value_and_grad(loss, (0, 1)))(params['cell'], states)
 
     jax.tree.map(functools.partial(assert_allclose, rtol=1e-9, atol=1e-12), gradients(True), gradients(False))
+
+
+def test_dropout_under_a_window(x64, params):
+    """Its derivatives are those of its loop, every layer draws its own, and no key leaves nothing out."""
+    xs, on = offsets(1), text([2, 0, 1, 1], 6)
+
+    def net(share):
+        layers = (cells.lstm(3, n, below, reverse=True, dropout=share) for n, below in ((H1, C), (H2, H1 + C)))
+        return window.attend(on, tuple(layers), C, K, 0.4)
+
+    def run(p, state, key, share=0.4):
+        return cells.unroll(net(share), p, xs, state, key)
+
+    def loss(p, state):
+        after, ys = run(p, state, jax.random.key(3))
+        return jnp.sum(ys**3) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(after))
+
+    p, state = params['cell'], net(0).initial_state(params['cell'])
+    state = jax.tree.map(lambda s: s + 0.1, state)
+    check_grads(jax.jit(loss), (p, state), order=1, modes=['rev'], atol=1e-6, rtol=1e-5)
+    jax.tree.map(assert_array_equal, run(p, state, None), run(p, state, None, 0.0))
+    layers = zip(p['layers'], (H1, H2), strict=True)
+    remembers = p | {'layers': tuple(q | {'b': q['b'].at[n : 3 * n].set(1e3)} for q, n in layers)}  # f = o = 1
+    zero = net(0).initial_state(p)
+    hs = jax.vmap(lambda key: run(remembers, zero, key)[1])(jax.random.split(jax.random.key(0), 400))
+    gone = np.diff(hs, axis=1, prepend=0)[:, :4].reshape(400, -1) == 0  # h_t = tanh(c_t)
+    assert_allclose(np.cov(gone.T), 0.24 * np.eye(gone.shape[1]), atol=0.06)
 
 
 def test_writing_is_finished_past_the_last_character(x64):
