@@ -116,7 +116,14 @@ def stops(scribe, biases):
     say(f'\n{"bias":>6s} {"stopped":>9s} {"points a character":>20s}      of {len(lines)} lines')
     for bias in biases:
         parts = [
-            writing.write(scribe, lines[first : first + 50], seed=FLAGS.seed + first, bias=bias, cap=FLAGS.points)
+            writing.write(
+                scribe,
+                lines[first : first + 50],
+                seed=FLAGS.seed + first,
+                bias=bias,
+                bias_after=FLAGS.bias_after,
+                cap=FLAGS.points,
+            )
             for first in range(0, len(lines), 50)
         ]
         stopped = np.concatenate([part.stopped for part in parts])
@@ -196,7 +203,8 @@ def pages():
     handwriting_writing.tell({c: new for _, replaced in broken for c, new in replaced.items()})
     for first in range(0, len(said), PAGE):
         lines = said[first : first + PAGE]
-        drawn = writing.write(scribe, lines, seed=FLAGS.seed + first, bias=FLAGS.bias, cap=FLAGS.points).lines
+        biased = handwriting_writing.biased()
+        drawn = writing.write(scribe, lines, seed=FLAGS.seed + first, cap=FLAGS.points, **biased).lines
         page = path.parent / f'page{first // PAGE}.png'
         drawing.strokes_png(page, drawn)
         say(page)

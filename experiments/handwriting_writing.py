@@ -32,6 +32,13 @@ FREE = (
     flags.DEFINE_integer('width', writing.WIDTH, 'Characters in a line, at most.', lower_bound=1, upper_bound=200),
     flags.DEFINE_integer('copies', 1, 'Write it so many times, no two alike.', lower_bound=1),
     flags.DEFINE_float('bias', 0.5, 'Neater than people write: 0 is as they do.', lower_bound=0.0, upper_bound=100.0),
+    flags.DEFINE_integer(
+        'bias_after',
+        writing.BIAS_AFTER,
+        'Points before it sets in, without --prime; the paper: 0.',
+        lower_bound=0,
+        upper_bound=100_000,
+    ),
     flags.DEFINE_string('prime', None, 'In whose hand: a file of strokes (JSON, InkML), or a line of the data set.'),
     flags.DEFINE_string('prime_text', None, 'What the strokes of --prime say.'),
     flags.DEFINE_integer(
@@ -154,9 +161,7 @@ def sample(task: Task) -> None:
         raise FlagError(f'--copies={FLAGS.copies}: at most {writing.MOST} lines are written at once')
     place, scribe = output(), chosen_scribe(task)
     primer = chosen_primer(scribe)
-    written = writing.scribble(
-        scribe, FLAGS.copies, FLAGS.points or 700, seed=FLAGS.seed, bias=FLAGS.bias, primer=primer
-    )
+    written = writing.scribble(scribe, FLAGS.copies, FLAGS.points or 700, seed=FLAGS.seed, primer=primer, **biased())
     show(written.lines, *place)
 
 
@@ -185,10 +190,10 @@ def look(task: Task) -> None:
             raise FlagError(f'it is not known what {FLAGS.prime} says; look at another line')
         real, texts = zip(*lines, strict=True)
         if task.reads_text:
-            drawn = writing.write(scribe, texts, seed=FLAGS.seed, bias=FLAGS.bias).lines
+            drawn = writing.write(scribe, texts, seed=FLAGS.seed, **biased()).lines
         else:
             del paths['window']
-            drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, bias=FLAGS.bias).lines
+            drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, **biased()).lines
     seen = writing.look(scribe, offsets, said)
     stem.parent.mkdir(parents=True, exist_ok=True)
     drawing.density_png(paths['density'], offsets, seen.mixture, scribe.scale)
@@ -200,6 +205,10 @@ def look(task: Task) -> None:
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
+
+
+def biased() -> dict:
+    return {'bias': FLAGS.bias, 'bias_after': FLAGS.bias_after}
 
 
 def by_hand(task: Task, first: bool = False) -> tuple[writing.Scribe, list[str], list[np.ndarray]]:
@@ -214,11 +223,11 @@ def by_hand(task: Task, first: bool = False) -> tuple[writing.Scribe, list[str],
         raise FlagError(f'{len(lines)} lines {FLAGS.copies} times: at most {writing.MOST} are written at once')
     lines = lines[:1] if first else lines * FLAGS.copies
     primer = chosen_primer(scribe)
-    written = writing.write(scribe, lines, seed=FLAGS.seed, bias=FLAGS.bias, primer=primer, cap=FLAGS.points)
+    written = writing.write(scribe, lines, seed=FLAGS.seed, primer=primer, cap=FLAGS.points, **biased())
     if primer and not all(map(len, written.lines)):
         raise FlagError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
     for i in np.flatnonzero(~written.stopped):
-        why = '--points is no more' if FLAGS.points else 'no end was found; another --seed or a larger --bias may help'
+        why = '--points is no more' if FLAGS.points else 'no end was found; another --seed may help'
         say(f'line {i + 1} was cut off after {len(written.lines[i])} points, as {why}: {lines[i]!r}')
     return scribe, lines, written.lines
 

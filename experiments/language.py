@@ -354,7 +354,13 @@ def export():
         raise FlagError('say where to write them: --output=FILE.npz')
     s, _, weights, (steps, seconds) = reopen()
     facts = runs.read_json(WORKDIR.value, 'about.json')
-    content = {'kind': nets.KIND, 'alphabet': facts['alphabet'], 'about': facts, 'flags': vars(s)}
+    begun = s.init_from and pathlib.Path(s.init_from).name  # where its folder stands is nobody else's business
+    content = {
+        'kind': nets.KIND,
+        'alphabet': facts['alphabet'],
+        'about': facts,
+        'flags': vars(s) | {'init_from': begun},
+    }
     content |= {'steps': steps, 'seconds': seconds}
     if (pathlib.Path(WORKDIR.value) / 'results.json').exists():
         content['results'] = runs.read_json(WORKDIR.value, 'results.json')

@@ -121,6 +121,7 @@ def draw_lines(
     cap: int,
     caps: jax.Array | None = None,
     bias: float = 0.0,
+    bias_after: int = 0,
     stop: Callable[[Any, Any], jax.Array] | None = None,
 ) -> Drawn:
     """Handwriting: lines that a net goes on with, each point drawn the next input; Graves 2013 (G13) sec. 4 and 5.
@@ -145,6 +146,7 @@ def draw_lines(
       cap: the most points to draw.
       caps: (B,) of each line, none of them over ``cap``; None where that is all the same.
       bias: see ``outputs.mixture``; G13 sec. 5.4.
+      bias_after: how many points of each line are drawn without it.
       stop: the rule, looked at after ``begun`` has been read: ``window.finished``; None for none.
 
     Returns:
@@ -155,8 +157,9 @@ def draw_lines(
     def step(state, x, on):
         return model.step(params, state, x if on is None else Conditioned(x, on))
 
-    def sample(t, key, z):
-        return model.output.sample(jax.random.fold_in(key, t), z, bias)
+    def sample(t, key, z, n_begun):
+        b = jnp.where(t + 1 < n_begun + bias_after, 0.0, bias)
+        return model.output.sample(jax.random.fold_in(key, t), z, b)
 
     def body(carry):
         t, state, points, lengths, done = carry
@@ -167,7 +170,7 @@ def draw_lines(
         if stop is not None:
             done = done | (live & ~given & jax.vmap(stop)(state, on))
         more = live & ~given & ~done & (lengths < n_begun + (cap if caps is None else caps))
-        drawn = jnp.where(more[:, None], jax.vmap(sample, (None, 0, 0))(t, keys, z), points[t + 1])
+        drawn = jnp.where(more[:, None], jax.vmap(sample, (None, 0, 0, 0))(t, keys, z, n_begun), points[t + 1])
         return t + 1, state, points.at[t + 1].set(drawn), lengths + more, done
 
     def going(carry):

@@ -24,6 +24,7 @@ from hfrnn.outputs import mixture
 
 WIDTH = 40  # characters in a line, of which the lines of IAM-OnDB have 29 on average, 64 at most
 MOST = 64  # lines in one text
+BIAS_AFTER = 30  # points; a pen that nobody moves yet most probably rests, and biased from the start goes on resting
 POINTS, MORE_POINTS = 50, 100  # the cap: so many points a character, of which IAM-OnDB has 21; and so many more
 
 
@@ -158,6 +159,7 @@ def write(
     *,
     seed: int = 0,
     bias: float = 0.0,
+    bias_after: int = BIAS_AFTER,
     primer: Primer | None = None,
     cap: int | None = None,
 ) -> Written:
@@ -169,12 +171,13 @@ def write(
       lines: of the scribe's characters; see ``broken``.
       seed: line i is of nothing but the seed and i, apart from rounding.
       bias: b >= 0 (G13 sec. 5.4).
+      bias_after: how many points of a line without a primer are drawn without it; 0 is G13's way.
       cap: the most points of a line; if None, that is ``cap_of`` each.
     """
     before = '' if primer is None else f'{primer.text} '
     texts = texts_of([before + line for line in lines], scribe.alphabet)
     caps = [cap or cap_of(line) for line in lines]
-    return _written(scribe, caps, seed, bias, primer, texts, window.finished)
+    return _written(scribe, caps, seed, bias, bias_after, primer, texts, window.finished)
 
 
 def cap_of(line: str) -> int:
@@ -183,13 +186,20 @@ def cap_of(line: str) -> int:
 
 
 def scribble(
-    scribe: Scribe, lines: int, points: int, *, seed: int = 0, bias: float = 0.0, primer: Primer | None = None
+    scribe: Scribe,
+    lines: int,
+    points: int,
+    *,
+    seed: int = 0,
+    bias: float = 0.0,
+    bias_after: int = BIAS_AFTER,
+    primer: Primer | None = None,
 ) -> Written:
     """Lines out of a prediction net, which writes what it likes (G13 sec. 4.3), so many points each."""
-    return _written(scribe, [points] * lines, seed, bias, primer, None, None)
+    return _written(scribe, [points] * lines, seed, bias, bias_after, primer, None, None)
 
 
-def _written(scribe, caps, seed, bias, primer, texts, stop):
+def _written(scribe, caps, seed, bias, bias_after, primer, texts, stop):
     begun = np.zeros((1, 3), np.float32) if primer is None else strokes.normalise(primer.offsets, scribe.scale)
     first = 0 if primer is None else len(begun)  # that counts: without a primer the null vector is a point of the line
     n, more = len(caps), np.array(caps) + first - len(begun)
@@ -204,6 +214,7 @@ def _written(scribe, caps, seed, bias, primer, texts, stop):
         cap=int(more.max()),
         caps=more,
         bias=bias,
+        bias_after=0 if primer else bias_after,
         stop=stop,
     )
     points, lengths, stopped = jax.device_get((drawn.points, drawn.lengths, drawn.stopped))

@@ -34,9 +34,18 @@ def params_of(net, advance=None):
 
 
 @functools.partial(jax.jit, static_argnames=('net', 'cap', 'ruled'))
-def drawn_by(net, params, keys, points, n, on, bias, cap=CAP, ruled=True):
+def drawn_by(net, params, keys, points, n, on, bias, bias_after=0, cap=CAP, ruled=True):
     return sampling.draw_lines(
-        net, params, keys, points, n, on, cap=cap, bias=bias, stop=window.finished if ruled and on else None
+        net,
+        params,
+        keys,
+        points,
+        n,
+        on,
+        cap=cap,
+        bias=bias,
+        bias_after=bias_after,
+        stop=window.finished if ruled and on else None,
     )
 
 
@@ -119,6 +128,18 @@ def test_the_cap_holds_and_a_window_that_hurries_stops_at_once():
     assert not slow.stopped.any() and fast.stopped.all()
     np.testing.assert_array_equal(fast.lengths, N_BEGUN)  # not one point was drawn
     np.testing.assert_array_equal(draw(SYNTHESIS, ruled=False).lengths, N_BEGUN + CAP)
+
+
+def test_the_first_points_may_be_drawn_without_the_bias(x64):
+    """Of each line, begun with however many; those after them as if it had been begun with them."""
+    plain, whole, late = (draw(PREDICTION, on=None, bias=b, bias_after=k) for b, k in ((0.0, 0), (2.0, 0), (2.0, 6)))
+    for b, P in enumerate(map(int, N_BEGUN)):
+        np.testing.assert_allclose(late.points[b, : P + 6], plain.points[b, : P + 6])
+        assert not np.allclose(late.points[b, P + 6], plain.points[b, P + 6])
+        assert not np.allclose(late.points[b, P], whole.points[b, P])
+    on = draw(PREDICTION, on=None, points=late.points[:, :13], n=N_BEGUN + 6, bias=2.0, cap=CAP - 6)
+    for b, P in enumerate(map(int, N_BEGUN)):
+        np.testing.assert_allclose(on.points[b, : P + CAP], late.points[b, : P + CAP], rtol=1e-9, atol=1e-9)
 
 
 def test_no_bias_is_the_plain_sampler_and_a_large_one_tends_to_the_likeliest_mean():
