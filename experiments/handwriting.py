@@ -246,7 +246,10 @@ def kept_of_run(task: Task, workdir: str) -> tuple[dict, Callable[[], Any]]:
 
 
 def params_to_begin_with(task: Task, data: Data, net: model.Model) -> tuple[Any, dict]:
-    """The weights of --init_from as this run begins with them, and what they have behind them."""
+    """The weights of --init_from as this run begins with them, and what they have behind them.
+
+    Those of a smaller net are grown; of a posterior, its means.
+    """
     if weight_files.names_a_file(FLAGS.init_from):
         kept = weight_files.read(FLAGS.init_from)
         hand = writing.scribe(kept, task.name)
@@ -301,9 +304,10 @@ def train(task: Task) -> None:
     history = runs.history(run, step=int(state.step))
     epoch = len(buckets.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
     points = len(data.lines.train.offsets) - len(data.lines.train.names)
+    dropout = f' and dropout of {FLAGS.dropout}' if FLAGS.dropout else ''
     say(
         f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(weight_noise.means(state.params)):,} weights by '
-        f'{FLAGS.optimizer} on {data.lines.name}: {len(data.lines.train.names):,} lines, {points:,} points, '
+        f'{FLAGS.optimizer}{dropout} on {data.lines.name}: {len(data.lines.train.names):,} lines, {points:,} points, '
         f'{epoch} steps an epoch; {len(data.lines.valid.names):,} for validation'
     )
     say(strokes.describe(data.lines.report))
@@ -456,6 +460,7 @@ def finish(task, run, data, net, state, seconds, measure):
         'net': f'{FLAGS.layers}x{FLAGS.hidden}',
         'optimizer': FLAGS.optimizer,
         'noise': FLAGS.noise,
+        'dropout': FLAGS.dropout,
         'parameters': model.size(weight_noise.means(state.params)),
         **measured,
         **complexity(kept),

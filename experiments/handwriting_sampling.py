@@ -129,7 +129,7 @@ def stops(scribe, biases):
         stopped = np.concatenate([part.stopped for part in parts])
         drawn = [line for part in parts for line in part.lines]
         points = [len(d) / len(line) for d, line, ok in zip(drawn, lines, stopped, strict=True) if ok]
-        row = {'bias': bias, 'lines': len(lines), 'stopped': int(stopped.sum())}
+        row = {'bias': bias, 'bias_after': FLAGS.bias_after, 'lines': len(lines), 'stopped': int(stopped.sum())}
         row['points_per_character'] = float(np.mean(points)) if points else None
         row['cut_off'] = [line for line, ok in zip(lines, stopped, strict=True) if not ok]
         rows.append(row)
@@ -201,14 +201,14 @@ def pages():
     broken = [writing.broken(sentence, scribe.alphabet, width=200) for sentence in sentences()]
     said = [lines[0] for lines, _ in broken]
     handwriting_writing.tell({c: new for _, replaced in broken for c, new in replaced.items()})
+    biased = handwriting_writing.biased()
     for first in range(0, len(said), PAGE):
         lines = said[first : first + PAGE]
-        biased = handwriting_writing.biased()
         drawn = writing.write(scribe, lines, seed=FLAGS.seed + first, cap=FLAGS.points, **biased).lines
         page = path.parent / f'page{first // PAGE}.png'
         drawing.strokes_png(page, drawn)
         say(page)
-    about = {'weights': FLAGS.weights, 'source': scribe.source, 'bias': FLAGS.bias, 'seed': FLAGS.seed, 'said': said}
+    about = {'weights': FLAGS.weights, 'source': scribe.source, **biased, 'seed': FLAGS.seed, 'said': said}
     keep(path, results | {'pages': about})
 
 

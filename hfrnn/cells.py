@@ -42,7 +42,7 @@ class Cell(NamedTuple):
                 state, y = step(params, state, (x, below))
                 fed, below = feed(given, fed, U @ y + b)
 
-        Nothing is derived with respect to ``given``.
+        Nothing is derived with respect to ``given``; the key is that of ``run``.
     """
 
     size: int
@@ -296,7 +296,7 @@ def lstm(
         return (hs[-1], c), hs
 
     def left_out(key, T, dtype, more=0):
-        """The core, and what it adds to its sums, and to so many more: -inf to those of an i that lets nothing in."""
+        """(core, what is added to its sums and some more): (T, 4 H + more), -inf for an i that is shut; or None."""
         if not dropout or key is None:
             return quick_core, None
         shut = jax.random.bernoulli(key, dropout, (T, n_hidden))

@@ -66,7 +66,8 @@ def grown(params: Any, new: Any) -> Any:
 
     Args:
       params: those of the smaller net.
-      new: random ones of the larger, which has as many mixtures, Gaussians and symbols.
+      new: random ones of the larger: of at least as many layers, and cells in each, and as many mixtures, Gaussians and
+        symbols.
     """
     few, many = _layers(params), _layers(new)
     h, H = (layers[0]['w_c'].shape[1] for layers in (few, many))

@@ -132,7 +132,7 @@ def draw_lines(
         while True:
             state, z = step(state, x[-1], or each of x[:P] at first)
             if stop(state, on) or len(x) == P + cap: break
-            x.append(sample(z, bias))
+            x.append(sample(z, bias if len(x) >= P + bias_after else 0))
 
     so that what is drawn depends on the state that reading ``begun`` leaves, as scoring it does (G13 sec. 5.5, primed
     sampling).  A line begun with nothing is begun with the null vector.  All lines take their steps together, until

@@ -163,14 +163,16 @@ def first_order_step(
 def noisy_nll(model: Model, noise: Noise, n_sequences: int) -> Callable:
     """``noisy`` of ``first_order_step``: nats at weights drawn once, and these sequences' share of the noise's cost.
 
-    What the model leaves out while it is trained (``dropout`` of ``cells.lstm``) is drawn for each sequence.
+    What the model leaves out while it is trained (``dropout`` of ``cells.lstm``) is drawn for each sequence, by its
+    place in what ``first_order_step`` holds in memory at once.
 
     Args:
       n_sequences: of the training set, for each of which the n-th part of the cost is to be paid.
     """
 
     def noisy(params, key, batch):
-        nats, weight = nll(model, noise.draw(key, params), batch, jax.random.fold_in(key, 1))
+        k_dropout = jax.random.fold_in(key, 2**31 - 1)  # no array of weights has that number, by which noise is drawn
+        nats, weight = nll(model, noise.draw(key, params), batch, k_dropout)
         return nats + sequences(batch) / n_sequences * noise.cost(params), (nats, weight)
 
     return noisy

@@ -89,7 +89,7 @@ def attend(
       advance: how far a Gaussian moves in a step before anything is learnt, through the initial b_p.  The paper does
         not say; its letters have 25 points and more.
     """
-    K, no_keys = n_gaussians, [None] * len(layers)
+    K = n_gaussians
     if text is not None:
         U = len(text.characters)
         places = jnp.arange(1, U + 1)
@@ -131,10 +131,12 @@ def attend(
 
     def step(p, state, x):
         state, h = first(p, state, x)
-        return higher(lambda layer, q, s, x, _: layer.step(q, s, x), p, state, x, h, state.w, no_keys[1:])
+        return higher(
+            lambda layer, q, s, x, _: layer.step(q, s, x), p, state, x, h, state.w, [None] * (len(layers) - 1)
+        )
 
     def run(p, state, xs, key=None):
-        keys = no_keys if key is None else list(jax.random.split(key, len(layers)))
+        k, *keys = [None] * len(layers) if key is None else jax.random.split(key, len(layers))
 
         def body(state, x):
             state, h = first(p, state, x)
@@ -145,9 +147,9 @@ def attend(
         else:
             given = places.astype(xs.dtype), shown.astype(xs.dtype)
             inner, window, hs, ws = layers[0].run_fed(
-                p['layers'][0], state.layers[0], xs, move, given, p['W_hp'], p['b_p'], state[1:4], state.w, keys[0]
+                p['layers'][0], state.layers[0], xs, move, given, p['W_hp'], p['b_p'], state[1:4], state.w, k
             )
             state = WindowState((inner, *state.layers[1:]), *window, ws[-1])
-        return higher(lambda layer, q, s, xs, key: unroll(layer, q, xs, s, key), p, state, xs, hs, ws, keys[1:])
+        return higher(lambda layer, q, s, xs, key: unroll(layer, q, xs, s, key), p, state, xs, hs, ws, keys)
 
     return Cell(sum(layer.size for layer in layers), init, initial_state, step, run)

@@ -24,7 +24,9 @@ from hfrnn.outputs import mixture
 
 WIDTH = 40  # characters in a line, of which the lines of IAM-OnDB have 29 on average, 64 at most
 MOST = 64  # lines in one text
-BIAS_AFTER = 30  # points; a pen that nobody moves yet most probably rests, and biased from the start goes on resting
+BIAS_AFTER = (
+    30  # points; at first the likeliest is that the pen rests, which a bias makes near certain, again and again
+)
 POINTS, MORE_POINTS = 50, 100  # the cap: so many points a character, of which IAM-OnDB has 21; and so many more
 
 
@@ -195,7 +197,7 @@ def scribble(
     bias_after: int = BIAS_AFTER,
     primer: Primer | None = None,
 ) -> Written:
-    """Lines out of a prediction net, which writes what it likes (G13 sec. 4.3), so many points each."""
+    """Lines out of a prediction net, which writes what it likes (G13 sec. 4.3), so many points each; see ``write``."""
     return _written(scribe, [points] * lines, seed, bias, bias_after, primer, None, None)
 
 

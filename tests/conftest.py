@@ -24,6 +24,9 @@ given = os.environ.get('XLA_FLAGS', '')
 if QUICK_TO_COMPILE not in given and are_known(QUICK_TO_COMPILE):  # a worker of xdist inherits them
     os.environ['XLA_FLAGS'] = f'{given} {QUICK_TO_COMPILE}'
 
+if 'JAX_PLATFORMS' not in os.environ:  # also on a machine with a GPU, which has not four devices
+    os.environ['JAX_PLATFORMS'] = 'cpu'
+    jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 

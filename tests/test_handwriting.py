@@ -33,8 +33,8 @@ def test_nets_are_as_large_as_the_papers(net, weights):
     assert model.size(jax.eval_shape(net.init, jax.random.key(0))) == weights
 
 
-@pytest.mark.parametrize('C', [0, 5])
-def test_a_larger_net_begins_where_a_smaller_one_was(C, x64):
+@pytest.mark.parametrize('C, layers, hidden', [(0, 3, 5), (5, 3, 5), (5, 2, 5), (5, 3, 3)])
+def test_a_larger_net_begins_where_a_smaller_one_was(C, layers, hidden, x64):
     """It predicts the same, and learns in all its parts: what nothing listens to yet is listened to after a step."""
     rng = np.random.default_rng(0)
 
@@ -43,7 +43,7 @@ def test_a_larger_net_begins_where_a_smaller_one_was(C, x64):
             return handwriting.synthesis_net(C, layers, hidden, mixtures=2, gaussians=3, clip=None, output_clip=None)
         return handwriting.prediction_net(layers, hidden, mixtures=2, clip=None, output_clip=None)
 
-    small, large = net(2, 3), net(3, 5)
+    small, large = net(2, 3), net(layers, hidden)
     xs, targets, weights = rng.normal(size=(2, 9, 3)), rng.normal(size=(2, 9, 3)) > 0, np.ones((2, 9))
     if C:
         xs = model.Conditioned(xs, window.Text(rng.integers(0, C, (2, 4)), np.array([4, 3])))
@@ -55,6 +55,20 @@ def test_a_larger_net_begins_where_a_smaller_one_was(C, x64):
     stepped = jax.tree.map(lambda p, g: p - 1e-3 * g, grown, grads)
     grads = jax.jit(jax.grad(lambda p: training.nll(large, p, batch)[0]))(stepped)
     assert all(np.all(g) for g in jax.tree.leaves(grads))
+
+
+def test_dropout_is_drawn_for_each_line_and_by_a_key_alone(x64):
+    share, both = 0.5, {'layers': 2, 'hidden': 4, 'mixtures': 2}
+    net, bare = handwriting.prediction_net(**both, dropout=share), handwriting.prediction_net(**both)
+    params, line = params_of(net), lines(lengths=(6,))
+    batch = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * 3), line)
+    assert_array_equal(training.predict(net, params, batch).z, training.predict(bare, params, batch).z)
+    noise = weight_noise.noise('none')
+    drawn = [training.noisy_nll(net, noise, 3)(params, jax.random.key(seed), batch)[0] for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    z = training.predict(net, params, batch, jax.random.key(0)).z
+    assert np.ptp(z[:, -1], axis=0).min() > 0
+    assert not np.isclose(drawn[0], training.nll(bare, params, batch)[0])
 
 
 # -- training and measuring -------------------------------------------------------------------------------------------
@@ -262,6 +276,13 @@ def test_a_run_begins_with_a_file_of_weights(call, tmp_path, cache):
     assert after['begun_from']['epochs'] == round(before['epochs'], 2)
     assert call(*SMALL, cache, *still, '--hidden=9', '--layers=3', f'--workdir={tmp_path}/larger')[0] == 0
     assert_allclose(read(tmp_path / 'larger' / 'results.json')['nats_per_line'], before['nats_per_line'], rtol=1e-3)
+    status, out, err = call(*SMALL, cache, *still, '--dropout=0.5', f'--workdir={tmp_path}/dropped')
+    assert (status, err) == (0, '') and 'dropout of 0.5' in out
+    dropped = read(tmp_path / 'dropped' / 'results.json')
+    assert (dropped['dropout'], after['dropout']) == (0.5, 0)
+    assert dropped['nats_per_line'] == after['nats_per_line']  # tested without
+    first = [runs.read_metrics(tmp_path / name)[0]['nats_per_line'] for name in ('on', 'dropped')]
+    assert abs(first[0] - first[1]) > 1e-3
     status, _, err = call(*SMALL, cache, *still, '--hidden=7', f'--workdir={tmp_path}/no')
     assert status == 1 and 'holds another net (hidden=8)' in err
     status, _, err = call(*SMALL, cache, *still, '--hidden=9', '--mixtures=9', f'--workdir={tmp_path}/no')
@@ -321,7 +342,7 @@ def places(tmp_path_factory):
         (['--init_from={other}'], 'holds another net (layers=7, another alphabet)'),
         (['--init_from={nameless}'], 'holds no run of handwriting_synthesis'),
         (['--init_from={text}'], 'holds no run of handwriting_synthesis'),
-        (['--init_from=iamondb'], 'iamondb holds another net (hidden=256, mixtures=20, another alphabet)'),
+        (['--init_from=iamondb'], 'iamondb holds another net (hidden=400, layers=3, mixtures=20, another alphabet)'),
         (['--init_from={nowhere}'], 'it holds no run, and there are no weights of that name'),
         (['--batch=3', '--cpu_devices=2'], 'does not divide'),
         (['--decay_steps=5', '--warmup_steps=5'], 'leaves nothing'),

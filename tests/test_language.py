@@ -173,6 +173,9 @@ def test_noise_begins_with_the_weights_it_is_told_to(finished, call, tmp_path):
     flags = [*SMALL, '--noise=fixed', f'--init_from={finished[0]}', '--learning_rate=0', '--dynamic=']
     status, out, err = call(*flags, f'--workdir={tmp_path}/run', '--cpu_devices=2')
     assert status == 0, err
+    assert call('--mode=export', f'--workdir={tmp_path}/run', f'--output={tmp_path}/net.npz')[0] == 0
+    begun = weight_files.read(f'{tmp_path}/net.npz').facts['flags']['init_from']
+    assert begun == finished[0].name  # and not where that stands
     static = json.loads((finished[0] / 'results.json').read_text())['static']
     assert json.loads((tmp_path / 'run' / 'results.json').read_text())['static'] == pytest.approx(static, rel=1e-5)
     arrays = last_params(tmp_path / 'run'), last_params(finished[0])

@@ -66,6 +66,13 @@ def test_what_a_line_is_begun_with_is_left_out_and_makes_a_difference(scribe):
     again = writing.write(scribe, ['abe'], primer=other, cap=25).lines[0]
     n = min(len(again), n)
     assert (with_it.lines[0][:n] != again[:n]).any()
+    biased = [
+        writing.write(scribe, ['abe'], primer=p, cap=25, bias=2.0, bias_after=n).lines[0]
+        for p in (primer, None)
+        for n in (0, 9)
+    ]
+    assert len(biased[0]) == len(biased[1]) and (biased[0] == biased[1]).all()  # whose hand it is, is known
+    assert len(biased[2]) != len(biased[3]) or (biased[2] != biased[3]).any()
     passed = writing.Primer(pens.line(0, 1)[1], 'bead')  # many more points than four characters need
     assert [len(line) for line in writing.write(scribe, ['abe'], primer=passed).lines] == [0]
 
