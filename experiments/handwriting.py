@@ -248,7 +248,7 @@ def kept_of_run(task: Task, workdir: str) -> tuple[dict, Callable[[], Any]]:
 def params_to_begin_with(task: Task, data: Data, net: model.Model) -> tuple[Any, dict]:
     """The weights of --init_from as this run begins with them, and what they have behind them.
 
-    Those of a smaller net are grown; of a posterior, its means.
+    Those of a smaller net are grown, and if it has a posterior, its means.
     """
     if weight_files.names_a_file(FLAGS.init_from):
         kept = weight_files.read(FLAGS.init_from)

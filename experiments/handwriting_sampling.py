@@ -115,21 +115,15 @@ def stops(scribe, biases):
     rows = []
     say(f'\n{"bias":>6s} {"stopped":>9s} {"points a character":>20s}      of {len(lines)} lines')
     for bias in biases:
+        biased = handwriting_writing.biased() | {'bias': bias}
         parts = [
-            writing.write(
-                scribe,
-                lines[first : first + 50],
-                seed=FLAGS.seed + first,
-                bias=bias,
-                bias_after=FLAGS.bias_after,
-                cap=FLAGS.points,
-            )
+            writing.write(scribe, lines[first : first + 50], seed=FLAGS.seed + first, cap=FLAGS.points, **biased)
             for first in range(0, len(lines), 50)
         ]
         stopped = np.concatenate([part.stopped for part in parts])
         drawn = [line for part in parts for line in part.lines]
         points = [len(d) / len(line) for d, line, ok in zip(drawn, lines, stopped, strict=True) if ok]
-        row = {'bias': bias, 'bias_after': FLAGS.bias_after, 'lines': len(lines), 'stopped': int(stopped.sum())}
+        row = {**biased, 'lines': len(lines), 'stopped': int(stopped.sum())}
         row['points_per_character'] = float(np.mean(points)) if points else None
         row['cut_off'] = [line for line, ok in zip(lines, stopped, strict=True) if not ok]
         rows.append(row)

@@ -28,8 +28,7 @@ def prediction_net(
       clip, output_clip: where the derivatives of one line's nats are clipped; None for nowhere.
       dtype, dropout: in training, as in ``cells.lstm``.
     """
-    kind = {'clip': clip, 'reverse': True, 'dtype': dtype, 'dropout': dropout}
-    stacked = [cells.lstm(3, hidden, hidden if n else 0, **kind) for n in range(layers)]
+    stacked = _stacked(layers, hidden, 0, clip=clip, dtype=dtype, dropout=dropout)
     return _with_pen(cells.stack(*stacked), mixtures, output_clip)
 
 
@@ -49,8 +48,7 @@ def synthesis_net(
     Args:
       n_symbols: of the alphabet that the texts are in.
     """
-    kind = {'clip': clip, 'reverse': True, 'dtype': dtype, 'dropout': dropout}
-    stacked = [cells.lstm(3, hidden, (hidden if n else 0) + n_symbols, **kind) for n in range(layers)]
+    stacked = _stacked(layers, hidden, n_symbols, clip=clip, dtype=dtype, dropout=dropout)
 
     def given(text):
         return _with_pen(window.attend(text, stacked, n_symbols, gaussians), mixtures, output_clip)
@@ -101,6 +99,11 @@ def grown(params: Any, new: Any) -> Any:
 def _layers(params):
     cell = params['cell']
     return cell['layers'] if 'W_hp' in cell else cell
+
+
+def _stacked(layers, hidden, n_symbols, **kind):
+    """LSTM layers, each for offsets, the layer below it, and so many numbers of a window."""
+    return [cells.lstm(3, hidden, (hidden if n else 0) + n_symbols, reverse=True, **kind) for n in range(layers)]
 
 
 def _with_pen(cell, mixtures, output_clip):

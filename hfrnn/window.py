@@ -120,23 +120,22 @@ def attend(
         window, w = move((places.astype(h.dtype), shown.astype(h.dtype)), state[1:4], p['W_hp'] @ h + p['b_p'])
         return WindowState((inner, *state.layers[1:]), *window, w), h
 
-    def higher(go, p, state, xs, h, w, keys):
-        """The other layers, each by go(layer, params, state, input, key)."""
+    def higher(go, p, state, xs, h, w):
+        """The other layers, each by go(layer, params, state, input)."""
         after, ys = [state.layers[0]], [h]
-        for layer, q, s, key in zip(layers[1:], p['layers'][1:], state.layers[1:], keys, strict=True):
-            s, y = go(layer, q, s, (xs, jnp.concatenate([ys[-1], w], axis=-1)), key)
+        for layer, q, s in zip(layers[1:], p['layers'][1:], state.layers[1:], strict=True):
+            s, y = go(layer, q, s, (xs, jnp.concatenate([ys[-1], w], axis=-1)))
             after.append(s)
             ys.append(y)
         return state._replace(layers=tuple(after)), jnp.concatenate(ys, axis=-1)
 
     def step(p, state, x):
         state, h = first(p, state, x)
-        return higher(
-            lambda layer, q, s, x, _: layer.step(q, s, x), p, state, x, h, state.w, [None] * (len(layers) - 1)
-        )
+        return higher(lambda layer, *args: layer.step(*args), p, state, x, h, state.w)
 
     def run(p, state, xs, key=None):
-        k, *keys = [None] * len(layers) if key is None else jax.random.split(key, len(layers))
+        k, *others = [None] * len(layers) if key is None else jax.random.split(key, len(layers))
+        keys = iter(others)
 
         def body(state, x):
             state, h = first(p, state, x)
@@ -150,6 +149,6 @@ def attend(
                 p['layers'][0], state.layers[0], xs, move, given, p['W_hp'], p['b_p'], state[1:4], state.w, k
             )
             state = WindowState((inner, *state.layers[1:]), *window, ws[-1])
-        return higher(lambda layer, q, s, xs, key: unroll(layer, q, xs, s, key), p, state, xs, hs, ws, keys)
+        return higher(lambda layer, q, s, xs: unroll(layer, q, xs, s, next(keys)), p, state, xs, hs, ws)
 
     return Cell(sum(layer.size for layer in layers), init, initial_state, step, run)

@@ -24,9 +24,7 @@ from hfrnn.outputs import mixture
 
 WIDTH = 40  # characters in a line, of which the lines of IAM-OnDB have 29 on average, 64 at most
 MOST = 64  # lines in one text
-BIAS_AFTER = (
-    30  # points; at first the likeliest is that the pen rests, which a bias makes near certain, again and again
-)
+BIAS_AFTER = 30  # points; the likeliest beginning is a pen at rest, which a bias from the first on makes near certain
 POINTS, MORE_POINTS = 50, 100  # the cap: so many points a character, of which IAM-OnDB has 21; and so many more
 
 
