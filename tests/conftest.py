@@ -31,6 +31,11 @@ jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker('four_devices') and jax.device_count() < 4:
+        pytest.skip('asks for four devices')
+
+
 @pytest.fixture(scope='module', autouse=True)
 def compiled_programs_do_not_pile_up():
     """Each keeps memory maps, of which a process may have no more than some 65,000."""

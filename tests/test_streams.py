@@ -133,6 +133,7 @@ def test_steps_are_those_of_a_loop(reset_every, x64):
     assert_allclose(metrics['nats'], total / 24)
 
 
+@pytest.mark.four_devices
 def test_devices_change_no_number(x64):
     one, _ = stepper('none', 1)(6)
     assert_trees_close(stepper('none', 2)(6)[0], one, rtol=1e-9, atol=1e-12)
@@ -146,7 +147,7 @@ def test_no_noise_is_no_noise():
         jax.tree.map(assert_array_equal, weight_noise.means(q), weights())
 
 
-@pytest.mark.parametrize('devices', [1, 2])
+@pytest.mark.parametrize('devices', [1, pytest.param(2, marks=pytest.mark.four_devices)])
 def test_what_becomes_of_the_squared_gradient(devices, x64):
     """A device's sequences share a draw: theirs is the square of the sum, and devices add up; the cost comes once.
 
@@ -169,7 +170,7 @@ def test_what_becomes_of_the_squared_gradient(devices, x64):
     assert_trees_close(moved, expected, rtol=1e-6, atol=1e-10)
 
 
-@pytest.mark.parametrize('devices', [1, 2])
+@pytest.mark.parametrize('devices', [1, pytest.param(2, marks=pytest.mark.four_devices)])
 def test_each_sequence_has_its_own_dropout(devices):
     """Streams of the same text part; the same key does the same again, another step and another device do not."""
     cell = cells.lstm(V, 4, reverse=True, dropout=0.5)

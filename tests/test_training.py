@@ -61,6 +61,7 @@ def assert_trees_close(a, b, **kwargs):
     jax.tree.map(functools.partial(assert_allclose, **kwargs), a, b)
 
 
+@pytest.mark.four_devices
 @each_step
 @pytest.mark.parametrize('devices', [2, 4])
 def test_devices_change_no_number(kind, devices, x64):
@@ -69,6 +70,7 @@ def test_devices_change_no_number(kind, devices, x64):
     assert_trees_close(one.params, many.params, atol=1e-9)
 
 
+@pytest.mark.four_devices
 @each_step
 def test_devices_are_a_vmap_with_the_axis_name(kind, x64):
     optimizer, step, batches = STEPS[kind]
@@ -79,6 +81,7 @@ def test_devices_are_a_vmap_with_the_axis_name(kind, x64):
     assert_trees_close(jax.tree.map(lambda leaf: leaf[0], mapped.params), on_devices.params, atol=1e-9)
 
 
+@pytest.mark.four_devices
 @each_step
 def test_two_and_two_steps_are_four_bit_for_bit(kind, tmp_path):
     whole, _ = run_steps(kind, 4, 2)
@@ -147,6 +150,7 @@ def test_a_hessian_free_step_solves_the_dense_system(x64):
     assert_allclose(moved / alpha, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.four_devices
 @pytest.mark.parametrize('own', [False, True])
 def test_an_optimiser_is_given_each_objective_on_its_batch(own, x64):
     """And the squared gradients of single sequences; by one that writes down what it is given."""
@@ -219,6 +223,7 @@ def test_an_output_that_is_not_convex_is_refused_by_name_or_takes_fisher():
     assert state.opt_state.cg_iterations > 2
 
 
+@pytest.mark.four_devices
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match='does not divide among 3 devices'):
         parallel.spread(training.evaluation_step(NET), 3)({}, batch())
@@ -226,6 +231,7 @@ def test_a_batch_that_does_not_divide_is_refused():
         parallel.spread(training.evaluation_step(NET), 5)
 
 
+@pytest.mark.four_devices
 def test_evaluation_counts_what_is_padded_once():
     params = NET.init(jax.random.key(0))
     step = parallel.spread(training.evaluation_step(NET), 2)
