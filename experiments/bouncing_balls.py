@@ -99,11 +99,13 @@ def draw_batches(i):
 
 def make_net():
     D, H = FLAGS.size**2, FLAGS.hidden
-    cell = cells.rnn(D, H) if FLAGS.cell == 'rnn' else cells.lstm(D, H)
+    cell = cells.rnn(D, H) if FLAGS.cell == 'rnn' else cells.lstm(D, H, reverse=FLAGS.optimizer != 'hf')
     return model.sequence_model(cell, outputs.bernoulli(D))
 
 
 def make_step(net):
+    if FLAGS.optimizer == 'hf' and FLAGS.cell == 'lstm' and FLAGS.mu:
+        raise FlagError(f'--mu={FLAGS.mu}: structural damping is of tanh units; take --mu=0 with --cell=lstm')
     if FLAGS.optimizer == 'hf':
         given = {} if FLAGS.cg_tolerance is None else {'tolerance': FLAGS.cg_tolerance}
         optimizer = hf.PRESETS[FLAGS.preset](FLAGS.damping, FLAGS.cg_iterations, **given)
@@ -256,7 +258,8 @@ def table(results):
     say(f'\n{"on videos not seen":28s} {"error":>8s} {"nats":>8s}   a frame of the next one')
     for r in results:
         how = f'{r["parameters"]:,} weights, {r["steps"]} steps, {clock(r["seconds"])}'
-        say(f'{r["cell"] + " by " + r["optimizer"]:28s} {r["test_error"]:8.3f} {r["test_nats"]:8.3f}   {how}')
+        error, nats = ('-' if r[name] is None else f'{r[name]:.3f}' for name in ('test_error', 'test_nats'))
+        say(f'{r["cell"] + " by " + r["optimizer"]:28s} {error:>8s} {nats:>8s}   {how}')
     for name, error in results[0]['without_learning'].items():
         say(f'{name:28s} {error:8.3f}')
 

@@ -92,7 +92,8 @@ def errors_in_a_line(remains: str = '') -> Iterator[None]:
         if isinstance(e, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' not in str(e):
             raise
         reason = (str(e).splitlines() or ['no more can be had'])[0]
-        advice = '; make the net, the batch or the --chunk smaller' if 'chunk' in FLAGS else ''
+        chunk = next((f' or the --{name}' for name in ('chunk', 'chunk_points') if name in FLAGS), '')
+        advice = f'; make the net, the batch{chunk} smaller' if chunk else ''
         fail(f'not enough memory{advice} ({reason}){remains}')
     except KeyboardInterrupt:
         fail(f'stopped{remains or "; the same command goes on"}')

@@ -13,7 +13,7 @@ from experiments import cli
 from experiments.cli import FlagError
 from hfrnn import plotting, runs
 
-RUNS = flags.DEFINE_list('runs', [], 'Folders of runs of text_mrnn, with commas between.')
+RUNS = flags.DEFINE_list('runs', [], 'Folders of runs of nets of text, with commas between.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write the table and the plot.')
 
 

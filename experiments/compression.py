@@ -162,7 +162,7 @@ def prime(alphabet):
     try:
         if PRIME.value not in text.NAMES:
             return text.encode(text.read(PRIME.value, unit), alphabet)
-        corpus = text.load(PRIME.value, DATA.value, unit)
+        corpus = text.load(PRIME.value, DATA.value, 'characters' if PRIME.value in text.OF_CHARACTERS else unit)
         if corpus.alphabet == alphabet:
             return corpus.train
         return text.symbols_of(text.text_of(corpus.train, corpus.alphabet), alphabet)

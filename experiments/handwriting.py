@@ -64,14 +64,14 @@ flags.DEFINE_float('dropout', 0.0, 'Of what enters the cells, in training.', low
 flags.DEFINE_integer('noise_lines', 8, 'How many lines share a draw of the noise.', lower_bound=1)
 flags.DEFINE_float('variance_rate', 1.0, 'Learning rate of log variances, relative to the means.', lower_bound=0.0)
 flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'How adaptive noise learns its size.')
+flags.DEFINE_string(
+    'init_from',
+    None,
+    "The weights to begin with: the folder of a run, a file, or the package's iamondb; a smaller net's are grown.",
+)
 
 # These do not.
 FREE = (
-    flags.DEFINE_string(
-        'init_from',
-        None,
-        "The weights to begin with: the folder of a run, a file, or the package's iamondb; a smaller net's are grown.",
-    ),
     flags.DEFINE_integer('steps', 10**7, 'Train for so many steps in all.', lower_bound=0),
     flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),
     flags.DEFINE_integer('patience', 10, 'Stop after so many evaluations that found nothing better.', lower_bound=1),

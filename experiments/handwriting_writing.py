@@ -67,12 +67,12 @@ def chosen_weights(task: Task) -> weight_files.Weights:
     Raises:
       FlagError: if there are none.
     """
-    given = FLAGS.weights or FLAGS.workdir or (SHIPPED if task.reads_text else None)
+    if FLAGS.workdir and not FLAGS.weights:
+        return weights_of_run(task, FLAGS.workdir)
+    given = FLAGS.weights or (SHIPPED if task.reads_text else None)
     if not given:
         raise FlagError('say with which weights: --weights=NAME, a file, or the folder of a run')
-    if not weight_files.names_a_file(given):
-        return weights_of_run(task, given)
-    return cli.read_weights(given)
+    return cli.read_weights(given) if weight_files.names_a_file(given) else weights_of_run(task, given)
 
 
 def chosen_scribe(task: Task) -> writing.Scribe:

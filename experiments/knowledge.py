@@ -1,4 +1,4 @@
-"""What a trained net of text knows, with its rivals beside it: the mode ``analyse`` of the scripts for text."""
+"""What a trained net of text knows, with its rivals beside it: the mode ``analyse`` of text_mrnn."""
 
 import functools
 import pathlib

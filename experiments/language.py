@@ -43,6 +43,7 @@ from hfrnn.evaluation import BITS
 
 FLAGS = flags.FLAGS
 SHIPPED = 'penn_treebank'  # the one that comes with the package
+MOST_HELD = 10**8  # symbols, of all texts of a beam
 PLOTTED = 5000  # characters, at most: 50 rows, some 15 seconds
 flags.adopt_module_key_flags(cli)
 
@@ -66,9 +67,11 @@ flags.DEFINE_integer('batch', 64, 'Streams that the training text is cut into, B
 flags.DEFINE_integer('length', 100, 'Symbols that a sequence predicts, T.', lower_bound=1)
 flags.DEFINE_integer('reset_every', 0, 'Sequences after which the state starts anew; 0 for an epoch.', lower_bound=0)
 flags.DEFINE_enum('optimizer', 'adam', ['adam', 'sgd'], "Adam, or the paper's gradient descent with momentum.")
-flags.DEFINE_float('learning_rate', 2e-3, 'At the start.', lower_bound=0.0)
+flags.DEFINE_float('learning_rate', 2e-3, 'At the start.', lower_bound=0.0, upper_bound=1e6)
 flags.DEFINE_float('momentum', 0.99, 'SGD.', lower_bound=0.0, upper_bound=1.0)
-flags.DEFINE_float('decay_epochs', 0.0, 'Cosine decay to 1/100 over so many epochs; 0 for none.', lower_bound=0.0)
+flags.DEFINE_float(
+    'decay_epochs', 0.0, 'Cosine decay to 1/100 over so many epochs; 0 for none.', lower_bound=0.0, upper_bound=1e6
+)
 flags.DEFINE_float('average', 0.0, 'Decay of an exponential average of the weights; 0 for none.', lower_bound=0.0)
 flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, in training.')
 flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; adaptive: at the start.', lower_bound=1e-30)
@@ -79,12 +82,12 @@ flags.DEFINE_integer('evaluate_symbols', 100_000, 'Validation text that chooses 
 
 # These do not.
 FREE = (
-    flags.DEFINE_float('epochs', 9.0, 'Train for so many epochs in all.', lower_bound=0.0),
+    flags.DEFINE_float('epochs', 9.0, 'Train for so many epochs in all.', lower_bound=0.0, upper_bound=1e6),
     flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),
     flags.DEFINE_float('save_minutes', 5.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
     flags.DEFINE_integer('log_every', 20, 'A line every so many steps.', lower_bound=1),
     flags.DEFINE_integer('evaluate_every', 400, 'Evaluate on validation text every so many steps.', lower_bound=1),
-    flags.DEFINE_integer('static_streams', 1, 'Read the test text in so many streams at once.', lower_bound=1),
+    flags.DEFINE_integer('static_streams', 1, 'Read the test text in so many streams at once.', 1, 10_000),
     flags.DEFINE_integer('context', 1000, 'Symbols that each reads before what it scores.', lower_bound=0),
     flags.DEFINE_integer('test_symbols', 0, 'The beginning of the test text to read; 0 for all.', lower_bound=0),
     flags.DEFINE_list('dynamic', ['sgd', 'rms'], 'Rules of dynamic evaluation; none if empty.'),
@@ -145,6 +148,11 @@ def about(corpus):
     return nets.about(corpus) | {'alphabet': listed(corpus.alphabet)}
 
 
+def numbers_at_once(s, V):
+    """What a device holds for its part of a batch while it learns, at the least."""
+    return s.batch // (FLAGS.devices or jax.device_count()) * s.length * (8 * s.hidden * s.layers + 3 * V)
+
+
 def make_model(s, V, **while_training):
     return nets.lstm(V, **nets.settings(vars(s)), initial_sd=s.initial_sd, **while_training)
 
@@ -164,7 +172,7 @@ class Net(NamedTuple):
     noise: weight_noise.Noise
     optimizer: optax.GradientTransformation
     steps_per_epoch: int
-    init: Callable  # weights -> StreamState
+    init: Callable  # params -> StreamState
     shapes: streams.StreamState
 
 
@@ -174,38 +182,45 @@ def make_net(s, V, n_train):
     steps = streams.steps(n_train, s.batch, s.length)
     optimizer = make_optimizer(s, steps)
 
-    def init(weights):
-        return streams.init(net, optimizer, noise.begin(weights), s.batch)
+    def init(params):
+        return streams.init(net, optimizer, params, s.batch)
 
-    return Net(net, noise, optimizer, steps, init, jax.eval_shape(lambda: init(net.init(jax.random.key(0)))))
-
-
-def trained(s, net, state):
-    """The weights that a state has come to."""
-    return weight_noise.means(optax.tree.get(state.opt_state, 'average') if s.average else state.params)
+    return Net(
+        net, noise, optimizer, steps, init, jax.eval_shape(lambda: init(noise.begin(net.init(jax.random.key(0)))))
+    )
 
 
-def best_weights(s, net, workdir, state):
-    """The weights that did best on validation text; the last ones if there were none of them yet."""
+def trained(s, state):
+    """What is kept of a state: the weights that it has come to, or the posterior."""
+    return optax.tree.get(state.opt_state, 'average') if s.average else state.params
+
+
+def best(s, workdir, state):
+    """What did best on validation text; the last there is if that was not read yet."""
     if not (pathlib.Path(workdir) / 'best.npz').exists():
-        return trained(s, net, state)
-    return runs.load_best(workdir, jax.eval_shape(net.model.init, jax.random.key(0)))
+        return trained(s, state)
+    return runs.load_best(workdir, trained(s, state))
 
 
-def first_weights(s, net, alphabet):
-    """The weights to begin with: random, or those of --init_from, a run's folder or a file of weights."""
+def first_params(s, net, alphabet):
+    """What to begin with: random weights, or those of --init_from, a run's folder or a file of weights.
+
+    Adaptive noise begins with the posterior of such a run, if it has one.
+    """
     random = net.model.init(jax.random.key(s.seed))
     if not s.init_from:
-        return random
+        return net.noise.begin(random)
     if weight_files.names_a_file(s.init_from):
         kept = weight_files.read(s.init_from)
         weight_files.check(kept, kind=nets.KIND, alphabet=listed(alphabet))
-        return weight_files.restore(kept, random)
-    weights = open_net(s.init_from)[2]
+        return net.noise.begin(weight_files.restore(kept, random))
+    params = open_net(s.init_from)[2]
+    weights = weight_noise.means(params)
     theirs = runs.read_json(s.init_from, 'about.json')['alphabet']
     if jax.tree.map(np.shape, weights) != jax.tree.map(np.shape, random) or theirs != listed(alphabet):
         raise FlagError(f'--init_from={s.init_from} holds another net, or one of another alphabet')
-    return weights
+    goes_on = s.noise == 'adaptive' and isinstance(params, weight_noise.Posterior)
+    return params if goes_on else net.noise.begin(weights)
 
 
 def listed(alphabet):
@@ -214,19 +229,19 @@ def listed(alphabet):
 
 
 def open_net(workdir):
-    """(settings, Net, weights, (steps, seconds)) of a run."""
+    """(settings, Net, what it kept, (steps, seconds)) of a run; of one with adaptive noise, that is a posterior."""
     s = SimpleNamespace(**runs.read_json(workdir, 'flags.json'))
     facts = runs.read_json(workdir, 'about.json')
     run = runs.open_run(workdir)
     try:
         net = make_net(s, len(facts['alphabet']), facts['train'])
-    except (AttributeError, KeyError, TypeError) as e:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as e:
         raise runs.RunError(f'{workdir} holds a run of another experiment') from e
     found = runs.restore(run, net.shapes)
     if not found:
         raise runs.RunError(f'{workdir} has no checkpoint yet; train it first')
     state, seconds = found
-    return s, net, best_weights(s, net, workdir, state), (int(state.step), seconds)
+    return s, net, best(s, workdir, state), (int(state.step), seconds)
 
 
 # -- modes ------------------------------------------------------------------------------------------------------------
@@ -243,15 +258,15 @@ def train():
         dynamic.check_valid(corpus.valid[: FLAGS.tune_symbols])
     prompt(corpus.alphabet)  # now, and not after the training
     net = make_net(s, len(corpus.alphabet), len(corpus.train))
-    cli.check_memory(model.size(net.shapes.params), 8)
-    first = None if runs.has_begun(WORKDIR.value) else first_weights(s, net, corpus.alphabet)
+    cli.check_memory(model.size(net.shapes.params), 8, numbers_at_once(s, len(corpus.alphabet)))
+    first = None if runs.has_begun(WORKDIR.value) else first_params(s, net, corpus.alphabet)
     run = runs.train_in(WORKDIR.value, vars(s), about(corpus))
     state, elapsed = runs.restore_or_begin(run, net.shapes, lambda: net.init(first))
     state = parallel.replicate(state, FLAGS.devices)
     rows = runs.history(run, step=int(state.step))
     found = [row['valid_bits_per_char'] for row in rows if row.get('valid_bits_per_char') is not None]
-    best = min(found, default=math.inf)
-    if math.isinf(best):
+    lowest = min(found, default=math.inf)
+    if math.isinf(lowest):
         runs.drop_best(run)  # the last weights, by then, of an end that was not the last
     weights = weight_noise.means(state.params)
     say(
@@ -267,7 +282,7 @@ def train():
     last = round(FLAGS.epochs * net.steps_per_epoch)
 
     def on_step(state, metrics, seconds):
-        nonlocal best
+        nonlocal lowest
         i = int(state.step)
         evaluated = i % FLAGS.evaluate_every == 0 and len(corpus.valid) > 0
         if not evaluated and i % FLAGS.log_every:
@@ -278,13 +293,13 @@ def train():
         line = f'step {i:6d}  epoch {row["epoch"]:6.3f}  {row["bits_per_char"]:6.3f} bits/char'
         if evaluated:
             valid = corpus.valid[: FLAGS.evaluate_symbols]
-            weights = trained(s, net, state)
-            reading = read(weights, valid, len(corpus.alphabet), s.batch, 0)
+            kept = trained(s, state)
+            reading = read(weight_noise.means(kept), valid, len(corpus.alphabet), s.batch, 0)
             row['valid_bits_per_char'] = evaluation.measured(reading, corpus.alphabet, valid)['bits_per_char']
             line += f'  valid {row["valid_bits_per_char"]:.4f}'
-            if row['valid_bits_per_char'] < best:
-                best = row['valid_bits_per_char']
-                runs.save_best(run, weights)
+            if row['valid_bits_per_char'] < lowest:
+                lowest = row['valid_bits_per_char']
+                runs.save_best(run, kept)
         runs.log(run, row)
         say(f'{line}  {cli.progress(i, last, seconds)}')
 
@@ -303,9 +318,10 @@ def train():
         save_every=FLAGS.save_minutes * 60,
         on_step=on_step,
     )
-    if math.isinf(best):  # the validation text has not been read, or there is none
-        runs.save_best(run, trained(s, net, state))
-    finish(run, s, corpus, net, best_weights(s, net, run.path, state), int(state.step), elapsed)
+    if math.isinf(lowest):  # the validation text has not been read, or there is none
+        runs.save_best(run, trained(s, state))
+    weights = weight_noise.means(best(s, run.path, state))
+    finish(run, s, corpus, net, weights, int(state.step), elapsed)
 
 
 def evaluate():
@@ -375,19 +391,20 @@ def reader():
     if WORKDIR.value:
         _, net, weights, _ = reopen()
         return net.model, weights, nets.alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))
-    if not FLAGS.weights and SHIPPED not in weight_files.shipped():
+    if not FLAGS.weights and (FLAGS.corpus != 'ptb' or SHIPPED not in weight_files.shipped()):
         raise FlagError('say which run: --workdir=FOLDER, or --weights=FILE')
     net = nets.of_file(cli.read_weights(FLAGS.weights or SHIPPED))
     return net.model, net.params, net.alphabet
 
 
 def reopen():
-    """What ``open_net`` gives of --workdir, whose flags must not be contradicted by the command line."""
+    """(settings, Net, weights, (steps, seconds)) of --workdir, whose flags the command line must not contradict."""
     if not WORKDIR.value:
         raise FlagError('say which run: --workdir=FOLDER')
     mine = {name: value for name, value in vars(settings()).items() if FLAGS[name].present}
     runs.check(WORKDIR.value, 'flags.json', mine)
-    return open_net(WORKDIR.value)
+    s, net, params, done = open_net(WORKDIR.value)
+    return s, net, weight_noise.means(params), done
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
@@ -427,6 +444,8 @@ def prompt(alphabet):
 
 def draw_text(net, weights, alphabet):
     read = prompt(alphabet)
+    if FLAGS.beam * FLAGS.sample_length > MOST_HELD:
+        raise FlagError(f'--beam={FLAGS.beam} keeps so many texts; take a smaller one, or a shorter --sample_length')
     if FLAGS.beam:
         search = jax.jit(functools.partial(sampling.beam_search, net), static_argnames=('length', 'width'))
         symbols = search(weights, read, length=FLAGS.sample_length, width=FLAGS.beam)[0][0]

@@ -3,6 +3,7 @@
 The flags are those of experiments/language.py.
 """
 
+import math
 import pathlib
 import sys
 import time
@@ -13,6 +14,7 @@ from absl import flags
 from experiments import cli
 from experiments.cli import clock, say
 from hfrnn import dynamic, model, plotting, runs
+from hfrnn.data import DataError
 from hfrnn.evaluation import measured
 
 FLAGS = flags.FLAGS
@@ -36,11 +38,19 @@ def dynamic_results(net, weights, corpus, test):
             say(f'  {name}: rate {rate:.2g}, decay {decay:.2g}: {found:.4f} bits/char on validation text')
             return found
 
-        rate, decay = dynamic.tuned(bits, name == 'rms')
+        try:
+            rate, decay = dynamic.tuned(bits, name == 'rms')
+        except DataError as e:
+            say(f'  {name}: {e}')
+            continue
         begun = time.monotonic()
         reading = reader(weights, test, null, dynamic.Rule(rate, decay, rms), progress(name, len(test)))
         seconds = time.monotonic() - begun
-        results[name] = measured(reading, corpus.alphabet, test) | {
+        found = measured(reading, corpus.alphabet, test)
+        if not math.isfinite(found['bits_per_char']):
+            say(f'  {name}: the weights come apart on test text, at a rate of {rate:.2g}')
+            continue
+        results[name] = found | {
             'rate': rate,
             'decay': decay,
             'segment': FLAGS.segment,

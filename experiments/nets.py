@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import optax
 
-from hfrnn import cells, dynamic, model, outputs, runs, weight_files
+from hfrnn import cells, dynamic, model, outputs, runs, weight_files, weight_noise
 from hfrnn.baselines import mixing
 from hfrnn.baselines import net as predictors
 from hfrnn.baselines.predictor import Predictor, read_bits
-from hfrnn.data import text
+from hfrnn.data import DataError, text
 from hfrnn.evaluation import BITS
 from hfrnn.model import Model
 
@@ -111,6 +111,8 @@ def open_net(name: str) -> Net:
     flags, about = (runs.read_json(name, which) for which in ('flags.json', 'about.json'))
 
     def read(shapes):
+        if 'layers' in flags and flags.get('noise') == 'adaptive':
+            return runs.load_best(name, jax.eval_shape(weight_noise.posterior, shapes)).mu
         if 'layers' in flags:
             return runs.load_best(name, shapes)
         return runs.restore_params(runs.open_run(name), shapes)
@@ -157,9 +159,15 @@ def corpus_of(flags: dict, data: str | None) -> text.Corpus:
 
 
 def with_held_out(corpus: text.Corpus, n: int) -> text.Corpus:
-    """Of the validation text only the last n symbols are kept for validation, and the others trained on; 0 for all."""
-    if not 0 < n < len(corpus.valid):
+    """Of the validation text only the last n symbols are kept for validation, and the others trained on; 0 for all.
+
+    Raises:
+      DataError: if there are no more than n.
+    """
+    if not n:
         return corpus
+    if n >= len(corpus.valid):
+        raise DataError(f'{corpus.name} has {len(corpus.valid):,} symbols for validation: no {n:,} of them to hold out')
     more, valid = np.split(corpus.valid, [-n])
     return corpus._replace(train=np.concatenate([corpus.train, more]), valid=valid)
 

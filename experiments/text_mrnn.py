@@ -62,7 +62,6 @@ flags.DEFINE_bool('preconditioned', False, 'HF: precondition CG by squared gradi
 flags.DEFINE_float('learning_rate', 1e-3, 'Adam, RMSProp: at the start.', lower_bound=0.0)
 flags.DEFINE_integer('decay_steps', 0, 'Adam, RMSProp: cosine decay to 0 at this step; 0 for none.', lower_bound=0)
 flags.DEFINE_float('clip', 1.0, 'Adam, RMSProp: the largest norm of a gradient.', lower_bound=1e-30)
-flags.DEFINE_integer('chunk', 300, 'Sequences in memory at once for a gradient, on each device.', lower_bound=1)
 flags.DEFINE_enum(
     'clock',
     'wall',
@@ -72,6 +71,7 @@ flags.DEFINE_enum(
 
 # These do not.
 FREE = (
+    flags.DEFINE_integer('chunk', 300, 'Sequences in memory at once for a gradient, on each device.', lower_bound=1),
     flags.DEFINE_integer('steps', 160, 'Train for so many steps in all.', lower_bound=0),
     flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),
     flags.DEFINE_float('save_minutes', 5.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),

@@ -180,7 +180,7 @@ def places_next(judge: Judge, prompt: str, alphabet: str) -> float:
 
 def words_of(content: str) -> list[str]:
     """The uncapitalised words of a text: small letters, two at least, between anything but letters."""
-    return re.findall(r'(?<![^\W\d_])[^\W\d_A-Z]{2,}(?![^\W\d_])', content)
+    return [word for word in re.findall(r'[^\W\d_]{2,}', content) if word == word.lower()]
 
 
 def new_words(contents: Sequence[str], known: str) -> tuple[int, float, list[str]]:

@@ -253,8 +253,13 @@ def tuned(bits: Callable[[float, float], float], with_rms: bool, gain: float = 2
 
     Args:
       gain: what is worth another step of the search, in bits per character.
+
+    Raises:
+      DataError: if the weights come apart at every rate.
     """
     rate, without = tune(lambda rate: bits(rate, 0.0), 3e-4 if with_rms else 1e-3, gain=gain)
+    if math.isinf(without):
+        raise DataError(f'the weights come apart on validation text, down to a rate of {rate:.2g}')
     if not with_rms:
         return rate, 0.0
     decay, value = tune(lambda decay: bits(rate, decay), 1e-3, gain=gain)

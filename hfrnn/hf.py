@@ -280,7 +280,8 @@ def _check_like(params, tree, what):
         return [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
     if jax.tree.structure(tree) != jax.tree.structure(params) or shapes(tree) != shapes(params):
-        raise ValueError(f'{what} is not of the structure and shapes of params: {shapes(tree)}, not {shapes(params)}')
+        of = shapes if shapes(tree) != shapes(params) else jax.tree.structure
+        raise ValueError(f'{what} is not of the structure and shapes of params: {of(tree)}, not {of(params)}')
     return tree
 
 

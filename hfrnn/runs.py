@@ -71,8 +71,12 @@ def read_json(workdir: str, name: str) -> dict:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a JSON file so that a kill leaves the old one or the new one."""
-    _write(path, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
+    """Writes a JSON file so that a kill leaves the old one or the new one; a number that is not finite is null."""
+    _write(path, _dump(json.loads(json.dumps(content), parse_constant=lambda _: None)))
+
+
+def _dump(content):
+    return json.dumps(content, indent=1, ensure_ascii=False) + '\n'
 
 
 def _write(path, content):
@@ -127,8 +131,8 @@ def train_in(workdir: str, flags: dict, about: dict) -> Run:
             os.close(lock)
             raise RunError(f'another process is training in {workdir}') from e
         if not (path / 'flags.json').exists():
-            write_json(path / 'about.json', about)
-            write_json(path / 'flags.json', flags)
+            _write(path / 'about.json', _dump(about))
+            _write(path / 'flags.json', _dump(flags))
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices('the folder is there')
     return Run(path, _manager(path), lock)

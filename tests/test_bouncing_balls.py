@@ -56,6 +56,7 @@ def test_killed_it_goes_on_bit_for_bit_and_two_runs_are_compared(start, call, tm
         (['--radius=0.6'], 'radius'),
         (['--speed=nan'], '--speed=nan is no number'),
         (['--batch=8', '--curvature_batch=9'], 'no part of'),
+        (['--cell=lstm', '--mu=0.1'], 'structural damping is of tanh units'),
         (['--mode=compare'], '--runs'),
         (['--mode=compare', '--runs=nowhere'], 'holds no run'),
     ],

@@ -1,4 +1,5 @@
 import json
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -119,3 +120,5 @@ def test_numbers_that_are_not_finite_are_null(folder):
     run = runs.train_in(folder, FLAGS, ABOUT)
     runs.log(run, {'step': 1, 'rho': float('-inf')})
     assert runs.history(run) == [{'step': 1, 'rho': None}]
+    runs.write_json(run.path / 'results.json', {'b': [math.nan, 1.5], 'a': {'c': math.inf}})
+    assert (run.path / 'results.json').read_text() == json.dumps({'b': [None, 1.5], 'a': {'c': None}}, indent=1) + '\n'

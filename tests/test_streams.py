@@ -15,10 +15,9 @@ from hfrnn import cells, model, outputs, parallel, streams, training, weight_noi
 from hfrnn.data import DataError
 
 V = 5
-NET = model.sequence_model(cells.lstm(V, 4, clip=1.0), outputs.categorical(V), cells.gaussian)
-DEEP = model.sequence_model(
-    cells.stack(cells.lstm(V, 4, clip=1.0), cells.lstm(V, 3, 4, clip=1.0)), outputs.categorical(V), cells.gaussian
-)
+LSTM = functools.partial(cells.lstm, V, clip=1.0, reverse=True)
+NET = model.sequence_model(LSTM(4), outputs.categorical(V), cells.gaussian)
+DEEP = model.sequence_model(cells.stack(LSTM(4), LSTM(3, 4)), outputs.categorical(V), cells.gaussian)
 TEXT = np.random.default_rng(0).integers(0, V, 103).astype(np.uint8)
 KEY = jax.random.key(7)
 
@@ -92,9 +91,9 @@ def test_null_is_the_null_vector():
 
 
 @functools.cache
-def stepper(noise, devices):
+def stepper(noise, devices, sd=0.1):
     optimizer = optax.sgd(0.1)
-    noise = weight_noise.noise(noise, 0.1)
+    noise = weight_noise.noise(noise, sd)
     step = parallel.spread(streams.stream_step(NET, optimizer, noise, KEY, 4), devices)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -145,6 +144,8 @@ def test_no_noise_is_no_noise():
         q = noise.begin(weights())
         jax.tree.map(assert_array_equal, noise.draw(KEY, q), weights())
         jax.tree.map(assert_array_equal, weight_noise.means(q), weights())
+    plain, noisy = stepper('none', 1)(2), stepper('fixed', 1, sd=0.0)(2)
+    jax.tree.map(assert_array_equal, plain, noisy)
 
 
 @pytest.mark.parametrize('devices', [1, pytest.param(2, marks=pytest.mark.four_devices)])

@@ -18,6 +18,7 @@ import numpy as np
 from hfrnn.data import Batch, DataError, wikipedia
 
 NAMES = ('pydoc', 'stdlib', 'ptb', 'enwik8', 'wiki')
+OF_CHARACTERS = ('ptb', 'wiki')  # and not of bytes
 UNKNOWN = '\N{REPLACEMENT CHARACTER}'
 LARGEST_ALPHABET = 256
 BYTES = bytes(range(256)).decode('latin-1')  # the alphabet of bytes
@@ -117,8 +118,10 @@ def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corp
       unit: 'characters' or 'bytes', of all but ptb and wiki, which are of characters, and enwik8, which is of bytes.
 
     Raises:
-      DataError: if there is no such file, or it is empty, too short, or undecodable.
+      DataError: if there is no such file, or it is empty, too short, or undecodable; for bytes of ptb or wiki.
     """
+    if name in OF_CHARACTERS and unit == 'bytes':
+        raise DataError(f'{name} is of characters, and not of bytes')
     if name == 'ptb':
         return _ptb(folder)
     if name in ('enwik8', 'wiki'):
