@@ -143,7 +143,10 @@ def other_predictor(n_symbols, known, facts):
     known = known[-REMEMBERED.value :]
     facts += [len(known)]
     if MODEL.value == 'ngram':
-        model = ngram.train(known, n_symbols, ORDER.value)
+        try:
+            model = ngram.train(known, n_symbols, ORDER.value)
+        except ValueError as e:
+            raise FlagError(f'--order={ORDER.value}: {e}; take a lower one') from e
     else:
         model = memoizer.train(known, n_symbols, longest=LONGEST.value)
     prior = model.prior

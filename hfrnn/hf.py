@@ -72,7 +72,7 @@ class HessianFreeState(NamedTuple):
       damping: lambda of the next step.
       start: where the next CG run starts: the last solution, un-backtracked and not yet decayed.
       cg_iterations: of the last step.
-      backtracked: the CG iterations that backtracking took away, counted in saved iterates.
+      backtracked: how many of the CG iterates that were kept backtracking gave up.
       rho: the actual reduction over the model's.
       reduction: how much the line search's objective fell, >= 0.
       step_size: alpha of the line search; 0 if the step was rejected.

@@ -33,6 +33,7 @@ class TrainState(NamedTuple):
 
 
 def init(model: Model, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+    """The state before the first step, with random weights."""
     params = model.init(key)
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 

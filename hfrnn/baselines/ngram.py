@@ -19,6 +19,9 @@ def train(symbols: np.ndarray, n_symbols: int, order: int) -> pitman_yor.Model:
     The discount of each order is (n1 + 1/2) / (n1 + 2 n2 + 1), with n1 and n2 the numbers of its n-grams that are
     counted once and twice: CG99's, but for the constants, which keep it between 0 and 1 where there are none.  Later
     learning adds to the counts and leaves the discounts.  Below the lowest order all symbols are equally likely.
+
+    Raises:
+      ValueError: for an order below 1, or one so high, of a text that repeats itself, that discounts multiply to 0.
     """
     if order < 1:
         raise ValueError(f'an n-gram has at least one symbol, not {order}')

@@ -206,7 +206,7 @@ def make_line(recording: Recording, longest_step: float = LONGEST_STEP) -> Line:
 
 
 def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longest_step: float) -> strokes.Handwriting:
-    """The data set in files that come in any order; see ``load``."""
+    """The data set in files that come in any order; see ``load``, also for what it raises."""
     forms, transcripts, lists = defaultdict(dict), {}, {}
 
     def put(table, key, value, path):

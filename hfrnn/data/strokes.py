@@ -131,6 +131,7 @@ def line(lines: Lines, i: int) -> np.ndarray:
 
 
 def take(lines: Lines, which: Iterable[int]) -> Lines:
+    """The lines of these numbers, in this order."""
     return pack((lines.names[i], line(lines, i), lines.texts[i]) for i in which)
 
 

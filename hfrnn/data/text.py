@@ -66,6 +66,7 @@ def encode(text: str, alphabet: str, *, strict: bool = True) -> np.ndarray:
 
 
 def decode(symbols: np.ndarray, alphabet: str) -> str:
+    """The text of symbols (N,), each the place of its character in the alphabet."""
     return ''.join(alphabet[s] for s in symbols)
 
 
@@ -189,7 +190,11 @@ def _stdlib():
 
 
 def find(folder: str | None, archive: str, *names: str) -> list[bytes]:
-    """The bytes of the named files in a folder, or in an archive there."""
+    """The bytes of the named files in a folder, or in an archive there.
+
+    Raises:
+      DataError: if there is no folder, or it holds neither.
+    """
     if not folder:
         raise DataError(f'this corpus is read from a folder: name it with --data, or in HFRNN_DATA ({archive})')
     root = pathlib.Path(folder)
