@@ -193,6 +193,13 @@ def _faster_variances(updates, _):
     return updates._replace(log_variance=optax.tree.scale(FLAGS.variance_rate, updates.log_variance))
 
 
+def numbers_at_once(data: Data) -> int:
+    """What a device holds for the lines in memory at once, at the least."""
+    longest = int(data.sizes.up_to[-1])
+    lines = min(FLAGS.batch // (FLAGS.devices or jax.device_count()), max(1, FLAGS.chunk_points // longest))
+    return lines * longest * 8 * FLAGS.hidden * FLAGS.layers
+
+
 def make_noise() -> weight_noise.Noise:
     return weight_noise.noise(FLAGS.noise, FLAGS.noise_sd, FLAGS.variance)
 
@@ -291,7 +298,7 @@ def train(task: Task) -> None:
         return training.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
     shapes = jax.eval_shape(lambda key: begin(first_params(task, net, key)), jax.random.key(0))
-    cli.check_memory(sum(leaf.size for leaf in jax.tree.leaves(shapes)), 3)
+    cli.check_memory(sum(leaf.size for leaf in jax.tree.leaves(shapes)), 3, numbers_at_once(data))
     what, first = about(data), None
     if FLAGS.init_from and not runs.has_begun(WORKDIR.value):
         first, what['begun_from'] = params_to_begin_with(task, data, net)
@@ -449,6 +456,8 @@ def finish(task, run, data, net, state, seconds, measure):
             runs.log(run, row)  # so that a run that goes on from here knows what it has to better
         history.append(row)
     best = best_row(history).get('step')
+    if best is None:
+        raise runs.RunError(f'no weights of {run.path} give validation lines a finite likelihood; none are kept')
     if kept is None:
         kept = runs.load_best(run.path, jax.eval_shape(weights, state))
         measured = measure(kept)
