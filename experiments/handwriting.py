@@ -197,6 +197,8 @@ def numbers_at_once(data: Data) -> int:
     """What a device holds for the lines in memory at once, at the least."""
     longest = int(data.sizes.up_to[-1])
     lines = min(FLAGS.batch // (FLAGS.devices or jax.device_count()), max(1, FLAGS.chunk_points // longest))
+    if FLAGS.noise != 'none':
+        lines = min(lines, FLAGS.noise_lines)
     return lines * longest * 8 * FLAGS.hidden * FLAGS.layers
 
 

@@ -74,7 +74,12 @@ flags.DEFINE_float(
 )
 flags.DEFINE_float('average', 0.0, 'Decay of an exponential average of the weights; 0 for none.', lower_bound=0.0)
 flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, in training.')
-flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; adaptive: at the start.', lower_bound=1e-30)
+flags.DEFINE_float(
+    'noise_sd',
+    0.075,
+    'Its standard deviation; adaptive: at the start, if --init_from has no posterior.',
+    lower_bound=1e-30,
+)
 flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'adaptive: the derivative of the variances.')
 flags.DEFINE_float('dropout', 0.0, 'Of what enters the cells, in training.', lower_bound=0.0, upper_bound=0.99)
 flags.DEFINE_string('init_from', None, 'The weights to begin with: the folder of a run, a file, or a shipped name.')
@@ -125,15 +130,24 @@ def settings() -> SimpleNamespace:
     return SimpleNamespace(**cli.defining_flags(sys.modules[__name__], (MODE, WORKDIR, *FREE)))
 
 
-def check_rules():
+def check_end():
+    """What would fail when the training is done."""
     for rule in FLAGS.dynamic:
         if rule not in ('sgd', 'rms'):
             raise FlagError(f'--dynamic: {rule!r} is none of sgd, rms')
+    check_beam()
+
+
+def check_beam():
+    if FLAGS.beam * FLAGS.sample_length > MOST_HELD:
+        raise FlagError(
+            f'--beam={FLAGS.beam} --sample_length={FLAGS.sample_length}: a beam holds {MOST_HELD:,} symbols at the most'
+        )
 
 
 def check(s):
     cli.check_batches('batch')
-    check_rules()
+    check_end()
     for name in ('average', 'momentum'):
         if getattr(s, name) >= 1:
             raise FlagError(f'--{name}={getattr(s, name)} never forgets; take less than 1')
@@ -141,6 +155,8 @@ def check(s):
 
 def load(s):
     corpus = words.load(s.corpus, FLAGS.data) if s.unit == 'words' else text.load(s.corpus, FLAGS.data, s.unit)
+    if FLAGS['held_out'].present and s.held_out > len(corpus.valid):
+        raise FlagError(f'--held_out={s.held_out}: {corpus.name} has {len(corpus.valid):,} symbols for validation')
     return nets.with_held_out(corpus, s.held_out)
 
 
@@ -325,7 +341,7 @@ def train():
 
 
 def evaluate():
-    check_rules()
+    check_end()
     s, net, weights, (steps, seconds) = reopen()
     corpus = load(s)
     runs.check(WORKDIR.value, 'about.json', about(corpus))
@@ -335,6 +351,7 @@ def evaluate():
 
 
 def sample():
+    check_beam()
     net, weights, alphabet = reader()
     say(draw_text(net, weights, alphabet))
 
@@ -444,8 +461,6 @@ def prompt(alphabet):
 
 def draw_text(net, weights, alphabet):
     read = prompt(alphabet)
-    if FLAGS.beam * FLAGS.sample_length > MOST_HELD:
-        raise FlagError(f'--beam={FLAGS.beam} keeps so many texts; take a smaller one, or a shorter --sample_length')
     if FLAGS.beam:
         search = jax.jit(functools.partial(sampling.beam_search, net), static_argnames=('length', 'width'))
         symbols = search(weights, read, length=FLAGS.sample_length, width=FLAGS.beam)[0][0]

@@ -13,7 +13,7 @@ from hfrnn import cells, dynamic, model, outputs, runs, weight_files, weight_noi
 from hfrnn.baselines import mixing
 from hfrnn.baselines import net as predictors
 from hfrnn.baselines.predictor import Predictor, read_bits
-from hfrnn.data import DataError, text
+from hfrnn.data import text
 from hfrnn.evaluation import BITS
 from hfrnn.model import Model
 
@@ -159,15 +159,9 @@ def corpus_of(flags: dict, data: str | None) -> text.Corpus:
 
 
 def with_held_out(corpus: text.Corpus, n: int) -> text.Corpus:
-    """Of the validation text only the last n symbols are kept for validation, and the others trained on; 0 for all.
-
-    Raises:
-      DataError: if there are no more than n.
-    """
-    if not n:
+    """Of the validation text only the last n symbols are kept for validation, and the others trained on; 0 for all."""
+    if not 0 < n < len(corpus.valid):
         return corpus
-    if n >= len(corpus.valid):
-        raise DataError(f'{corpus.name} has {len(corpus.valid):,} symbols for validation: no {n:,} of them to hold out')
     more, valid = np.split(corpus.valid, [-n])
     return corpus._replace(train=np.concatenate([corpus.train, more]), valid=valid)
 

@@ -153,10 +153,14 @@ def test_killed_it_goes_on_bit_for_bit(finished, start, call, tmp_path):
     # A run that begins with such a one has its posterior, and others have the means.
     more = [*SMALL, f'--init_from={cut}', '--learning_rate=0', '--dynamic=', f'--workdir={tmp_path}/more']
     assert call(*more, '--noise=adaptive')[0] == 0
+    assert call(*more[:-1], f'--workdir={tmp_path}/means', '--noise=fixed')[0] == 0
     kept, before = (np.load(folder / 'best.npz') for folder in (tmp_path / 'more', cut))
     assert len(kept.files) == len(before.files) == 2 * len(nets.open_net(str(cut)).params['cell']) + 4
     for name in kept.files:
         assert_allclose(kept[name], before[name], rtol=1e-6)
+    fixed = np.load(tmp_path / 'means' / 'best.npz')
+    for name in fixed.files:
+        assert_allclose(fixed[name], before[f'.mu{name}'], rtol=1e-6)
     jax.tree.map(assert_array_equal, nets.open_net(str(cut)).params['cell']['W_h'], before[".mu['cell']['W_h']"])
 
 
@@ -263,14 +267,12 @@ def test_words(call, tmp_path):
         (['--mode=score', '--weights=penn_treebank', '--workdir=', '--input={nowhere}'], 'error: no file'),
         (['--mode=score', '--weights=penn_treebank', '--workdir=', '--text=a', '--plot=a.xyz'], 'in .png'),
         (['--mode=sample', '--weights=penn_treebank'], 'read one net'),
+        (['--mode=sample', '--workdir='], 'say which run'),
         (['--mode=sample', '--beam=30000000'], '--beam=30000000'),
-        (
-            ['--mode=sample', '--weights=penn_treebank', '--workdir=', '--beam=9000', '--sample_length=20000'],
-            'beam=9000',
-        ),
+        (['--beam=9000', '--sample_length=20000'], 'a beam holds'),
         (['--epochs=1e308'], '--epochs=1e'),
         (['--corpus=ptb', '--unit=bytes'], 'of characters'),
-        (['--held_out=1000000'], 'to hold out'),
+        (['--held_out=1000000'], 'symbols for validation'),
         (['--processes=2', '--coordinator=localhost:1', '--minutes=1'], 'say how long with --epochs'),
     ],
     ids=lambda v: v[-1] if isinstance(v, list) else '',

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -157,6 +158,7 @@ def test_a_scan_of_steps_inside_jit_is_the_loop():
     assert state.step == 4
 
 
+@pytest.mark.four_devices
 def test_pmap_with_means_over_the_devices_is_the_whole_batch():
     """What the page asks of gradient, curvature and value: each a mean over the devices."""
 

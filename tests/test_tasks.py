@@ -266,6 +266,7 @@ def test_the_shortest_lags_can_be_drawn(name):
             assert_array_equal((batch.xs[..., 1] == 1).sum(1), 2)
 
 
+@pytest.mark.four_devices
 def test_wrong_sequences_are_counted_once_however_they_are_cut():
     task, batch = draw('permutation', 'thesis', 5, n=20)
     net = model.sequence_model(cells.rnn(task.inputs, 4), task.output)
