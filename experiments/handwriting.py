@@ -3,7 +3,6 @@
 import functools
 import math
 import os
-import pathlib
 import zlib
 from collections.abc import Callable
 from types import ModuleType
@@ -119,7 +118,7 @@ class Data(NamedTuple):
 
 
 def cache_folder() -> str | None:
-    return str(pathlib.Path(FLAGS.cache).expanduser()) if FLAGS.cache else None
+    return os.path.expanduser(FLAGS.cache) if FLAGS.cache else None  # as it stands where there is no such home
 
 
 def load(task: Task) -> Data:

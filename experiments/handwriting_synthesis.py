@@ -56,8 +56,14 @@ TASK = handwriting.Task(
 
 def main(argv):
     text = FLAGS.text is not None or FLAGS.text_file is not None
-    mode = MODES[MODE.value or ('write' if text else 'train')]
-    cli.main(argv, lambda: mode(TASK))
+
+    def mode():
+        name = MODE.value or ('write' if text else 'train')
+        if text and name not in ('write', 'look'):
+            raise cli.FlagError(f'--mode={name} writes no text; leave --mode out')
+        MODES[name](TASK)
+
+    cli.main(argv, mode)
 
 
 if __name__ == '__main__':

@@ -39,7 +39,11 @@ FREE = (
         lower_bound=0,
         upper_bound=100_000,
     ),
-    flags.DEFINE_string('prime', None, 'In whose hand: a file of strokes (JSON, InkML), or a line of the data set.'),
+    flags.DEFINE_string(
+        'prime',
+        None,
+        'In whose hand: a file of strokes (InkML; JSON, [[[x, y], ...], ...]), or a line of the data set.',
+    ),
     flags.DEFINE_string('prime_text', None, 'What the strokes of --prime say.'),
     flags.DEFINE_integer(
         'points', None, 'The most points of a line; of a prediction net, how many.', lower_bound=1, upper_bound=100_000
@@ -122,9 +126,12 @@ def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
         if scribe.alphabet and not said:
             raise FlagError(f'it is not known what {FLAGS.prime} says: give --prime_text')
     if scribe.alphabet:
+        primers.check(FLAGS.prime, offsets, said)
         replaced = {c: text.UNKNOWN for c in said if c not in scribe.alphabet}  # as in training, of a line of data
         if FLAGS.prime_text:
             said, replaced = spelling.spell(said, scribe.alphabet)
+        elif (replaced or text.UNKNOWN in said) and text.UNKNOWN not in scribe.alphabet:
+            raise FlagError(f'{FLAGS.prime} says what these weights cannot read, {said!r}; give --prime_text')
         tell(replaced)
     return writing.Primer(offsets, said if scribe.alphabet else '')
 

@@ -57,6 +57,35 @@ def test_a_larger_net_begins_where_a_smaller_one_was(C, layers, hidden, x64):
     assert all(np.all(g) for g in jax.tree.leaves(grads))
 
 
+@pytest.mark.parametrize('C', [0, 5], ids=['prediction', 'synthesis'])
+def test_derivatives_are_clipped_line_by_line(C, x64):
+    """Those of a line's nats, before the mean over lines: of the outputs as by hand, and of the LSTM's sums."""
+    limit, rng = 0.01, np.random.default_rng(0)
+
+    def net(**clips):
+        kind = {'layers': 2, 'hidden': 4, 'mixtures': 2, 'clip': None, 'output_clip': None} | clips
+        return handwriting.synthesis_net(C, gaussians=3, **kind) if C else handwriting.prediction_net(**kind)
+
+    xs, targets, weights = rng.normal(size=(3, 7, 3)), rng.normal(size=(3, 7, 3)) > 0, np.ones((3, 7))
+    if C:
+        xs = model.Conditioned(xs, window.Text(rng.integers(0, C, (3, 4)), np.array([4, 3, 4])))
+    batch, params = training.Batch(xs, targets, weights), params_of(net())
+
+    def gradients(net):
+        step = training.first_order_step(net, optax.sgd(1.0), 2, per='sequence')
+        state = training.TrainState(params, optax.sgd(1.0).init(params), jnp.zeros((), jnp.int32))
+        return jax.tree.map(jnp.subtract, params, alone(step)(state, batch)[0].params)
+
+    z = training.predict(net(), params, batch).z
+    dz = jax.grad(lambda z: training.nats(net(), z, batch))(z)
+    clipped = gradients(net(output_clip=limit))['readout']['b_o']
+    assert_allclose(clipped, jnp.clip(dz, -limit, limit).sum((0, 1)) / 3, rtol=1e-9)
+    assert_allclose(gradients(net())['readout']['b_o'], dz.sum((0, 1)) / 3, rtol=1e-9)
+    whole, clipped = (gradients(net(**clips))['cell'] for clips in ({}, {'clip': limit / 100}))
+    for before, after in zip(*(cell['layers'] if C else cell for cell in (whole, clipped)), strict=True):
+        assert 0 < np.abs(after['b']).max() <= 7 * limit / 100 < np.abs(before['b']).max()
+
+
 def test_dropout_is_drawn_for_each_line_and_by_a_key_alone(x64):
     share, both = 0.5, {'layers': 2, 'hidden': 4, 'mixtures': 2}
     net, bare = handwriting.prediction_net(**both, dropout=share), handwriting.prediction_net(**both)

@@ -85,6 +85,8 @@ def test_bad_input_is_one_clear_line(weights, start, tmp_path):
         "cannot be written with this alphabet: '\N{SNOWMAN}'": [*write, '--text=\N{SNOWMAN}'],
         'no weights of that name': ['--weights=/no/such', '--text=a', f'--output={tmp_path}/no'],
         '--prime_text': [*write, '--text=a', f'--prime={tmp_path}/ink.json'],
+        '100,000 characters: strokes': [*write, '--text=a', '--prime=pen-0-3', '--prime_text=' + 'a' * 100_000],
+        'writes no text': [*write, '--text=a', '--mode=export'],
         'holds no strokes': [*write, '--text=a', f'--prime={tmp_path}/ink.json', '--prime_text=a'],
         'would take the place of --prime': [*mine, f'--output={tmp_path}/ink'],
         'is no name of a file': [write[0], '--text=a', '--output=.'],

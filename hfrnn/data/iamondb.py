@@ -159,6 +159,8 @@ def read_recording(data: bytes, name: str) -> Recording:
     try:
         points = np.array([list(map(int, xs)), list(map(int, ys))], np.int32).astype(np.int64).T
         seconds = np.array(list(map(float, times)))
+        if np.isinf(seconds).any():
+            raise ValueError('a time without end')
     except (ValueError, OverflowError) as e:
         raise DataError(f'{name}: a point is not two whole numbers and a time: {e}') from e
     return Recording(np.split(points, starts[1:]), np.split(seconds, starts[1:])) if starts else Recording([], [])
@@ -217,7 +219,7 @@ def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longe
     for path, data in files:
         if path.suffix == '.xml':
             form, _, number = path.stem.rpartition('-')
-            if not form or not number.isdecimal() or not 0 < int(number) <= MOST_LINES:
+            if not form or not number.isdecimal() or len(number) > 9 or not 0 < int(number) <= MOST_LINES:
                 raise DataError(f'{path} is no name of a file of lineStrokes')
             recording = read_recording(data, path.name)
             try:

@@ -6,6 +6,7 @@ from hfrnn.data import DataError, ink, pens, strokes
 
 BODY = 0.62  # of people's x-height, for their capitals, against that of the font; fitted to the words of IAM-OnDB
 TYPICAL = 18.2  # Hershey units: the median of a text's height in that font, over IAM-OnDB's 10,741 training texts
+MOST = 200  # characters that tell the size of a hand
 POINTS = (4, 150)  # of a character, at least and at most; IAM-OnDB's lines have 9 to 109
 
 
@@ -39,13 +40,20 @@ def from_file(path: str, text: str) -> np.ndarray:
       text: what they say; '' if it is not known, for nets that read none.
 
     Raises:
-      DataError: if there are no strokes in it, or too few or too many for the text.
+      DataError: if there are no strokes in it.
     """
-    offsets = ink.read(path, expected_height(text) if text else ink.HEIGHT)
-    each = len(offsets) / len(text) if text else POINTS[0]
-    if not POINTS[0] <= each <= POINTS[1]:
-        raise DataError(f'{path} has {len(offsets)} points for {text!r}: strokes and text do not match')
-    return offsets
+    return ink.read(path, expected_height(text[:MOST]) if text else ink.HEIGHT)
+
+
+def check(name: str, offsets: np.ndarray, text: str) -> None:
+    """That strokes can be those of a text.
+
+    Raises:
+      DataError: if they have too few or too many points for it.
+    """
+    if not POINTS[0] <= len(offsets) / max(len(text), 1) <= POINTS[1]:
+        said = repr(text) if len(text) <= MOST else f'{len(text):,} characters'
+        raise DataError(f'{name} has {len(offsets):,} points for {said}: strokes and text do not match')
 
 
 def from_data(data: strokes.Handwriting, name: str) -> tuple[np.ndarray, str]:
