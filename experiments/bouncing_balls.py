@@ -104,9 +104,9 @@ def make_net():
 
 
 def make_step(net):
-    if FLAGS.optimizer == 'hf' and FLAGS.cell == 'lstm' and FLAGS.mu:
-        raise FlagError(f'--mu={FLAGS.mu}: structural damping is of tanh units; take --mu=0 with --cell=lstm')
     if FLAGS.optimizer == 'hf':
+        if FLAGS.cell == 'lstm' and FLAGS.mu:
+            raise FlagError(f'--mu={FLAGS.mu}: structural damping is of tanh units; take --mu=0 with --cell=lstm')
         given = {} if FLAGS.cg_tolerance is None else {'tolerance': FLAGS.cg_tolerance}
         optimizer = hf.PRESETS[FLAGS.preset](FLAGS.damping, FLAGS.cg_iterations, **given)
         return optimizer, training.hessian_free_step(net, optimizer, FLAGS.chunk, FLAGS.mu)

@@ -125,8 +125,9 @@ def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
         said = said or known
         if scribe.alphabet and not said:
             raise FlagError(f'it is not known what {FLAGS.prime} says: give --prime_text')
+        if said:
+            primers.check(FLAGS.prime, offsets, said)
     if scribe.alphabet:
-        primers.check(FLAGS.prime, offsets, said)
         replaced = {c: text.UNKNOWN for c in said if c not in scribe.alphabet}  # as in training, of a line of data
         if FLAGS.prime_text:
             said, replaced = spelling.spell(said, scribe.alphabet)

@@ -92,7 +92,9 @@ FREE = (
     flags.DEFINE_float('save_minutes', 5.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
     flags.DEFINE_integer('log_every', 20, 'A line every so many steps.', lower_bound=1),
     flags.DEFINE_integer('evaluate_every', 400, 'Evaluate on validation text every so many steps.', lower_bound=1),
-    flags.DEFINE_integer('static_streams', 1, 'Read the test text in so many streams at once.', 1, 10_000),
+    flags.DEFINE_integer(
+        'static_streams', 1, 'Read the test text in so many streams at once.', lower_bound=1, upper_bound=10_000
+    ),
     flags.DEFINE_integer('context', 1000, 'Symbols that each reads before what it scores.', lower_bound=0),
     flags.DEFINE_integer('test_symbols', 0, 'The beginning of the test text to read; 0 for all.', lower_bound=0),
     flags.DEFINE_list('dynamic', ['sgd', 'rms'], 'Rules of dynamic evaluation; none if empty.'),

@@ -111,11 +111,11 @@ def open_net(name: str) -> Net:
     flags, about = (runs.read_json(name, which) for which in ('flags.json', 'about.json'))
 
     def read(shapes):
-        if 'layers' in flags and flags.get('noise') == 'adaptive':
-            return runs.load_best(name, jax.eval_shape(weight_noise.posterior, shapes)).mu
-        if 'layers' in flags:
-            return runs.load_best(name, shapes)
-        return runs.restore_params(runs.open_run(name), shapes)
+        if 'layers' not in flags:
+            return runs.restore_params(runs.open_run(name), shapes)
+        if flags.get('noise') == 'adaptive':
+            shapes = jax.eval_shape(weight_noise.posterior, shapes)
+        return weight_noise.means(runs.load_best(name, shapes))
 
     return _net(name, flags, about, read, words=False)
 

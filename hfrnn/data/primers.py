@@ -40,9 +40,12 @@ def from_file(path: str, text: str) -> np.ndarray:
       text: what they say; '' if it is not known, for nets that read none.
 
     Raises:
-      DataError: if there are no strokes in it.
+      DataError: if there are no strokes in it, or too few or too many for the text.
     """
-    return ink.read(path, expected_height(text[:MOST]) if text else ink.HEIGHT)
+    offsets = ink.read(path, expected_height(text[:MOST]) if text else ink.HEIGHT)
+    if text:
+        check(path, offsets, text)
+    return offsets
 
 
 def check(name: str, offsets: np.ndarray, text: str) -> None:
