@@ -48,8 +48,8 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer('batch', 32, 'Lines for a step, of all devices.', lower_bound=1)
 flags.DEFINE_integer('buckets', 8, 'To how many lengths lines are padded; a step is compiled for each.', lower_bound=1)
-flags.DEFINE_enum('optimizer', 'adam', ['adam', 'rmsprop'], "Adam, or G13's rmsprop.")
-flags.DEFINE_float('learning_rate', None, '1e-3 for Adam, 1e-4 for rmsprop if not given.', lower_bound=0.0)
+flags.DEFINE_enum('optimizer', 'adam', ['adam', 'rmsprop', 'muon'], "Adam, G13's rmsprop, or Muon.")
+flags.DEFINE_float('learning_rate', None, '1e-3 for Adam and Muon, 1e-4 for rmsprop if not given.', lower_bound=0.0)
 flags.DEFINE_integer('warmup_steps', 0, 'The learning rate rises to that over so many steps.', lower_bound=0)
 flags.DEFINE_integer('decay_steps', 0, 'Cosine decay to 0 at this step; 0 for none.', lower_bound=0)
 flags.DEFINE_float('clip_norm', 0.0, "The largest norm of a gradient, of a line's nats; 0 for any.", lower_bound=0.0)
@@ -172,18 +172,21 @@ def defining_flags(task: Task) -> dict:
 def make_optimizer() -> optax.GradientTransformation:
     rate = FLAGS.learning_rate
     if rate is None:
-        rate = {'adam': 1e-3, 'rmsprop': 1e-4}[FLAGS.optimizer]
+        rate = {'adam': 1e-3, 'rmsprop': 1e-4, 'muon': 1e-3}[FLAGS.optimizer]
     if FLAGS.decay_steps > FLAGS.warmup_steps:
         rate = optax.warmup_cosine_decay_schedule(0.0, rate, FLAGS.warmup_steps, FLAGS.decay_steps)
     elif FLAGS.decay_steps:
         raise FlagError(f'--warmup_steps={FLAGS.warmup_steps} leaves nothing of --decay_steps={FLAGS.decay_steps}')
     elif FLAGS.warmup_steps:
         rate = optax.linear_schedule(0.0, rate, FLAGS.warmup_steps)
-    rule = {'adam': optax.adam, 'rmsprop': first_order.graves_rmsprop}[FLAGS.optimizer](rate)
+    rules = {'adam': optax.adam, 'rmsprop': first_order.graves_rmsprop, 'muon': first_order.muon}
+    rule = rules[FLAGS.optimizer](rate)
     clip = [optax.clip_by_global_norm(FLAGS.clip_norm)] if FLAGS.clip_norm else []
     if FLAGS.average >= 1:
         raise FlagError(f'--average={FLAGS.average}: the decay of an average is below 1')
     if FLAGS.noise == 'adaptive':
+        if FLAGS.optimizer == 'muon':
+            raise FlagError('--noise=adaptive needs --optimizer=adam or rmsprop: Muon steps would mix log variances')
         rule = optax.chain(rule, optax.stateless(_faster_variances))
     return optax.chain(*clip, rule, *([first_order.averaged(FLAGS.average)] if FLAGS.average else []))
 

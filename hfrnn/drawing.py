@@ -143,8 +143,10 @@ def density_map(offsets: np.ndarray, m: Mixture, scale: Scale) -> tuple[np.ndarr
 def density_png(path: pathlib.Path, offsets: np.ndarray, m: Mixture, scale: Scale) -> None:
     """A line, the density of its next points, and the mixture's weights over time; G13 fig. 10."""
     density, extent = density_map(offsets, m, scale)
-    figure = Figure(figsize=(11, 5), layout='constrained')
-    page, time = figure.subplots(2, 1, height_ratios=(2, 1))
+    rows, columns = density.shape
+    high = 10 * rows / columns
+    figure = Figure(figsize=(11, high + 3.2), layout='constrained')
+    page, time = figure.subplots(2, 1, height_ratios=(high, 1.8))
     page.imshow(np.sqrt(density), extent=extent, cmap='inferno', aspect='equal', interpolation='bilinear')
     page.add_collection(LineCollection(to_strokes(np.asarray(offsets)), colors='white', linewidths=0.4, alpha=0.6))
     page.set(xlabel='x, units', ylabel='y', title='density of the next point')

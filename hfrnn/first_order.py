@@ -1,10 +1,11 @@
-"""First-order optimisation beyond optax: the rmsprop of Graves 2013, and an average of the weights."""
+"""First-order optimisation: the rmsprop of Graves 2013, Muon for recurrent nets, and an average of the weights."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 Params = Any
 
@@ -20,6 +21,22 @@ def graves_rmsprop(learning_rate: float = 1e-4) -> optax.GradientTransformation:
     for g a gradient on the scale of one sequence's nats: the offset under the root belongs to it.
     """
     return optax.rmsprop(learning_rate, decay=0.95, eps=1e-4, centered=True, momentum=0.9)
+
+
+def muon(learning_rate: float = 1e-3) -> optax.GradientTransformation:
+    """Muon (Jordan et al. 2024) for the weights from cells to cells, ``W_h``, and Nesterov-Adam for all others.
+
+    A step is the gradient's momentum with its singular values brought near 1, scaled to the root mean square of 0.2
+    that Adam's steps have (Liu et al. 2025, arXiv:2502.16982, sec. 2.2), so that Adam's learning rates serve.
+    """
+
+    def orthogonal(params):
+        def axes(path, _):
+            return optax.contrib.MuonDimensionNumbers(1, 0) if path[-1] == jax.tree_util.DictKey('W_h') else None
+
+        return jax.tree_util.tree_map_with_path(axes, params)
+
+    return optax.contrib.muon(learning_rate, muon_weight_dimension_numbers=orthogonal, consistent_rms=0.2)
 
 
 class Average(NamedTuple):

@@ -1,9 +1,10 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hfrnn import first_order
+from hfrnn import first_order, handwriting
 
 
 def test_graves_rmsprop_is_as_printed(x64):
@@ -19,6 +20,23 @@ def test_graves_rmsprop_is_as_printed(x64):
         D = 0.9 * D - 1e-4 * g / np.sqrt(n - m**2 + 1e-4)
         by_hand = by_hand + D
         assert_allclose(w, by_hand, rtol=1e-12)
+
+
+def test_muon_levels_the_singular_values_from_cells_to_cells_and_is_nadam_elsewhere(x64):
+    """A first step: -rate 0.2 sqrt(longest side) U S V where the gradient is U s V, S in the band of the iteration."""
+    params = handwriting.prediction_net(2, 6, 3).init(jax.random.key(0))
+    rng, rate = np.random.default_rng(0), 0.01
+    grads = jax.tree.map(lambda w: jnp.asarray(rng.normal(size=w.shape)), params)
+    muon, nadam = first_order.muon(rate), optax.nadam(rate)
+    updates, _ = muon.update(grads, muon.init(params), params)
+    expected, _ = nadam.update(grads, nadam.init(params), params)
+    for layer, beside, g in zip(updates['cell'], expected['cell'], grads['cell'], strict=True):
+        beside.pop('W_h')
+        U, _, V = np.linalg.svd(g['W_h'], full_matrices=False)
+        S = -U.T @ layer.pop('W_h') @ V.T / (rate * 0.2 * np.sqrt(max(g['W_h'].shape)))
+        assert_allclose(S, np.diag(np.diag(S)), atol=1e-9)
+        assert np.all((np.diag(S) > 0.6) & (np.diag(S) < 1.3))
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-9), updates, expected)
 
 
 def test_an_average_forgets_its_beginning():

@@ -375,6 +375,7 @@ def places(tmp_path_factory):
         (['--init_from={nowhere}'], 'it holds no run, and there are no weights of that name'),
         (['--batch=3', '--cpu_devices=2'], 'does not divide'),
         (['--decay_steps=5', '--warmup_steps=5'], 'leaves nothing'),
+        (['--optimizer=muon', '--noise=adaptive'], 'log variances'),
         (['--mode=evaluate'], 'holds no run'),
     ],
     ids=lambda v: v[-1] if isinstance(v, list) else '',
