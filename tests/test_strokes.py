@@ -201,6 +201,13 @@ def test_what_is_wrong_is_said_in_one_line(made, name, content, error):
     assert '\n' not in str(caught.value)
 
 
+def test_all_broken_files_are_named_at_once(made):
+    for n in range(1, 9):
+        made(f'lineStrokes/a00/a00-000/a00-000-{n:02d}.xml', b'<W>')
+    with pytest.raises(DataError, match=r'^a00-000-01.xml is broken .*; 7 more are broken: .*02.*06.xml \.\.\.$'):
+        iamondb.load(str(made('lineStrokes/a00/a00-000/a00-000-09.xml', xml(ZIGZAG))))
+
+
 def test_a_folder_that_is_no_iam_ondb(made, tmp_path):
     with pytest.raises(DataError, match='no folder'):
         iamondb.load(str(tmp_path / 'nowhere'))

@@ -207,9 +207,17 @@ def make_line(recording: Recording, longest_step: float = LONGEST_STEP) -> Line:
     return Line(offsets, len(drawn), empty, int(far.sum()), gaps)
 
 
+def _line_of_file(data, name, longest_step):
+    recording = read_recording(data, name)
+    try:
+        return make_line(recording, longest_step)
+    except DataError as e:
+        raise DataError(f'{name}: {e}') from e
+
+
 def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longest_step: float) -> strokes.Handwriting:
     """The data set in files that come in any order; see ``load``, also for what it raises."""
-    forms, transcripts, lists = defaultdict(dict), {}, {}
+    forms, transcripts, lists, broken = defaultdict(dict), {}, {}, {}
 
     def put(table, key, value, path):
         if key in table:
@@ -221,16 +229,19 @@ def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longe
             form, _, number = path.stem.rpartition('-')
             if not form or not number.isdecimal() or len(number) > 9 or not 0 < int(number) <= MOST_LINES:
                 raise DataError(f'{path} is no name of a file of lineStrokes')
-            recording = read_recording(data, path.name)
             try:
-                line = make_line(recording, longest_step)
+                line = _line_of_file(data, path.name, longest_step)
             except DataError as e:
-                raise DataError(f'{path.name}: {e}') from e
+                line, broken[path.name] = None, str(e)
             put(forms[form], int(number), line, path)
         elif 'ascii' in path.parts:
             put(transcripts, path.stem, read_transcript(data), path)
         else:
             put(lists, path.stem, data.decode('latin-1').split(), path)
+    if broken:
+        first, *others = broken
+        named = ', '.join(others[:5]) + ' ...' * (len(others) > 5)
+        raise DataError(broken[first] + f'; {len(others)} more are broken: {named}' * bool(others))
     _check(source, forms, lists)
 
     def told(form, n):
