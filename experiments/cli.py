@@ -63,6 +63,9 @@ def main(argv: list[str], mode: Callable[[], None]) -> None:
                 raise FlagError(f'--{name}={value} is no number')
         join_devices()
         mode()
+    for name in _shipped_read:
+        card = weight_files.FOLDER / f'{name}.md'
+        print(f'by the weights {name}; what they are, and their terms: {card}', file=sys.stderr, flush=True)
 
 
 def begin(argv: list[str]) -> None:
@@ -113,12 +116,14 @@ def say(*args, sep: str = ' ') -> None:
         print(*args, sep=sep, flush=True)
 
 
+_shipped_read = []  # names of weights that came with the package
+
+
 def read_weights(name: str) -> weight_files.Weights:
-    """What ``weight_files.read`` gives; of what came with the package, stderr is told where its terms stand."""
+    """What ``weight_files.read`` gives; ``main`` tells in the end where the terms of what shipped stand."""
     weights = weight_files.read(name)
     if name in weight_files.shipped() and runs.writes():
-        card = weight_files.FOLDER / f'{name}.md'
-        print(f'by the weights {name}; what they are, and their terms: {card}', file=sys.stderr, flush=True)
+        _shipped_read.append(name)
     return weights
 
 

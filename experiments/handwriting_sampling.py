@@ -54,6 +54,8 @@ def main(argv):
 
 def measure():
     biases = [number('biases', float, text) for text in BIASES.value]
+    if not biases:
+        raise FlagError('--biases names no bias')
     batches = [number('batches', int, text) for text in BATCHES.value]
     path, results = cli.results_so_far(FLAGS.workdir, EXPERIMENT)
     scribe = chosen_scribe()

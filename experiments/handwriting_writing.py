@@ -101,7 +101,7 @@ def export(task: Task) -> None:
 
 def line_of_data(name: str) -> tuple[np.ndarray, str]:
     """(offsets, text) of a line by its name: a made one, or one of --data."""
-    if made := re.fullmatch(r'pen-(\d{1,9})-(\d{1,9})', name):
+    if made := MADE.fullmatch(name):
         _, offsets, said = pens.line(int(made[1]), int(made[2]))
         return offsets, said
     if not FLAGS.data:
@@ -115,6 +115,8 @@ def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
         if FLAGS.prime_text is not None:
             raise FlagError('--prime_text is what the strokes of --prime say: name them too')
         return None
+    if not FLAGS.prime:
+        raise FlagError('--prime names no file and no line')
     said = ' '.join((FLAGS.prime_text or '').split())
     if pathlib.Path(FLAGS.prime).exists():
         if scribe.alphabet and not said:
@@ -138,11 +140,12 @@ def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
 
 
 def some_lines(scribe: writing.Scribe, n: int) -> list[tuple[np.ndarray, str]]:
-    """The first validation lines, of --source if that is given, else of what a net has learnt.
+    """The first validation lines, of --source if that is given, else of where --prime is, or of what a net has learnt.
 
     Their text is known if the net reads it.
     """
-    if (FLAGS.source if FLAGS['source'].present else scribe.source).startswith('pens'):
+    theirs = 'pens' if FLAGS.prime and MADE.fullmatch(FLAGS.prime) else scribe.source
+    if (FLAGS.source if FLAGS['source'].present else theirs).startswith('pens'):
         return [pens.line(0, i)[1:] for i in range(n)]
     if not FLAGS.data:
         raise FlagError('the lines to look at are those of IAM-OnDB: name the folder, --data, or say --source=pens')
@@ -174,6 +177,7 @@ def sample(task: Task) -> None:
 
 
 LOOKED_AT = 6
+MADE = re.compile(r'pen-(\d{1,9})-(\d{1,9})')  # the name of a made line
 
 
 def look(task: Task) -> None:
@@ -202,6 +206,8 @@ def look(task: Task) -> None:
         else:
             del paths['window']
             drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, **biased()).lines
+    if len(offsets) < 3:
+        raise FlagError(f'a line of {len(offsets)} points: there is nothing to look at')
     seen = writing.look(scribe, offsets, said)
     stem.parent.mkdir(parents=True, exist_ok=True)
     drawing.density_png(paths['density'], offsets, seen.mixture, scribe.scale)
@@ -221,7 +227,9 @@ def biased() -> dict:
 
 def by_hand(task: Task, first: bool = False) -> tuple[writing.Scribe, list[str], list[np.ndarray]]:
     """Who writes --text, or the text of --text_file; its lines, or the first; and these as strokes, in units."""
-    if (TEXT.value is None) == (FLAGS.text_file is None):
+    if TEXT.value is not None and FLAGS.text_file is not None:
+        raise FlagError('say what to write by --text or by --text_file, not by both')
+    if TEXT.value is None and FLAGS.text_file is None:
         raise FlagError('say what to write: --text or --text_file')
     said = text_of_file(FLAGS.text_file) if TEXT.value is None else TEXT.value
     scribe = chosen_scribe(task)
@@ -231,6 +239,8 @@ def by_hand(task: Task, first: bool = False) -> tuple[writing.Scribe, list[str],
         raise FlagError(f'{len(lines)} lines {FLAGS.copies} times: at most {writing.MOST} are written at once')
     lines = lines[:1] if first else lines * FLAGS.copies
     primer = chosen_primer(scribe)
+    if primer:
+        tell_place(primer, writing.place_behind(scribe, primer, lines[0]))
     written = writing.write(scribe, lines, seed=FLAGS.seed, primer=primer, cap=FLAGS.points, **biased())
     if primer and not all(map(len, written.lines)):
         raise FlagError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
@@ -252,6 +262,15 @@ def tell(replaced: dict[str, str]) -> None:
     if replaced:
         pairs = (f'{c!r} as {"some mark" if new == text.UNKNOWN else repr(new)}' for c, new in replaced.items())
         say(f'not in what these weights have learnt, so written {", ".join(pairs)}')
+
+
+def tell_place(primer: writing.Primer, place: int) -> None:
+    """Says so where the net has not read a primer's text to its end, or beyond it, at the end of its strokes."""
+    end = len(primer.text) + 1  # the space
+    if place < end - 1:
+        say(f'where the strokes of --prime end, the net has read {primer.text[:place]!r}: it may write the rest again')
+    elif place > end + 1:
+        say(f'the strokes of --prime go on for longer than the net takes to read {primer.text!r}: letters may be lost')
 
 
 def output() -> tuple[pathlib.Path, tuple[str, ...]]:

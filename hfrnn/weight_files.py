@@ -151,6 +151,8 @@ def check(weights: Weights, **wanted: Any) -> None:
     """
     for name, value in wanted.items():
         told = weights.facts.get(name)
+        if told is None:
+            raise DataError(f'{weights.name} tells no {name} of its weights; {_short(value)} is wanted')
         if told != value:
             raise DataError(f'{weights.name} holds weights of another {name}: {_short(told)}, not {_short(value)}')
 

@@ -224,6 +224,18 @@ def _written(scribe, caps, seed, bias, bias_after, primer, texts, stop):
     return Written(lines, stopped)
 
 
+def place_behind(scribe: Scribe, primer: Primer, line: str) -> int:
+    """Which character the window is on when a primer has been read, the first of them 1; what ``write`` goes on from.
+
+    That is the space behind the primer's text where it says what its strokes say, or a neighbour of that.
+
+    Args:
+      line: what is to be written behind it.
+    """
+    read_whole = np.concatenate([primer.offsets, primer.offsets[-1:]])  # the window is seen at all points but the last
+    return 1 + int(look(scribe, read_whole, f'{primer.text} {line}').window[-1].argmax())
+
+
 # -- looking ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Handwriting: the nets, what trains and measures them, and both scripts through their real command lines."""
 
+import functools
 import json
 import shutil
 import signal
@@ -84,6 +85,54 @@ def test_derivatives_are_clipped_line_by_line(C, x64):
     whole, clipped = (gradients(net(**clips))['cell'] for clips in ({}, {'clip': limit / 100}))
     for before, after in zip(*(cell['layers'] if C else cell for cell in (whole, clipped)), strict=True):
         assert 0 < np.abs(after['b']).max() <= 7 * limit / 100 < np.abs(before['b']).max()
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def clip_back(a, limit):
+    return a
+
+
+clip_back.defvjp(lambda a, _: (a, None), lambda limit, _, d: (jnp.clip(d, -limit, limit),))
+
+
+def nats_by_hand(params, xs, targets, characters, limit, output_limit):
+    """Graves 2013 eq. 7-11, 17-26 and, where there are characters, 46-51, point by point."""
+    p, (K, C) = params['cell'], (3, 0 if characters is None else 5)
+    layers = p if characters is None else p['layers']
+    h, c, w, kappa, total = [jnp.zeros(4)] * 2, [jnp.zeros(4)] * 2, jnp.zeros(C), jnp.zeros(K), 0.0
+    for x, target in zip(xs, targets, strict=True):
+        for n, q in enumerate(layers):
+            read = jnp.concatenate([*h[:n], w, h[n]])
+            a_i, a_f, a_o, a_c = jnp.split(q['W_x'] @ x + q['W_h'] @ read + q['b'], 4)
+            w_ci, w_cf, w_co = q['w_c']
+            i, f = (jax.nn.sigmoid(clip_back(a + v * c[n], limit)) for a, v in ((a_i, w_ci), (a_f, w_cf)))
+            c[n] = f * c[n] + i * jnp.tanh(clip_back(a_c, limit))
+            h[n] = jax.nn.sigmoid(clip_back(a_o + w_co * c[n], limit)) * jnp.tanh(c[n])
+            if C and not n:
+                alpha, beta, change = jnp.split(jnp.exp(p['W_hp'] @ h[0] + p['b_p']), 3)
+                kappa = kappa + change
+                u = jnp.arange(1, 1 + len(characters))
+                near = jnp.exp(-beta[:, None] * (kappa[:, None] - u[None]) ** 2)
+                w = alpha @ near @ jnp.eye(C)[characters]
+        z = params['readout']['W_oh'] @ jnp.concatenate(h) + params['readout']['b_o']
+        total += outputs.pen(2).nll(clip_back(z, output_limit), target)
+    return total
+
+
+@pytest.mark.parametrize('limits', [(None, None), (0.01, None), (None, 0.03), (0.01, 0.03)])
+@pytest.mark.parametrize('C', [0, 5], ids=['prediction', 'synthesis'])
+def test_derivatives_are_clipped_at_the_sums_and_the_outputs_and_nowhere_else(C, limits, x64):
+    rng = np.random.default_rng(1)
+    kind = dict(zip(('clip', 'output_clip'), limits, strict=True)) | {'layers': 2, 'hidden': 4, 'mixtures': 2}
+    net = handwriting.synthesis_net(C, gaussians=3, **kind) if C else handwriting.prediction_net(**kind)
+    params = jax.tree.map(lambda w: w + 0.3 * rng.normal(size=w.shape), params_of(net))
+    xs, targets, characters = rng.normal(size=(7, 3)), rng.normal(size=(7, 3)) > 0, rng.integers(0, C, 4) if C else None
+    on = model.Conditioned(xs, window.Text(characters, np.array(4))) if C else xs
+    line = jax.tree.map(lambda leaf: leaf[None], training.Batch(on, targets, np.ones(7)))
+    grads = jax.jit(jax.grad(lambda p: training.nll(net, p, line)[0]))(params)
+    told = [limit or np.inf for limit in limits]
+    by_hand = jax.jit(jax.grad(lambda p: nats_by_hand(p, xs, targets, characters, *told)))(params)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-9, atol=1e-12), grads, by_hand)
 
 
 def test_dropout_is_drawn_for_each_line_and_by_a_key_alone(x64):

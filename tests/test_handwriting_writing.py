@@ -95,6 +95,11 @@ def test_bad_input_is_one_clear_line(weights, start, tmp_path):
         'flag --bias=-1': [*write, '--text=a', '--bias=-1'],
         'at most 64': [*write, '--text=a', '--copies=65'],
         'name the folder': [*write, '--mode=look', '--source=iamondb'],
+        'tells no experiment': ['--weights=penn_treebank', '--text=a', f'--output={tmp_path}/no'],
+        'is empty': ['--text=', f'--output={tmp_path}/no'],
+        'names no file and no line': [*write, '--text=a', '--prime='],
+        'not by both': [*write, '--text=a', f'--text_file={tmp_path}/ink.json'],
+        'a line of 1 points': [*write, '--mode=look', '--text=a', '--points=1'],
     }
     started = {said: start(*flags) for said, flags in cases.items()}
     for said, process in started.items():

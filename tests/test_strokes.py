@@ -178,6 +178,7 @@ BOMB = b'<!DOCTYPE W [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><W><StrokeSet>&b;
         ('lineStrokes/a00/a00-000/a00-000-01.xml', b'<html/>', 'holds no StrokeSet'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', b'<?xml version="1.0" encoding="odd"?><W/>', 'broken XML'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(1, 'two')]]), 'not two whole numbers'),
+        ('lineStrokes/a00/a00-000/a00-000-01.xml', xml(ZIGZAG, {0: 1e308, 1: -1e308}), 'a time without end'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(0, 0), (10**6, 0)]]), 'a00-000-01.xml: a step .* no pen'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(2**60, 0), (2**60 + 9, 0)]]), 'not two whole numbers'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(0, 0), (10**30, 0)]]), 'not two whole numbers'),
@@ -201,7 +202,11 @@ def test_what_is_wrong_is_said_in_one_line(made, name, content, error):
     assert '\n' not in str(caught.value)
 
 
-def test_all_broken_files_are_named_at_once(made):
+def test_broken_files_that_are_needed_are_named_at_once_and_others_counted(made):
+    data = iamondb.load(str(made('lineStrokes/b0/b0-000/b0-000-01.xml', b'<W>')))
+    rules = {rule.what: rule for rule in data.report.rules}
+    assert rules['broken files of forms in no list, left out'].where == ('b0-000-01',)
+    assert rules['lines more or fewer than G13 has, by lists'].where == LISTS
     for n in range(1, 9):
         made(f'lineStrokes/a00/a00-000/a00-000-{n:02d}.xml', b'<W>')
     with pytest.raises(DataError, match=r'^a00-000-01.xml is broken .*; 7 more are broken: .*02.*06.xml \.\.\.$'):

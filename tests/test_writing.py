@@ -77,6 +77,31 @@ def test_what_a_line_is_begun_with_is_left_out_and_makes_a_difference(scribe):
     assert [len(line) for line in writing.write(scribe, ['abe'], primer=passed).lines] == [0]
 
 
+def test_primed_writing_goes_on_from_exactly_the_state_that_scoring_the_primer_leaves(scribe):
+    primer, seed, bias = writing.Primer(pens.line(0, 1)[1][:15], 'bead'), 5, 0.3
+    (written,) = writing.write(scribe, ['abe'], seed=seed, bias=bias, primer=primer, cap=3).lines
+    assert len(written) == 3
+    on = jax.tree.map(lambda leaf: leaf[0], writing.texts_of(['bead abe'], ALPHABET))
+    points = strokes.normalise(primer.offsets, scribe.scale)
+    state, read = scribe.model.run(scribe.params, None, Conditioned(points, on))
+    z, key, drawn = read.z[-1], jax.random.fold_in(jax.random.key(seed), 0), []
+    for t in range(len(points) - 1, len(points) + 2):
+        drawn.append(scribe.model.output.sample(jax.random.fold_in(key, t), z, bias))
+        state, z = scribe.model.step(scribe.params, state, Conditioned(drawn[-1], on))
+    expected = strokes.denormalise(np.array(drawn), scribe.scale)
+    np.testing.assert_allclose(written[:, :2], expected[:, :2], rtol=1e-3, atol=0.01)
+    assert (written[:-1, 2] == expected[:-1, 2]).all()
+
+
+def test_the_window_stands_behind_a_primer_whose_strokes_say_its_text():
+    hand = writing.scribe(weight_files.read('pens'))
+    _, offsets, said = pens.line(0, 3)
+    end = len(said) + 1
+    assert abs(writing.place_behind(hand, writing.Primer(offsets, said), 'and more') - end) <= 1
+    assert writing.place_behind(hand, writing.Primer(offsets[: len(offsets) // 2], said), 'and more') < end - 3
+    assert writing.place_behind(hand, writing.Primer(offsets, said[:3]), 'and more, and more') > 3 + 2
+
+
 def test_what_is_seen_along_a_line_is_what_scoring_it_predicts(scribe):
     offsets, text = pens.line(0, 1)[1][:40], 'abe bad'
     seen = writing.look(scribe, offsets, text)

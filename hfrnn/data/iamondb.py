@@ -24,8 +24,10 @@ from hfrnn.data.text import UNKNOWN
 ARCHIVE = 'iam-ondb.tar.xz'
 TRAIN = ('trainset', 'testset_t', 'testset_f')
 VALID = ('testset_v',)
+PAPER = {'trainset': 5_364, 'testset_t': 1_518, 'testset_f': 3_859, 'testset_v': 1_438}  # lines, G13 sec. 4.2
 MOST_LINES = 99  # of a form, which has 15 at most
 LONGEST_STEP = 300  # units; of the steps within strokes, 1 in 22,000 is longer
+LAST = 1e12  # seconds; no clock has gone on for longer
 LONGEST_GAP = 0.05  # seconds; the sensor reads every 0.013
 STRUCK_OUT = '#'  # in the transcripts, for a word that was crossed out or cannot be read
 
@@ -159,7 +161,7 @@ def read_recording(data: bytes, name: str) -> Recording:
     try:
         points = np.array([list(map(int, xs)), list(map(int, ys))], np.int32).astype(np.int64).T
         seconds = np.array(list(map(float, times)))
-        if np.isinf(seconds).any():
+        if np.any(np.abs(seconds) > LAST):
             raise ValueError('a time without end')
     except (ValueError, OverflowError) as e:
         raise DataError(f'{name}: a point is not two whole numbers and a time: {e}') from e
@@ -207,6 +209,13 @@ def make_line(recording: Recording, longest_step: float = LONGEST_STEP) -> Line:
     return Line(offsets, len(drawn), empty, int(far.sum()), gaps)
 
 
+def _form_and_number(path):
+    form, _, number = path.stem.rpartition('-')
+    if not form or not number.isdecimal() or len(number) > 9 or not 0 < int(number) <= MOST_LINES:
+        raise DataError(f'{path} is no name of a file of lineStrokes')
+    return form, int(number)
+
+
 def _line_of_file(data, name, longest_step):
     recording = read_recording(data, name)
     try:
@@ -226,23 +235,18 @@ def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longe
 
     for path, data in files:
         if path.suffix == '.xml':
-            form, _, number = path.stem.rpartition('-')
-            if not form or not number.isdecimal() or len(number) > 9 or not 0 < int(number) <= MOST_LINES:
-                raise DataError(f'{path} is no name of a file of lineStrokes')
+            form, number = _form_and_number(path)
             try:
                 line = _line_of_file(data, path.name, longest_step)
             except DataError as e:
-                line, broken[path.name] = None, str(e)
-            put(forms[form], int(number), line, path)
+                broken[path] = e
+            else:
+                put(forms[form], number, line, path)
         elif 'ascii' in path.parts:
             put(transcripts, path.stem, read_transcript(data), path)
         else:
             put(lists, path.stem, data.decode('latin-1').split(), path)
-    if broken:
-        first, *others = broken
-        named = ', '.join(others[:5]) + ' ...' * (len(others) > 5)
-        raise DataError(broken[first] + f'; {len(others)} more are broken: {named}' * bool(others))
-    _check(source, forms, lists)
+    _check(source, forms, lists, broken)
 
     def told(form, n):
         texts = transcripts.get(form)
@@ -259,11 +263,11 @@ def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longe
     )
     alphabet = spelling.alphabet_of(train.texts)
     scale = strokes.scale_of(train)
-    report = _report(parts, forms, transcripts, lists, alphabet, longest_step)
+    report = _report(parts, forms, transcripts, lists, alphabet, longest_step, broken)
     return strokes.Handwriting('IAM-OnDB', alphabet, train, valid, scale, report)
 
 
-def _report(parts, forms, transcripts, lists, alphabet, longest_step):
+def _report(parts, forms, transcripts, lists, alphabet, longest_step, broken):
     every = [line for part in (*TRAIN, *VALID) for line in parts[part]]
     listed = {form for part in lists.values() for form in part}
 
@@ -284,6 +288,7 @@ def _report(parts, forms, transcripts, lists, alphabet, longest_step):
     def missing(form):
         return sorted(set(range(1, max(forms[form]))) - set(forms[form]))
 
+    counted = tuple(map(count, (*TRAIN, *VALID)))
     rules = (
         rule(
             'lines of forms in no list, left out',
@@ -312,11 +317,16 @@ def _report(parts, forms, transcripts, lists, alphabet, longest_step):
             f'characters that training has fewer than {spelling.RARE} times, made the unknown symbol',
             [c for _, _, text in every for c in text if c not in alphabet],
         ),
+        rule('broken files of forms in no list, left out', [path.stem for path in broken]),
+        rule(
+            'lines more or fewer than G13 has, by lists',
+            [part.name for part in counted for _ in range(abs(part.lines - PAPER[part.name]))],
+        ),
     )
-    return strokes.Report(tuple(map(count, (*TRAIN, *VALID))), rules)
+    return strokes.Report(counted, rules)
 
 
-def _check(source, forms, lists):
+def _check(source, forms, lists, broken):
     missing = [part for part in (*TRAIN, *VALID) if part not in lists]
     if missing:
         raise DataError(f'{source} lacks the list of forms {", ".join(f"{part}.txt" for part in missing)}')
@@ -324,6 +334,11 @@ def _check(source, forms, lists):
     twice = [form for form, n in Counter(listed).items() if n > 1]
     if twice:
         raise DataError(f'{source}: {len(twice)} forms stand twice in the lists, such as {twice[0]}')
+    needed = [path for path in broken if _form_and_number(path)[0] in listed]
+    if needed:
+        first, *others = needed
+        named = ', '.join(path.name for path in others[:5]) + ' ...' * (len(others) > 5)
+        raise DataError(str(broken[first]) + (f'; {len(others)} more are broken: {named}' if others else ''))
     absent = [form for form in listed if form not in forms]
     if absent:
         raise DataError(f'{source} is incomplete: {len(absent)} listed forms have no strokes, such as {absent[0]}')
