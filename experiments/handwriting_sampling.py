@@ -53,10 +53,7 @@ def main(argv):
 
 
 def measure():
-    biases = [number('biases', float, text) for text in BIASES.value]
-    if not biases:
-        raise FlagError('--biases names no bias')
-    batches = [number('batches', int, text) for text in BATCHES.value]
+    biases, batches = numbers(BIASES, float), numbers(BATCHES, int)
     path, results = cli.results_so_far(FLAGS.workdir, EXPERIMENT)
     scribe = chosen_scribe()
     as_it_begins = FLAGS.weights is None
@@ -84,14 +81,16 @@ ADAM = optax.adam(1e-3)
 ALPHABET = pens.PRINTABLE[:73]  # of a net at random
 
 
-def number(flag, kind, text):
-    try:
-        value = kind(text)
-    except ValueError:
-        value = -1
-    if not (kind is int) <= value <= 100:
-        raise FlagError(f'--{flag}: {text!r} is none')
-    return value
+def numbers(flag, kind):
+    values = []
+    for text in flag.value or ['']:
+        try:
+            values.append(kind(text))
+        except ValueError:
+            values.append(-1)
+        if not (kind is int) <= values[-1] <= 100:
+            raise FlagError(f'--{flag.name}: {text!r} is none')
+    return values
 
 
 def chosen_scribe():

@@ -115,8 +115,6 @@ def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
         if FLAGS.prime_text is not None:
             raise FlagError('--prime_text is what the strokes of --prime say: name them too')
         return None
-    if not FLAGS.prime:
-        raise FlagError('--prime names no file and no line')
     said = ' '.join((FLAGS.prime_text or '').split())
     if pathlib.Path(FLAGS.prime).exists():
         if scribe.alphabet and not said:
@@ -144,7 +142,7 @@ def some_lines(scribe: writing.Scribe, n: int) -> list[tuple[np.ndarray, str]]:
 
     Their text is known if the net reads it.
     """
-    theirs = 'pens' if FLAGS.prime and MADE.fullmatch(FLAGS.prime) else scribe.source
+    theirs = scribe.source if not FLAGS.prime else 'pens' if MADE.fullmatch(FLAGS.prime) else 'iamondb'
     if (FLAGS.source if FLAGS['source'].present else theirs).startswith('pens'):
         return [pens.line(0, i)[1:] for i in range(n)]
     if not FLAGS.data:
@@ -207,7 +205,7 @@ def look(task: Task) -> None:
             del paths['window']
             drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, **biased()).lines
     if len(offsets) < 3:
-        raise FlagError(f'a line of {len(offsets)} points: there is nothing to look at')
+        raise FlagError('a line of fewer than 3 points: there is nothing to look at')
     seen = writing.look(scribe, offsets, said)
     stem.parent.mkdir(parents=True, exist_ok=True)
     drawing.density_png(paths['density'], offsets, seen.mixture, scribe.scale)
@@ -239,11 +237,11 @@ def by_hand(task: Task, first: bool = False) -> tuple[writing.Scribe, list[str],
         raise FlagError(f'{len(lines)} lines {FLAGS.copies} times: at most {writing.MOST} are written at once')
     lines = lines[:1] if first else lines * FLAGS.copies
     primer = chosen_primer(scribe)
-    if primer:
-        tell_place(primer, writing.place_behind(scribe, primer, lines[0]))
     written = writing.write(scribe, lines, seed=FLAGS.seed, primer=primer, cap=FLAGS.points, **biased())
     if primer and not all(map(len, written.lines)):
         raise FlagError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
+    if primer:
+        tell_place(primer.text, writing.place_behind(scribe, primer, lines[0]))
     for i in np.flatnonzero(~written.stopped):
         why = '--points is no more' if FLAGS.points else 'no end was found; another --seed may help'
         say(f'line {i + 1} was cut off after {len(written.lines[i])} points, as {why}: {lines[i]!r}')
@@ -264,21 +262,23 @@ def tell(replaced: dict[str, str]) -> None:
         say(f'not in what these weights have learnt, so written {", ".join(pairs)}')
 
 
-def tell_place(primer: writing.Primer, place: int) -> None:
-    """Says so where the net has not read a primer's text to its end, or beyond it, at the end of its strokes."""
-    end = len(primer.text) + 1  # the space
-    if place < end - 1:
-        say(f'where the strokes of --prime end, the net has read {primer.text[:place]!r}: it may write the rest again')
-    elif place > end + 1:
-        say(f'the strokes of --prime go on for longer than the net takes to read {primer.text!r}: letters may be lost')
+def tell_place(said: str, place: int) -> None:
+    """Shows where the net is when a primer's strokes end, if it is off the space behind their text by two or more."""
+    space = len(said) + 1
+    if place < space - 1:
+        say(f'where the strokes of --prime end, the net has read {said[:place]!r}: it may write the rest again')
+    elif place > space + 1:
+        say(f'the strokes of --prime go on for longer than the net takes to read {said!r}: letters may be lost')
 
 
 def output() -> tuple[pathlib.Path, tuple[str, ...]]:
     """--output without its ending; the ending, or all that there are.
 
     Raises:
-      FlagError: if it is no name of a file, or that of --prime.
+      FlagError: if it is no name of a file, or that of --prime, which is to name something.
     """
+    if FLAGS.prime == '':
+        raise FlagError('--prime names no file and no line')
     path = pathlib.Path(FLAGS.output)
     if path.name in ('', '..'):
         raise FlagError(f'--output={FLAGS.output} is no name of a file')

@@ -144,7 +144,7 @@ def density_png(path: pathlib.Path, offsets: np.ndarray, m: Mixture, scale: Scal
     """A line, the density of its next points, and the mixture's weights over time; G13 fig. 10."""
     density, extent = density_map(offsets, m, scale)
     rows, columns = density.shape
-    high = 10 * rows / columns
+    high = min(10 * rows / columns, 12)
     figure = Figure(figsize=(11, high + 3.2), layout='constrained')
     page, time = figure.subplots(2, 1, height_ratios=(high, 1.8))
     page.imshow(np.sqrt(density), extent=extent, cmap='inferno', aspect='equal', interpolation='bilinear')

@@ -24,8 +24,9 @@ def graves_rmsprop(learning_rate: float = 1e-4) -> optax.GradientTransformation:
 
 
 def muon(learning_rate: float = 1e-3) -> optax.GradientTransformation:
-    """Muon (Jordan et al. 2024) for the weights from cells to cells, ``W_h``, and Nesterov-Adam for all others.
+    """Muon (Jordan et al. 2024) for a layer's ``W_h``, Nesterov-Adam for all other weights.
 
+    ``W_h`` leads from cells, and a window, to all four net inputs of an LSTM (``cells.lstm``), and is one matrix here.
     A step is the gradient's momentum with its singular values brought near 1, scaled to the root mean square of 0.2
     that Adam's steps have (Liu et al. 2025, arXiv:2502.16982, sec. 2.2), so that Adam's learning rates serve.
     """

@@ -54,16 +54,23 @@ def _phi(alpha, beta, kappa, u):
     return alpha @ jnp.exp(-beta[:, None] * (kappa[:, None] - u[None, :]) ** 2)
 
 
-def finished(state: WindowState, text: Text) -> jax.Array:
-    """Whether the writing should stop: phi(t, U+1) > phi(t, u) for all of the text's u = 1..U, G13 sec. 5.3.
+def place(state: WindowState, text: Text) -> jax.Array:
+    """The u = 1..U+1 with the largest phi(t, u): a character, or U+1 behind the last; of equal ones the first.
 
     The logarithms are compared, so that a window far behind the end, where all phi are 0 in float32, has passed it too.
-    A text of no characters is finished at once.
     """
     u = jnp.arange(1, len(text.characters) + 2)
     far = (state.kappa[:, None] - u[None, :].astype(state.kappa.dtype)) ** 2
     weight = jax.nn.logsumexp(jnp.log(state.alpha)[:, None] - state.beta[:, None] * far, axis=0)
-    return weight[text.n_characters] > jnp.max(jnp.where(u <= text.n_characters, weight, -jnp.inf))
+    return 1 + jnp.argmax(jnp.where(u <= text.n_characters + 1, weight, -jnp.inf))
+
+
+def finished(state: WindowState, text: Text) -> jax.Array:
+    """Whether the writing should stop: phi(t, U+1) > phi(t, u) for all of the text's u = 1..U, G13 sec. 5.3.
+
+    A text of no characters is finished at once.
+    """
+    return place(state, text) > text.n_characters
 
 
 def attend(

@@ -225,15 +225,22 @@ def _written(scribe, caps, seed, bias, bias_after, primer, texts, stop):
 
 
 def place_behind(scribe: Scribe, primer: Primer, line: str) -> int:
-    """Which character the window is on when a primer has been read, the first of them 1; what ``write`` goes on from.
+    """Where the window is when a primer has been read and ``write`` goes on, as ``window.place`` tells.
 
-    That is the space behind the primer's text where it says what its strokes say, or a neighbour of that.
+    That is the space behind the primer's text, or a neighbour of that, if it says what its strokes say.
 
     Args:
       line: what is to be written behind it.
     """
-    read_whole = np.concatenate([primer.offsets, primer.offsets[-1:]])  # the window is seen at all points but the last
-    return 1 + int(look(scribe, read_whole, f'{primer.text} {line}').window[-1].argmax())
+    on = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), texts_of([f'{primer.text} {line}'], scribe.alphabet))
+    points = jnp.asarray(strokes.normalise(primer.offsets, scribe.scale))
+    return int(_place_behind(scribe.model, scribe.params, Conditioned(points, on)))
+
+
+@functools.partial(jax.jit, static_argnames='model')
+def _place_behind(model, params, xs):
+    state, _ = model.run(params, None, xs)
+    return window.place(state, xs.on)
 
 
 # -- looking ----------------------------------------------------------------------------------------------------------

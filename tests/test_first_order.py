@@ -22,7 +22,7 @@ def test_graves_rmsprop_is_as_printed(x64):
         assert_allclose(w, by_hand, rtol=1e-12)
 
 
-def test_muon_levels_the_singular_values_from_cells_to_cells_and_is_nadam_elsewhere(x64):
+def test_muon_levels_the_singular_values_of_recurrent_weights_and_is_nadam_elsewhere(x64):
     """A first step: -rate 0.2 sqrt(longest side) U S V where the gradient is U s V, S in the band of the iteration."""
     params = handwriting.prediction_net(2, 6, 3).init(jax.random.key(0))
     rng, rate = np.random.default_rng(0), 0.01

@@ -296,6 +296,18 @@ def test_noise_is_of_so_many_lines_and_variances_learn_at_their_own_rate(call, t
     assert found[0][1] == found[1][1] != found[2][1]
 
 
+def test_muon_with_an_average_and_a_schedule_goes_on_bit_for_bit(call, tmp_path, cache):
+    flags = [*SMALL, cache, '--optimizer=muon', '--average=0.9', '--warmup_steps=1', '--decay_steps=9', '--seed=1']
+    for workdir, steps in (('whole', 4), ('cut', 2), ('cut', 4)):
+        status, _, err = call(*flags, f'--workdir={tmp_path}/{workdir}', f'--steps={steps}')
+        assert (status, err) == (0, '')
+    rows = {name: runs.read_metrics(tmp_path / name) for name in ('whole', 'cut')}
+    assert [row['nats_per_line'] for row in rows['whole']] == [
+        row['nats_per_line'] for row in rows['cut'] if 'gradient' in row
+    ]
+    assert (tmp_path / 'whole' / 'best.npz').read_bytes() == (tmp_path / 'cut' / 'best.npz').read_bytes()
+
+
 def test_killed_it_goes_on_bit_for_bit_and_leaves_what_it_promises(start, call, tmp_path, cache):
     """With everything that has a state: adaptive noise, an average, a schedule; begun from a run without."""
     plain = f'--workdir={tmp_path}/plain'

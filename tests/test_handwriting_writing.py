@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import handwriting_writing
 from hfrnn import weight_files, writing
 from hfrnn.data import ink, pens
 from tests.scripts import ROOT
@@ -68,6 +69,15 @@ def test_a_text_becomes_svg_png_and_json_and_can_be_written_on(weights, start, t
     assert len(set(svgs)) == 3 and strokes_in(tmp_path / 'primed0.svg') > 0 < strokes_in(tmp_path / 'primed1.svg')
 
 
+def test_where_the_net_is_behind_a_primer_is_told_if_it_is_off(capsys):
+    told = []
+    for place in range(1, 10):
+        handwriting_writing.tell_place('abcd', place)
+        told.append(capsys.readouterr().out)
+    assert [bool(out) for out in told] == [True] * 3 + [False] * 3 + [True] * 3
+    assert "has read 'abc': it may" in told[2] and 'go on for longer' in told[6]
+
+
 def test_a_text_alone_is_written_by_what_ships_whose_terms_are_named(start, tmp_path):
     out, err = (process := start('--text=Hi', f'--output={tmp_path}/hi.svg')).communicate(timeout=300)
     assert process.returncode == 0 and out == f'{tmp_path}/hi.svg\n'
@@ -99,7 +109,7 @@ def test_bad_input_is_one_clear_line(weights, start, tmp_path):
         'is empty': ['--text=', f'--output={tmp_path}/no'],
         'names no file and no line': [*write, '--text=a', '--prime='],
         'not by both': [*write, '--text=a', f'--text_file={tmp_path}/ink.json'],
-        'a line of 1 points': [*write, '--mode=look', '--text=a', '--points=1'],
+        'fewer than 3 points': [*write, '--mode=look', '--text=a', '--points=1'],
     }
     started = {said: start(*flags) for said, flags in cases.items()}
     for said, process in started.items():

@@ -102,6 +102,11 @@ def test_the_window_stands_behind_a_primer_whose_strokes_say_its_text():
     assert writing.place_behind(hand, writing.Primer(offsets, said[:3]), 'and more, and more') > 3 + 2
 
 
+def test_a_window_past_all_of_a_text_is_behind_it(scribe):
+    passed = writing.Primer(pens.line(0, 1)[1], 'bead')
+    assert writing.place_behind(scribe, passed, 'abe') == len('bead abe') + 1
+
+
 def test_what_is_seen_along_a_line_is_what_scoring_it_predicts(scribe):
     offsets, text = pens.line(0, 1)[1][:40], 'abe bad'
     seen = writing.look(scribe, offsets, text)

@@ -239,7 +239,7 @@ def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longe
             try:
                 line = _line_of_file(data, path.name, longest_step)
             except DataError as e:
-                broken[path] = e
+                broken[path] = str(e)
             else:
                 put(forms[form], number, line, path)
         elif 'ascii' in path.parts:
@@ -318,9 +318,10 @@ def _report(parts, forms, transcripts, lists, alphabet, longest_step, broken):
             [c for _, _, text in every for c in text if c not in alphabet],
         ),
         rule('broken files of forms in no list, left out', [path.stem for path in broken]),
-        rule(
-            'lines more or fewer than G13 has, by lists',
-            [part.name for part in counted for _ in range(abs(part.lines - PAPER[part.name]))],
+        strokes.Rule(
+            'lines more (+) or fewer (-) than G13 has',
+            sum(abs(part.lines - PAPER[part.name]) for part in counted),
+            tuple(f'{p.name}{p.lines - PAPER[p.name]:+d}' for p in counted if p.lines != PAPER[p.name]),
         ),
     )
     return strokes.Report(counted, rules)
@@ -338,7 +339,7 @@ def _check(source, forms, lists, broken):
     if needed:
         first, *others = needed
         named = ', '.join(path.name for path in others[:5]) + ' ...' * (len(others) > 5)
-        raise DataError(str(broken[first]) + (f'; {len(others)} more are broken: {named}' if others else ''))
+        raise DataError(broken[first] + (f'; so are {len(others)} more: {named}' if others else ''))
     absent = [form for form in listed if form not in forms]
     if absent:
         raise DataError(f'{source} is incomplete: {len(absent)} listed forms have no strokes, such as {absent[0]}')
