@@ -34,6 +34,12 @@ from hfrnn.data import buckets, iamondb, pens, spelling, strokes
 
 FLAGS = flags.FLAGS
 
+RULES = {  # of optimisation, and the learning rate of each if none is given
+    'adam': (optax.adam, 1e-3),
+    'rmsprop': (first_order.graves_rmsprop, 1e-4),
+    'muon': (first_order.muon, 1e-3),
+}
+
 WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
 
 # These define a run: it goes on only where they are the same.
@@ -48,7 +54,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer('batch', 32, 'Lines for a step, of all devices.', lower_bound=1)
 flags.DEFINE_integer('buckets', 8, 'To how many lengths lines are padded; a step is compiled for each.', lower_bound=1)
-flags.DEFINE_enum('optimizer', 'adam', ['adam', 'rmsprop', 'muon'], "Adam, G13's rmsprop, or Muon.")
+flags.DEFINE_enum('optimizer', 'adam', list(RULES), "Adam, G13's rmsprop, or Muon.")
 flags.DEFINE_float('learning_rate', None, '1e-3 for Adam and Muon, 1e-4 for rmsprop if not given.', lower_bound=0.0)
 flags.DEFINE_integer('warmup_steps', 0, 'The learning rate rises to that over so many steps.', lower_bound=0)
 flags.DEFINE_integer('decay_steps', 0, 'Cosine decay to 0 at this step; 0 for none.', lower_bound=0)
@@ -170,17 +176,16 @@ def defining_flags(task: Task) -> dict:
 
 
 def make_optimizer() -> optax.GradientTransformation:
-    rate = FLAGS.learning_rate
-    if rate is None:
-        rate = {'adam': 1e-3, 'rmsprop': 1e-4, 'muon': 1e-3}[FLAGS.optimizer]
+    rule, rate = RULES[FLAGS.optimizer]
+    if FLAGS.learning_rate is not None:
+        rate = FLAGS.learning_rate
     if FLAGS.decay_steps > FLAGS.warmup_steps:
         rate = optax.warmup_cosine_decay_schedule(0.0, rate, FLAGS.warmup_steps, FLAGS.decay_steps)
     elif FLAGS.decay_steps:
         raise FlagError(f'--warmup_steps={FLAGS.warmup_steps} leaves nothing of --decay_steps={FLAGS.decay_steps}')
     elif FLAGS.warmup_steps:
         rate = optax.linear_schedule(0.0, rate, FLAGS.warmup_steps)
-    rules = {'adam': optax.adam, 'rmsprop': first_order.graves_rmsprop, 'muon': first_order.muon}
-    rule = rules[FLAGS.optimizer](rate)
+    rule = rule(rate)
     clip = [optax.clip_by_global_norm(FLAGS.clip_norm)] if FLAGS.clip_norm else []
     if FLAGS.average >= 1:
         raise FlagError(f'--average={FLAGS.average}: the decay of an average is below 1')

@@ -4,7 +4,6 @@ Graves 2013 (G13), sec. 4.3 and 5.3 to 5.5.
 """
 
 import pathlib
-import re
 
 import numpy as np
 from absl import flags
@@ -101,7 +100,7 @@ def export(task: Task) -> None:
 
 def line_of_data(name: str) -> tuple[np.ndarray, str]:
     """(offsets, text) of a line by its name: a made one, or one of --data."""
-    if made := MADE.fullmatch(name):
+    if made := pens.NAME.fullmatch(name):
         _, offsets, said = pens.line(int(made[1]), int(made[2]))
         return offsets, said
     if not FLAGS.data:
@@ -142,7 +141,7 @@ def some_lines(scribe: writing.Scribe, n: int) -> list[tuple[np.ndarray, str]]:
 
     Their text is known if the net reads it.
     """
-    theirs = scribe.source if not FLAGS.prime else 'pens' if MADE.fullmatch(FLAGS.prime) else 'iamondb'
+    theirs = scribe.source if not FLAGS.prime else 'pens' if pens.NAME.fullmatch(FLAGS.prime) else 'iamondb'
     if (FLAGS.source if FLAGS['source'].present else theirs).startswith('pens'):
         return [pens.line(0, i)[1:] for i in range(n)]
     if not FLAGS.data:
@@ -175,7 +174,6 @@ def sample(task: Task) -> None:
 
 
 LOOKED_AT = 6
-MADE = re.compile(r'pen-(\d{1,9})-(\d{1,9})')  # the name of a made line
 
 
 def look(task: Task) -> None:

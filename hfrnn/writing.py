@@ -148,6 +148,11 @@ def texts_of(lines: Sequence[str], alphabet: str) -> window.Text:
     return window.Text(characters, np.array([len(line) for line in lines], np.int32))
 
 
+def text_of(line: str, alphabet: str) -> window.Text:
+    """One line as the window reads it, (U,) and ()."""
+    return jax.tree.map(lambda leaf: leaf[0], texts_of([line], alphabet))
+
+
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 _draw = jax.jit(sampling.draw_lines, static_argnames=('model', 'cap', 'stop'))
@@ -232,7 +237,7 @@ def place_behind(scribe: Scribe, primer: Primer, line: str) -> int:
     Args:
       line: what is to be written behind it.
     """
-    on = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), texts_of([f'{primer.text} {line}'], scribe.alphabet))
+    on = text_of(f'{primer.text} {line}', scribe.alphabet)
     points = jnp.asarray(strokes.normalise(primer.offsets, scribe.scale))
     return int(_place_behind(scribe.model, scribe.params, Conditioned(points, on)))
 
@@ -266,8 +271,7 @@ def look(scribe: Scribe, offsets: np.ndarray, text: str = '') -> Seen:
       text: what it says.
     """
     points = strokes.normalise(offsets, scribe.scale)[:-1]
-    texts = texts_of([text], scribe.alphabet) if scribe.alphabet and text else None
-    on = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), texts)
+    on = text_of(text, scribe.alphabet) if scribe.alphabet and text else None
     m, weight = _look(scribe.model, scribe.params, jnp.asarray(points), on)
     return Seen(jax.device_get(m), None if on is None else np.asarray(weight)[:, : len(text)])
 

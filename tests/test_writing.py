@@ -81,7 +81,7 @@ def test_primed_writing_goes_on_from_exactly_the_state_that_scoring_the_primer_l
     primer, seed, bias = writing.Primer(pens.line(0, 1)[1][:15], 'bead'), 5, 0.3
     (written,) = writing.write(scribe, ['abe'], seed=seed, bias=bias, primer=primer, cap=3).lines
     assert len(written) == 3
-    on = jax.tree.map(lambda leaf: leaf[0], writing.texts_of(['bead abe'], ALPHABET))
+    on = writing.text_of('bead abe', ALPHABET)
     points = strokes.normalise(primer.offsets, scribe.scale)
     state, read = scribe.model.run(scribe.params, None, Conditioned(points, on))
     z, key, drawn = read.z[-1], jax.random.fold_in(jax.random.key(seed), 0), []
@@ -110,7 +110,7 @@ def test_a_window_past_all_of_a_text_is_behind_it(scribe):
 def test_what_is_seen_along_a_line_is_what_scoring_it_predicts(scribe):
     offsets, text = pens.line(0, 1)[1][:40], 'abe bad'
     seen = writing.look(scribe, offsets, text)
-    on = jax.tree.map(lambda leaf: leaf[0], writing.texts_of([text], ALPHABET))
+    on = writing.text_of(text, ALPHABET)
     points = strokes.normalise(offsets, scribe.scale)[:-1]
     z = scribe.model.predict(scribe.params, Conditioned(points, on)).z
     m = jax.vmap(outputs.mixture)(z)

@@ -5,6 +5,7 @@ Line i is made of the seed and i alone.  The fonts come with the package Hershey
 
 import functools
 import pathlib
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -231,6 +232,8 @@ def _token(rng):
 
 
 # -- data sets --------------------------------------------------------------------------------------------------------
+
+NAME = re.compile(r'pen-(\d{1,9})-(\d{1,9})')  # of a line: its seed and i
 
 
 def line(seed: int, i: int) -> tuple[str, np.ndarray, str]:
