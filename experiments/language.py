@@ -183,7 +183,7 @@ def make_optimizer(s, steps_per_epoch):
     return optax.chain(rule, first_order.averaged(s.average)) if s.average else rule
 
 
-class Net(NamedTuple):
+class Learner(NamedTuple):
     """A model, with how it is trained."""
 
     model: model.Model
@@ -194,8 +194,8 @@ class Net(NamedTuple):
     shapes: streams.StreamState
 
 
-def make_net(s, V, n_train):
-    """The Net of these settings, for V symbols and a training text of so many."""
+def make_learner(s, V, n_train):
+    """The Learner of these settings, for V symbols and a training text of so many."""
     net, noise = make_model(s, V), weight_noise.noise(s.noise, s.noise_sd, s.variance)
     steps = streams.steps(n_train, s.batch, s.length)
     optimizer = make_optimizer(s, steps)
@@ -203,7 +203,7 @@ def make_net(s, V, n_train):
     def init(params):
         return streams.init(net, optimizer, params, s.batch)
 
-    return Net(
+    return Learner(
         net, noise, optimizer, steps, init, jax.eval_shape(lambda: init(noise.begin(net.init(jax.random.key(0)))))
     )
 
@@ -220,25 +220,25 @@ def best(s, workdir, state):
     return runs.load_best(workdir, trained(s, state))
 
 
-def first_params(s, net, alphabet):
+def first_params(s, learner, alphabet):
     """What to begin with: random weights, or those of --init_from, a run's folder or a file of weights.
 
     Adaptive noise begins with the posterior of such a run, if it has one.
     """
-    random = net.model.init(jax.random.key(s.seed))
+    random = learner.model.init(jax.random.key(s.seed))
     if not s.init_from:
-        return net.noise.begin(random)
+        return learner.noise.begin(random)
     if weight_files.names_a_file(s.init_from):
         kept = weight_files.read(s.init_from)
         weight_files.check(kept, kind=nets.KIND, alphabet=listed(alphabet))
-        return net.noise.begin(weight_files.restore(kept, random))
-    params = open_net(s.init_from)[2]
+        return learner.noise.begin(weight_files.restore(kept, random))
+    params = open_learner(s.init_from)[2]
     weights = weight_noise.means(params)
     theirs = runs.read_json(s.init_from, 'about.json')['alphabet']
     if jax.tree.map(np.shape, weights) != jax.tree.map(np.shape, random) or theirs != listed(alphabet):
         raise FlagError(f'--init_from={s.init_from} holds another net, or one of another alphabet')
     goes_on = s.noise == 'adaptive' and isinstance(params, weight_noise.Posterior)
-    return params if goes_on else net.noise.begin(weights)
+    return params if goes_on else learner.noise.begin(weights)
 
 
 def listed(alphabet):
@@ -246,20 +246,20 @@ def listed(alphabet):
     return alphabet if isinstance(alphabet, str) else list(alphabet)
 
 
-def open_net(workdir):
-    """(settings, Net, what it kept, (steps, seconds)) of a run; of one with adaptive noise, that is a posterior."""
+def open_learner(workdir):
+    """(settings, Learner, what it kept, (steps, seconds)) of a run; of one with adaptive noise, that is a posterior."""
     s = SimpleNamespace(**runs.read_json(workdir, 'flags.json'))
     facts = runs.read_json(workdir, 'about.json')
     run = runs.open_run(workdir)
     try:
-        net = make_net(s, len(facts['alphabet']), facts['train'])
+        learner = make_learner(s, len(facts['alphabet']), facts['train'])
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as e:
         raise runs.RunError(f'{workdir} holds a run of another experiment') from e
-    found = runs.restore(run, net.shapes)
+    found = runs.restore(run, learner.shapes)
     if not found:
         raise runs.RunError(f'{workdir} has no checkpoint yet; train it first')
     state, seconds = found
-    return s, net, best(s, workdir, state), (int(state.step), seconds)
+    return s, learner, best(s, workdir, state), (int(state.step), seconds)
 
 
 # -- modes ------------------------------------------------------------------------------------------------------------
@@ -275,11 +275,11 @@ def train():
     if FLAGS.dynamic:
         dynamic.check_valid(corpus.valid[: FLAGS.tune_symbols])
     prompt(corpus.alphabet)  # now, and not after the training
-    net = make_net(s, len(corpus.alphabet), len(corpus.train))
-    cli.check_memory(model.size(net.shapes.params), 8, numbers_at_once(s, len(corpus.alphabet)))
-    first = None if runs.has_begun(WORKDIR.value) else first_params(s, net, corpus.alphabet)
+    learner = make_learner(s, len(corpus.alphabet), len(corpus.train))
+    cli.check_memory(model.size(learner.shapes.params), 8, numbers_at_once(s, len(corpus.alphabet)))
+    first = None if runs.has_begun(WORKDIR.value) else first_params(s, learner, corpus.alphabet)
     run = runs.train_in(WORKDIR.value, vars(s), about(corpus))
-    state, elapsed = runs.restore_or_begin(run, net.shapes, lambda: net.init(first))
+    state, elapsed = runs.restore_or_begin(run, learner.shapes, lambda: learner.init(first))
     state = parallel.replicate(state, FLAGS.devices)
     rows = runs.history(run, step=int(state.step))
     found = [row['valid_bits_per_char'] for row in rows if row.get('valid_bits_per_char') is not None]
@@ -290,14 +290,14 @@ def train():
     say(
         f'{describe(s)} of {model.size(weights):,} weights on {corpus.name}: {len(corpus.train):,} / '
         f'{len(corpus.valid):,} / {len(corpus.test):,} symbols of {len(corpus.alphabet)}; '
-        f'{net.steps_per_epoch:,} steps an epoch'
+        f'{learner.steps_per_epoch:,} steps an epoch'
     )
     if int(state.step):
         say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
 
-    read = dynamic.static_reader(net.model, s.length)
+    read = dynamic.static_reader(learner.model, s.length)
     per_char = len(corpus.train) / evaluation.units(corpus.alphabet, corpus.train)[0]  # symbols in a character
-    last = round(FLAGS.epochs * net.steps_per_epoch)
+    last = round(FLAGS.epochs * learner.steps_per_epoch)
 
     def on_step(state, metrics, seconds):
         nonlocal lowest
@@ -305,8 +305,8 @@ def train():
         evaluated = i % FLAGS.evaluate_every == 0 and len(corpus.valid) > 0
         if not evaluated and i % FLAGS.log_every:
             return
-        row = {'step': i, 'seconds': round(seconds, 2), 'epoch': i / net.steps_per_epoch}
-        row['characters'] = round(i / net.steps_per_epoch * len(corpus.train) / per_char)
+        row = {'step': i, 'seconds': round(seconds, 2), 'epoch': i / learner.steps_per_epoch}
+        row['characters'] = round(i / learner.steps_per_epoch * len(corpus.train) / per_char)
         row['bits_per_char'] = float(metrics['nats']) * BITS * per_char
         line = f'step {i:6d}  epoch {row["epoch"]:6.3f}  {row["bits_per_char"]:6.3f} bits/char'
         if evaluated:
@@ -323,8 +323,8 @@ def train():
 
     key = jax.random.fold_in(jax.random.key(s.seed), 1)
     dtype = jnp.bfloat16 if s.products == 'bfloat16' else None
-    learner = make_model(s, len(corpus.alphabet), dtype=dtype, dropout=s.dropout)
-    step = streams.stream_step(learner, net.optimizer, net.noise, key, net.steps_per_epoch)
+    in_training = make_model(s, len(corpus.alphabet), dtype=dtype, dropout=s.dropout)
+    step = streams.stream_step(in_training, learner.optimizer, learner.noise, key, learner.steps_per_epoch)
     state, elapsed = training.fit(
         parallel.spread(step, FLAGS.devices),
         state,
@@ -339,17 +339,17 @@ def train():
     if math.isinf(lowest):  # the validation text has not been read, or there is none
         runs.save_best(run, trained(s, state))
     weights = weight_noise.means(best(s, run.path, state))
-    finish(run, s, corpus, net, weights, int(state.step), elapsed)
+    finish(run, s, corpus, learner, weights, int(state.step), elapsed)
 
 
 def evaluate():
     check_end()
-    s, net, weights, (steps, seconds) = reopen()
+    s, learner, weights, (steps, seconds) = reopen()
     corpus = load(s)
     runs.check(WORKDIR.value, 'about.json', about(corpus))
     if FLAGS.dynamic:
         dynamic.check_valid(corpus.valid[: FLAGS.tune_symbols])
-    finish(runs.open_run(WORKDIR.value), s, corpus, net, weights, steps, seconds)
+    finish(runs.open_run(WORKDIR.value), s, corpus, learner, weights, steps, seconds)
 
 
 def sample():
@@ -408,8 +408,8 @@ def reader():
     if WORKDIR.value and FLAGS.weights:
         raise FlagError('read one net: that of --workdir or that of --weights')
     if WORKDIR.value:
-        _, net, weights, _ = reopen()
-        return net.model, weights, nets.alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))
+        _, learner, weights, _ = reopen()
+        return learner.model, weights, nets.alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))
     if not FLAGS.weights and (FLAGS.corpus != 'ptb' or SHIPPED not in weight_files.shipped()):
         raise FlagError('say which run: --workdir=FOLDER, or --weights=FILE')
     net = nets.of_file(cli.read_weights(FLAGS.weights or SHIPPED))
@@ -417,13 +417,13 @@ def reader():
 
 
 def reopen():
-    """(settings, Net, weights, (steps, seconds)) of --workdir, whose flags the command line must not contradict."""
+    """(settings, Learner, weights, (steps, seconds)) of --workdir, whose flags the command line must not contradict."""
     if not WORKDIR.value:
         raise FlagError('say which run: --workdir=FOLDER')
     mine = {name: value for name, value in vars(settings()).items() if FLAGS[name].present}
     runs.check(WORKDIR.value, 'flags.json', mine)
-    s, net, params, done = open_net(WORKDIR.value)
-    return s, net, weight_noise.means(params), done
+    s, learner, params, done = open_learner(WORKDIR.value)
+    return s, learner, weight_noise.means(params), done
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
@@ -473,10 +473,10 @@ def draw_text(net, weights, alphabet):
     return text_of(np.concatenate([read, symbols]), alphabet)
 
 
-def finish(run, s, corpus, net, weights, steps, seconds):
+def finish(run, s, corpus, learner, weights, steps, seconds):
     """Evaluates and samples."""
     facts = {name: getattr(s, name) for name in ('hidden', 'layers', 'optimizer', 'noise')}
     facts['dropout'] = vars(s).get('dropout', 0.0)  # a run of an earlier version tells none
-    facts |= {'unit': text.unit_of(corpus.alphabet), 'steps': steps, 'epochs': steps / net.steps_per_epoch}
+    facts |= {'unit': text.unit_of(corpus.alphabet), 'steps': steps, 'epochs': steps / learner.steps_per_epoch}
     facts |= {'seconds': round(seconds, 1)}
-    write(run, net.model, weights, corpus, facts, draw_text(net.model, weights, corpus.alphabet))
+    write(run, learner.model, weights, corpus, facts, draw_text(learner.model, weights, corpus.alphabet))
