@@ -112,7 +112,7 @@ def sentences():
 
 def stops(scribe, biases):
     """The share of sentences that ended by the rule, and the points of a character of those, for each bias."""
-    lines = [line for sentence in sentences() for line in writing.broken(sentence, scribe.alphabet)[0]]
+    lines = [line for sentence in sentences() for line in writing.in_lines(sentence, scribe.alphabet)[0]]
     rows = []
     say(f'\n{"bias":>6s} {"stopped":>9s} {"points a character":>20s}      of {len(lines)} lines')
     for bias in biases:
@@ -193,7 +193,7 @@ def pages():
     if list(path.parent.glob('page*.png')):
         raise FlagError(f'{path.parent} holds pages already; name another --workdir')
     scribe = chosen_scribe()
-    broken = [writing.broken(sentence, scribe.alphabet, width=200) for sentence in sentences()]
+    broken = [writing.in_lines(sentence, scribe.alphabet, width=200) for sentence in sentences()]
     said = [lines[0] for lines, _ in broken]
     handwriting_writing.tell({c: new for _, replaced in broken for c, new in replaced.items()})
     biased = handwriting_writing.biased()

@@ -108,6 +108,18 @@ def line_of_data(name: str) -> tuple[np.ndarray, str]:
     return primers.from_data(iamondb.load(FLAGS.data, handwriting.cache_folder()), name)
 
 
+def strangers(scribe: writing.Scribe, what: str, said: str) -> dict[str, str]:
+    """What of a line of data the scribe has not learnt: all of it is the unknown symbol, as in training.
+
+    Raises:
+      FlagError: if it has no such symbol.
+    """
+    unknown = {c: text.UNKNOWN for c in said if c not in scribe.alphabet}
+    if unknown and text.UNKNOWN not in scribe.alphabet:
+        raise FlagError(f'{what} says what these weights cannot read, {said!r}')
+    return unknown
+
+
 def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
     """That of --prime and --prime_text, in the scribe's characters."""
     if FLAGS.prime is None:
@@ -127,12 +139,11 @@ def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
         if said:
             primers.check(FLAGS.prime, offsets, said)
     if scribe.alphabet:
-        replaced = {c: text.UNKNOWN for c in said if c not in scribe.alphabet}  # as in training, of a line of data
         if FLAGS.prime_text:
             said, replaced = spelling.spell(said, scribe.alphabet)
-        elif (replaced or text.UNKNOWN in said) and text.UNKNOWN not in scribe.alphabet:
-            raise FlagError(f'{FLAGS.prime} says what these weights cannot read, {said!r}; give --prime_text')
-        tell(replaced)
+        else:
+            replaced = strangers(scribe, f'without --prime_text, {FLAGS.prime}', said)
+        tell(replaced, 'read')
     return writing.Primer(offsets, said if scribe.alphabet else '')
 
 
@@ -165,8 +176,8 @@ def write(task: Task) -> None:
 
 def sample(task: Task) -> None:
     """Lets a prediction net write what it likes, to --output."""
-    if FLAGS.copies > writing.MOST:
-        raise FlagError(f'--copies={FLAGS.copies}: at most {writing.MOST} lines are written at once')
+    if FLAGS.copies > writing.MOST_LINES:
+        raise FlagError(f'--copies={FLAGS.copies}: at most {writing.MOST_LINES} lines are written at once')
     place, scribe = output(), chosen_scribe(task)
     primer = chosen_primer(scribe)
     written = writing.scribble(scribe, FLAGS.copies, FLAGS.points or 700, seed=FLAGS.seed, primer=primer, **biased())
@@ -181,13 +192,11 @@ def look(task: Task) -> None:
 
     With a text, of its first line as the net writes it, which needs no data.
     """
-    stem, _ = output()
-    paths = {name: named(stem, f'_{name}.png') for name in ('density', 'window', 'beside')}
+    (stem, _), real = output(), None
     if task.reads_text and (TEXT.value is not None or FLAGS.text_file is not None):
         if FLAGS.prime:
             raise FlagError('--mode=look looks at a text or at the line of --prime, not at both')
         scribe, (said,), (offsets,) = by_hand(task, first=True)
-        del paths['beside']
     else:
         if FLAGS.prime and pathlib.Path(FLAGS.prime).exists():
             raise FlagError(f'{FLAGS.prime} is a file; --mode=look looks at a line of the data, by its name')
@@ -197,21 +206,25 @@ def look(task: Task) -> None:
         if scribe.alphabet and not said:
             raise FlagError(f'it is not known what {FLAGS.prime} says; look at another line')
         real, texts = zip(*lines, strict=True)
+        for line in (said, *texts) if scribe.alphabet else ():
+            strangers(scribe, 'a line of the data', line)
         if task.reads_text:
             drawn = writing.write(scribe, texts, seed=FLAGS.seed, **biased()).lines
         else:
-            del paths['window']
             drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, **biased()).lines
     if len(offsets) < 3:
         raise FlagError('a line of fewer than 3 points: there is nothing to look at')
     seen = writing.look(scribe, offsets, said)
+    figures = {'density': drawing.density_figure(offsets, seen.mixture, scribe.scale)}
+    if task.reads_text:
+        figures['window'] = drawing.window_figure(offsets, seen.window, said)
+    if real is not None:
+        figures['beside'] = drawing.beside_figure(real, drawn, texts)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    drawing.density_png(paths['density'], offsets, seen.mixture, scribe.scale)
-    if 'window' in paths:
-        drawing.window_png(paths['window'], offsets, seen.window, said)
-    if 'beside' in paths:
-        drawing.beside_png(paths['beside'], real, drawn, texts)
-    say(*paths.values(), sep='\n')
+    for name, figure in figures.items():
+        path = named(stem, f'_{name}.png')
+        figure.savefig(path, dpi=120)
+        say(path)
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
@@ -229,10 +242,10 @@ def by_hand(task: Task, first: bool = False) -> tuple[writing.Scribe, list[str],
         raise FlagError('say what to write: --text or --text_file')
     said = text_of_file(FLAGS.text_file) if TEXT.value is None else TEXT.value
     scribe = chosen_scribe(task)
-    lines, replaced = writing.broken(said, scribe.alphabet, FLAGS.width)
+    lines, replaced = writing.in_lines(said, scribe.alphabet, FLAGS.width)
     tell(replaced)
-    if len(lines) * FLAGS.copies > writing.MOST:
-        raise FlagError(f'{len(lines)} lines {FLAGS.copies} times: at most {writing.MOST} are written at once')
+    if len(lines) * FLAGS.copies > writing.MOST_LINES:
+        raise FlagError(f'{len(lines)} lines {FLAGS.copies} times: at most {writing.MOST_LINES} are written at once')
     lines = lines[:1] if first else lines * FLAGS.copies
     primer = chosen_primer(scribe)
     written = writing.write(scribe, lines, seed=FLAGS.seed, primer=primer, cap=FLAGS.points, **biased())
@@ -253,11 +266,11 @@ def text_of_file(path: str) -> str:
         raise FlagError(f'{path} is not UTF-8 (byte {e.start})') from e
 
 
-def tell(replaced: dict[str, str]) -> None:
+def tell(replaced: dict[str, str], how: str = 'written') -> None:
     """Shows what stands for characters that the net has not learnt."""
     if replaced:
         pairs = (f'{c!r} as {"some mark" if new == text.UNKNOWN else repr(new)}' for c, new in replaced.items())
-        say(f'not in what these weights have learnt, so written {", ".join(pairs)}')
+        say(f'not in what these weights have learnt, so {how} {", ".join(pairs)}')
 
 
 def tell_place(said: str, place: int) -> None:

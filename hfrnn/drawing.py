@@ -140,7 +140,7 @@ def density_map(offsets: np.ndarray, m: Mixture, scale: Scale) -> tuple[np.ndarr
     return total, (float(low[0]), float(right), float(bottom), float(low[1]))
 
 
-def density_png(path: pathlib.Path, offsets: np.ndarray, m: Mixture, scale: Scale) -> None:
+def density_figure(offsets: np.ndarray, m: Mixture, scale: Scale) -> Figure:
     """A line, the density of its next points, and the mixture's weights over time; G13 fig. 10."""
     density, extent = density_map(offsets, m, scale)
     rows, columns = density.shape
@@ -153,10 +153,10 @@ def density_png(path: pathlib.Path, offsets: np.ndarray, m: Mixture, scale: Scal
     shown = time.imshow(np.exp(m.log_pi).T, aspect='auto', cmap='inferno', vmin=0, vmax=1, interpolation='nearest')
     time.set(xlabel='point', ylabel='component', title='mixture weights')
     figure.colorbar(shown, ax=time)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-def window_png(path: pathlib.Path, offsets: np.ndarray, weights: np.ndarray, text: str) -> None:
+def window_figure(offsets: np.ndarray, weights: np.ndarray, text: str) -> Figure:
     """The window over the characters of a line, and the pen's height, over time; G13 fig. 13.
 
     Args:
@@ -175,12 +175,10 @@ def window_png(path: pathlib.Path, offsets: np.ndarray, weights: np.ndarray, tex
     characters.set_yticks(range(len(text)), [c if c != ' ' else '\N{OPEN BOX}' for c in text], family='monospace')
     characters.tick_params(axis='y', labelsize=7)
     characters.set(xlabel='point', xlim=(0, len(heights)))
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-def beside_png(
-    path: pathlib.Path, real: Sequence[np.ndarray], drawn: Sequence[np.ndarray], texts: Sequence[str]
-) -> None:
+def beside_figure(real: Sequence[np.ndarray], drawn: Sequence[np.ndarray], texts: Sequence[str]) -> Figure:
     """Real lines on the left, a net's on the right, all to one scale; G13 fig. 14."""
     rows = len(texts)
     figure = Figure(figsize=(13, 0.95 * rows + 0.4), layout='constrained')
@@ -196,4 +194,4 @@ def beside_png(
         axes_row[0].set_title(text, fontsize=6, loc='left')
     for axes, name in zip(grid[0], ('the data', 'the net'), strict=True):
         axes.set_title(name, fontsize='small')
-    figure.savefig(path, dpi=120)
+    return figure

@@ -85,9 +85,9 @@ def grown(params: Any, new: Any) -> Any:
         }
 
     layers = (*map(layer, range(len(few)), many, few), *many[len(few) :])
-    outputs = np.arange(len(params['readout']['b_o']))
+    every_output = np.arange(len(params['readout']['b_o']))
     heard = (np.arange(len(few))[:, None] * H + np.arange(h)).ravel()
-    W_oh = put(new['readout']['W_oh'], params['readout']['W_oh'], outputs, heard)
+    W_oh = put(new['readout']['W_oh'], params['readout']['W_oh'], every_output, heard)
     cell = layers
     if 'W_hp' in params['cell']:
         small = params['cell']

@@ -115,9 +115,9 @@ def attend(
         zeros = jnp.zeros(K, p['b_p'].dtype)
         return WindowState(below, zeros, zeros, zeros, jnp.zeros(n_symbols, p['b_p'].dtype))
 
-    def move(text, window, hat):
-        """The window after hat = W_hp h + b_p, and what it shows."""
-        places, shown = text
+    def move(given, window, hat):
+        """(alpha, beta, kappa), (K,) each, after hat = W_hp h + b_p, (3K,), and w, (C,), what they show of the text."""
+        places, shown = given
         alpha, beta, change = jnp.exp(hat).reshape(3, K)
         window = alpha, beta, window[2] + change
         return window, _phi(*window, places) @ shown

@@ -1,7 +1,7 @@
 """From a net and a text to lines of handwriting, in units of the pen.
 
     scribe = writing.scribe(weight_files.read('iamondb'))
-    said, replaced = writing.broken('Hello', scribe.alphabet)
+    said, replaced = writing.in_lines('Hello', scribe.alphabet)
     lines = writing.write(scribe, said, seed=0, bias=0.5).lines
 
 Source: Graves 2013 (G13), sec. 4.3 and 5.3 to 5.5.
@@ -23,9 +23,12 @@ from hfrnn.model import Conditioned, Model
 from hfrnn.outputs import mixture
 
 WIDTH = 40  # characters in a line, of which the lines of IAM-OnDB have 29 on average, 64 at most
-MOST = 64  # lines in one text
+MOST_LINES = 64  # lines in one text
 BIAS_AFTER = 30  # points; the likeliest beginning is a pen at rest, which a bias from the first on makes near certain
-POINTS, MORE_POINTS = 50, 100  # the cap: so many points a character, of which IAM-OnDB has 21; and so many more
+POINTS_A_CHARACTER, MORE_POINTS = (
+    50,
+    100,
+)  # the cap: so many points a character, of which IAM-OnDB has 21; and so many more
 
 
 class Scribe(NamedTuple):
@@ -117,7 +120,7 @@ def scribe(weights: weight_files.Weights, experiment: str = 'handwriting_synthes
 # -- texts ------------------------------------------------------------------------------------------------------------
 
 
-def broken(text: str, alphabet: str, width: int = WIDTH) -> tuple[list[str], dict[str, str]]:
+def in_lines(text: str, alphabet: str, width: int = WIDTH) -> tuple[list[str], dict[str, str]]:
     """A text in lines of at most ``width`` characters, broken at words, in the characters of an alphabet.
 
     A line of the text begins a new one; what is wider than a line is a word broken anywhere.
@@ -134,13 +137,19 @@ def broken(text: str, alphabet: str, width: int = WIDTH) -> tuple[list[str], dic
     lines = [line for part in parts for line in textwrap.wrap(part, width, break_on_hyphens=False)]
     if not lines:
         raise DataError('the text is empty')
-    if len(lines) > MOST:
-        raise DataError(f'the text is too long: {len(lines)} lines of {width} characters; at most {MOST} are written')
+    if len(lines) > MOST_LINES:
+        raise DataError(
+            f'the text is too long: {len(lines)} lines of {width} characters; at most {MOST_LINES} are written'
+        )
     return lines, replaced
 
 
 def texts_of(lines: Sequence[str], alphabet: str) -> window.Text:
-    """Lines as the window reads them, (B, U) and (B,); what training did not know is the unknown symbol."""
+    """Lines as the window reads them, (B, U) and (B,); what the alphabet lacks is its unknown symbol.
+
+    Raises:
+      DataError: if it lacks that, too.
+    """
     U = -(-max(map(len, lines)) // 8) * 8
     characters = np.zeros((len(lines), U), np.int32)
     for row, line in zip(characters, lines, strict=True):
@@ -173,7 +182,7 @@ def write(
     With a primer each line is the end of a longer one, which begins with the primer and a space (G13 sec. 5.5).
 
     Args:
-      lines: of the scribe's characters; see ``broken``.
+      lines: of the scribe's characters; see ``in_lines``.
       seed: line i is of nothing but the seed and i, apart from rounding.
       bias: b >= 0 (G13 sec. 5.4).
       bias_after: how many points of a line without a primer are drawn without it; 0 is G13's way.
@@ -187,7 +196,7 @@ def write(
 
 def cap_of(line: str) -> int:
     """More points than a line should take."""
-    return POINTS * len(line) + MORE_POINTS
+    return POINTS_A_CHARACTER * len(line) + MORE_POINTS
 
 
 def scribble(

@@ -126,10 +126,28 @@ def test_the_map_of_a_density_holds_one_for_each_next_point_where_it_is_to_be():
         assert density.sum(axis) @ places / density.sum() == pytest.approx(points[:, axis].mean(), abs=2)
 
 
-def test_the_figures_are_drawn(tmp_path):
+def test_the_figures_show_what_they_are_given(tmp_path):
     offsets, scale = strokes.from_strokes(DRAWN), strokes.Scale(np.zeros(2), np.array([30.0, 30.0]))
-    drawing.density_png(tmp_path / 'density.png', offsets, mixtures(len(offsets) - 1), scale)
-    drawing.window_png(tmp_path / 'window.png', offsets, np.eye(len(offsets) - 1)[:, :3], 'a b')
-    drawing.beside_png(tmp_path / 'beside.png', LINES, LINES[::-1], ['one', 'two'])
-    for name in ('density', 'window', 'beside'):
-        assert np.ptp(imread(tmp_path / f'{name}.png')[..., :3]) > 0.5
+    T, m = len(offsets) - 1, mixtures(len(offsets) - 1)
+    page, time, _ = drawing.density_figure(offsets, m, scale).axes  # and a bar of colours
+    np.testing.assert_allclose(page.images[0].get_array() ** 2, drawing.density_map(offsets, m, scale)[0])
+    for mine, theirs in zip(page.collections[0].get_segments(), strokes.to_strokes(offsets), strict=True):
+        np.testing.assert_allclose(mine, theirs)
+    np.testing.assert_allclose(time.images[0].get_array(), np.exp(m.log_pi).T)
+
+    weights = np.random.default_rng(0).random((T, 3))
+    figure = drawing.window_figure(offsets, weights, 'a b')
+    pen, characters = figure.axes
+    np.testing.assert_allclose(characters.images[0].get_array() ** 2, weights.T)
+    assert [label.get_text() for label in characters.get_yticklabels()] == ['a', '\N{OPEN BOX}', 'b']
+    heights = np.concatenate([piece[:, 1] for piece in pen.collections[0].get_segments()])
+    np.testing.assert_allclose(heights, np.concatenate([s[:, 1] for s in strokes.to_strokes(offsets) if len(s) > 1]))
+
+    others = [strokes.from_strokes([2 * stroke for stroke in strokes.to_strokes(line)]) for line in LINES]
+    left, right, *below = drawing.beside_figure(LINES, others, ['one', 'two']).axes
+    assert [axes.get_title() for axes in (left, right)] == ['the data', 'the net']
+    for axes, line in zip((left, right, *below), (LINES[0], others[0], LINES[1], others[1]), strict=True):
+        for mine, theirs in zip(axes.collections[0].get_segments(), drawing.placed([line])[0][0], strict=True):
+            np.testing.assert_allclose(mine, theirs)
+    figure.savefig(tmp_path / 'window.png')
+    assert np.ptp(imread(tmp_path / 'window.png')[..., :3]) > 0.5

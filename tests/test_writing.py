@@ -154,7 +154,7 @@ def test_weights_that_are_not_what_they_tell_are_refused(change, said):
 @pytest.mark.parametrize('width', [1, 7, 40])
 def test_long_texts_are_broken_at_words_and_no_character_is_lost(width):
     text = 'head  abe\tbad deed. a\n\n  bad head deedadeedadeeda'
-    lines, replaced = writing.broken(text, ALPHABET, width)
+    lines, replaced = writing.in_lines(text, ALPHABET, width)
     assert max(map(len, lines)) <= width and all(line == line.strip() != '' for line in lines)
     assert ''.join(lines).replace(' ', '') == ''.join(text.split()) and not replaced
     if width == 40:
@@ -165,10 +165,10 @@ def test_long_texts_are_broken_at_words_and_no_character_is_lost(width):
 
 @pytest.mark.parametrize('alphabet', [IAM_LIKE, pens.PRINTABLE], ids=['IAM-OnDB', 'pens'])
 def test_every_printable_character_is_written_and_what_is_replaced_is_told(alphabet):
-    lines, replaced = writing.broken(pens.PRINTABLE[1:], alphabet, 200)
+    lines, replaced = writing.in_lines(pens.PRINTABLE[1:], alphabet, 200)
     assert set(''.join(lines)) <= set(alphabet)
     assert set(replaced) == set(pens.PRINTABLE) - set(alphabet)
-    accents, told = writing.broken('caf\N{LATIN SMALL LETTER E WITH ACUTE}', alphabet)
+    accents, told = writing.in_lines('caf\N{LATIN SMALL LETTER E WITH ACUTE}', alphabet)
     assert accents == ['cafe'] and len(told) == 1
 
 
@@ -185,7 +185,7 @@ def test_every_printable_character_is_written_and_what_is_replaced_is_told(alpha
 )
 def test_texts_that_cannot_be_written_are_refused_in_one_line(text, said):
     with pytest.raises(DataError, match=said) as caught:
-        writing.broken(text, ALPHABET)
+        writing.in_lines(text, ALPHABET)
     assert '\n' not in str(caught.value)
 
 

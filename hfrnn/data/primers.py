@@ -6,8 +6,8 @@ from hfrnn.data import DataError, ink, pens, strokes
 
 BODY = 0.62  # of people's x-height, for their capitals, against that of the font; fitted to the words of IAM-OnDB
 TYPICAL = 18.2  # Hershey units: the median of a text's height in that font, over IAM-OnDB's 10,741 training texts
-MOST = 200  # characters that tell the size of a hand
-POINTS = (4, 150)  # of a character, at least and at most; IAM-OnDB's lines have 9 to 109
+MOST_CHARACTERS = 200  # characters that tell the size of a hand
+POINTS_A_CHARACTER = (4, 150)  # of a character, at least and at most; IAM-OnDB's lines have 9 to 109
 
 
 def expected_height(text: str) -> float:
@@ -42,7 +42,7 @@ def from_file(path: str, text: str) -> np.ndarray:
     Raises:
       DataError: if there are no strokes in it, or too few or too many for the text.
     """
-    offsets = ink.read(path, expected_height(text[:MOST]) if text else ink.HEIGHT)
+    offsets = ink.read(path, expected_height(text[:MOST_CHARACTERS]) if text else ink.HEIGHT)
     if text:
         check(path, offsets, text)
     return offsets
@@ -54,8 +54,8 @@ def check(name: str, offsets: np.ndarray, text: str) -> None:
     Raises:
       DataError: if they have too few or too many points for it.
     """
-    if not POINTS[0] <= len(offsets) / max(len(text), 1) <= POINTS[1]:
-        said = repr(text) if len(text) <= MOST else f'{len(text):,} characters'
+    if not POINTS_A_CHARACTER[0] <= len(offsets) / max(len(text), 1) <= POINTS_A_CHARACTER[1]:
+        said = repr(text) if len(text) <= MOST_CHARACTERS else f'{len(text):,} characters'
         raise DataError(f'{name} has {len(offsets):,} points for {said}: strokes and text do not match')
 
 
