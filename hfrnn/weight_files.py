@@ -7,10 +7,8 @@ A .npz without pickles, so that a file from a stranger is only numbers.  A file 
 ``hfrnn/weights`` beside a NAME.md that says what it is.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import pathlib
 import zipfile
 import zlib
@@ -19,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from hfrnn.data import DataError
+from hfrnn.data import DataError, save_npz
 
 FORMAT = 1
 FOLDER = pathlib.Path(__file__).parent / 'weights'  # of those that ship
@@ -68,7 +66,6 @@ def save(path: str | pathlib.Path, params: Any, facts: dict, dtype: Any = np.flo
     Raises:
       DataError: if a weight is not finite, or not in this precision, or the file cannot be written.
     """
-    path = pathlib.Path(path)
     with np.errstate(over='ignore'):
         arrays = {place: np.asarray(leaf).astype(dtype) for place, leaf in places(params).items()}
     for place, array in arrays.items():
@@ -77,16 +74,7 @@ def save(path: str | pathlib.Path, params: Any, facts: dict, dtype: Any = np.flo
     facts = json.loads(json.dumps(facts))
     about = {'format': FORMAT, 'facts': facts, 'sha256': _sum(facts, arrays)}
     header = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
-    new = path.with_name(f'{path.name}.{os.getpid()}.new')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open('wb') as f:
-            np.savez_compressed(f, about=header, **arrays)
-        new.replace(path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise DataError(f'cannot write {path}: {e.strerror}') from e
+    save_npz(path, about=header, **arrays)
 
 
 def read(name: str) -> Weights:

@@ -305,6 +305,26 @@ def test_what_cannot_be_written_is_said(text):
         spelling.spell('a' + text, LETTERS)
 
 
+# -- distortion -------------------------------------------------------------------------------------------------------
+
+
+def test_a_distorted_line_is_larger_wider_and_leans_by_normal_numbers():
+    """log s, log w and a have the deviation asked for; the pen's lifts, its rests and whole steps stay."""
+    sd, rng = 0.2, np.random.default_rng(0)
+    square = strokes.from_strokes([[(0, 0), (0, 9000), (0, 9000), (9000, 9000)], [(9000, 0)]])
+    np.testing.assert_array_equal(strokes.distorted(square, rng, 0.0), square)
+    drawn = np.array([strokes.distorted(square, rng, sd) for _ in range(2000)])
+    np.testing.assert_array_equal(drawn, np.rint(drawn))
+    np.testing.assert_array_equal(drawn[..., 2], np.broadcast_to(square[:, 2], drawn.shape[:2]))
+    assert not drawn[:, 0, :2].any() and not drawn[:, 2, :2].any()
+    down, across, up = (drawn[:, i, :2] / 9000 for i in (1, 3, 4))
+    assert not across[:, 1].any()  # what is level stays level
+    np.testing.assert_allclose(down, -up, atol=2e-4)  # the same all along the line
+    numbers = np.log(down[:, 1]), np.log(across[:, 0] / down[:, 1]), down[:, 0] / down[:, 1]
+    np.testing.assert_allclose(np.cov(numbers), sd**2 * np.eye(3), atol=0.1 * sd**2)
+    np.testing.assert_allclose(np.mean(numbers, axis=1), 0, atol=0.1 * sd)
+
+
 # -- batches ----------------------------------------------------------------------------------------------------------
 
 
@@ -350,6 +370,19 @@ def test_epochs_are_drawn_from_the_rng_alone_and_have_one_length():
     assert buckets.at_step(lines, bounds, 6, 5, 7).which.tolist() == steps[7]
     kept = [i for which in order(None) for i in which if i >= 0]
     assert np.all(np.diff(np.searchsorted(bounds, strokes.lengths(lines)[kept] - 1)) >= 0)
+
+
+def test_a_batch_of_distorted_lines():
+    lines = random_lines(np.random.default_rng(6), 7)
+    scale, (choice,) = strokes.scale_of(lines), buckets.epoch(lines, np.array([64]), 7)
+
+    def double(offsets):
+        return offsets * (2, 2, 1)
+
+    twice = buckets.padded(lines, choice, scale, distort=double)
+    long = buckets.padded(lines._replace(offsets=double(lines.offsets)), choice, scale)
+    for mine, theirs in zip(twice, long, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_bounds_leave_the_least_padding():

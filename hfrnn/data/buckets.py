@@ -1,5 +1,6 @@
 """Lines of any length in batches: nothing is cut off, and what is padded weighs nothing."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ class LineBatch(NamedTuple):
       xs: (B, T, 3) float32, the points that are read: the null vector first, the last point not.
       targets: (B, T, 3) float32, the point after each.
       weights: (B, T) float32, 1 for a target, 0 for padding; a row of a batch that was not filled is all padding.
-      characters: (B, U) symbols, 0 where padded.
+      characters: (B, U) int32 symbols, 0 where padded.
       n_characters: (B,) int32, how many of them are the line's.
     """
 
@@ -27,7 +28,10 @@ class LineBatch(NamedTuple):
     n_characters: np.ndarray
 
 
-def bounds(lines: Lines, buckets: int = 8, multiple: int = 16) -> np.ndarray:
+MULTIPLE = 16  # of lengths that lines are padded to
+
+
+def bounds(lines: Lines, buckets: int = 8, multiple: int = MULTIPLE) -> np.ndarray:
     """The lengths T, ascending, that leave the least padding if each line is padded to the next of them.
 
     By dynamic programming: least(k, j) = min_i least(k - 1, i) + (lines of length i to j) * j.
@@ -67,7 +71,7 @@ def sizes(data: Handwriting, buckets: int = 8, with_texts: bool = False) -> Size
     """The lengths that leave the least padding of the training lines, and that hold every line for validation, too."""
     up_to = bounds(data.train, buckets)
     longest = max((int(lengths(part).max()) for part in (data.train, data.valid) if part.names), default=1) - 1
-    up_to = np.append(up_to[:-1], max(up_to[-1], -(-longest // 16) * 16))
+    up_to = np.append(up_to[:-1], max(up_to[-1], -(-longest // MULTIPLE) * MULTIPLE))
     texts = {}
     if with_texts:
         for part in (data.train, data.valid):
@@ -126,12 +130,21 @@ def at_step(lines: Lines, up_to: np.ndarray, batch: int, seed: int, i: int) -> C
     return epoch(lines, up_to, batch, np.random.default_rng((seed, number)))[place]
 
 
-def padded(lines: Lines, choice: Choice, scale: Scale, alphabet: str = '', longest_text: int = 0) -> LineBatch:
+def padded(
+    lines: Lines,
+    choice: Choice,
+    scale: Scale,
+    alphabet: str = '',
+    longest_text: int = 0,
+    distort: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> LineBatch:
     """The batch of a choice, normalised.
 
     Args:
       alphabet: the symbols of the texts; characters that it lacks become its unknown symbol.
       longest_text: U to pad texts to; 0 leaves them out.
+      distort: what is done to the (T, 3) offsets of each line first, as by ``strokes.distorted``; T and the first row
+        stay.
 
     Raises:
       DataError: if a line or a text does not fit: nothing is cut off.
@@ -139,11 +152,12 @@ def padded(lines: Lines, choice: Choice, scale: Scale, alphabet: str = '', longe
     B, T, U = len(choice.which), choice.length, longest_text
     xs, targets = np.zeros((2, B, T, 3), np.float32)
     weights = np.zeros((B, T), np.float32)
-    characters, n_characters = np.zeros((B, U), np.uint8), np.zeros(B, np.int32)
+    characters, n_characters = np.zeros((B, U), np.int32), np.zeros(B, np.int32)
     for b, i in enumerate(choice.which):
         if i < 0:
             continue
-        points = normalise(line(lines, i), scale)
+        offsets = line(lines, i)
+        points = normalise(offsets if distort is None else distort(offsets), scale)
         n, text = len(points) - 1, lines.texts[i]
         if n > T or (U and len(text) > U):
             raise DataError(f'{lines.names[i]} has {n} steps and {len(text)} characters; the batch takes {T} and {U}')

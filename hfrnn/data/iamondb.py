@@ -48,17 +48,8 @@ def load(source: str, cache: str | None = None, longest_step: float = LONGEST_ST
         return strokes.read(root)
     if not root.is_dir():
         raise DataError(f'no folder {source}')
-    if cache is None:
-        return assemble(source, _files(root), longest_step)
-    path = pathlib.Path(cache) / f'iamondb-{_fingerprint(root, longest_step)}.npz'
-    if path.exists():
-        try:
-            return strokes.read(path)
-        except DataError:
-            path.unlink()  # broken off or damaged: made again
-    data = assemble(source, _files(root), longest_step)
-    strokes.save(path, data)
-    return data
+    path = cache and pathlib.Path(cache) / f'iamondb-{_fingerprint(root, longest_step)}.npz'
+    return strokes.cached(path, lambda: assemble(source, _files(root), longest_step))
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -252,12 +252,12 @@ def load(seed: int = 0, train: int = 2000, valid: int = 200, cache: str | None =
     Raises:
       DataError: if there are no lines to train on, or the fonts are missing.
     """
-    path = pathlib.Path(cache or '.') / f'pens-{VERSION}-{seed}-{train}-{valid}.npz'
-    if cache and path.exists():
-        try:
-            return strokes.read(path)
-        except DataError:
-            path.unlink()  # broken off or damaged: made again
+    path = cache and pathlib.Path(cache) / f'pens-{VERSION}-{seed}-{train}-{valid}.npz'
+    return strokes.cached(path, lambda: make(seed, train, valid))
+
+
+def make(seed: int, train: int, valid: int) -> strokes.Handwriting:
+    """What ``load`` gives."""
     parts = {
         'train': strokes.pack(line(seed, i) for i in range(valid, valid + train)),
         'valid': strokes.pack(line(seed, i) for i in range(valid)),
@@ -267,7 +267,4 @@ def load(seed: int = 0, train: int = 2000, valid: int = 200, cache: str | None =
         for name, lines in parts.items()
     )
     scale = strokes.scale_of(parts['train'])
-    data = strokes.Handwriting(f'pens-{seed}', PRINTABLE, *parts.values(), scale, strokes.Report(counts, ()))
-    if cache:
-        strokes.save(path, data)
-    return data
+    return strokes.Handwriting(f'pens-{seed}', PRINTABLE, *parts.values(), scale, strokes.Report(counts, ()))

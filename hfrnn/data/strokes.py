@@ -11,16 +11,15 @@ the same would be worth any number of nats.  A line of T points so has T - 1 tar
 
 import contextlib
 import json
-import os
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from hfrnn.data import DataError
+from hfrnn.data import DataError, save_npz
 
 
 class Lines(NamedTuple):
@@ -145,6 +144,22 @@ def lengths(lines: Lines) -> np.ndarray:
     return np.diff(lines.starts)
 
 
+def distorted(offsets: np.ndarray, rng: np.random.Generator, sd: float) -> np.ndarray:
+    """(T, 3) float64 offsets of a line as if it had been written larger, wider, and leaning more, or less, at random.
+
+    (x, y) becomes s (w x + a y, y).  Places are rounded, not offsets, so that steps stay whole numbers and a pen that
+    rests still does; of a line that shrinks, points may fall together.
+
+    Args:
+      offsets: (T, 3), in units.
+      sd: the standard deviation of log s, log w and a, whose means are 0.
+    """
+    size, width, slant = rng.normal(0, sd, 3)
+    shape = np.exp(size) * np.array([[np.exp(width), slant], [0, 1]])
+    places = np.rint(np.cumsum(offsets[:, :2], axis=0, dtype=np.float64) @ shape.T)
+    return np.column_stack([np.diff(places, axis=0, prepend=places[:1]), offsets[:, 2]])
+
+
 # -- scale ------------------------------------------------------------------------------------------------------------
 
 
@@ -189,7 +204,6 @@ def save(path: str | pathlib.Path, data: Handwriting) -> None:
     Raises:
       DataError: if it cannot be written there.
     """
-    path = pathlib.Path(path)
     about = {
         'format': FORMAT,
         'name': data.name,
@@ -205,16 +219,7 @@ def save(path: str | pathlib.Path, data: Handwriting) -> None:
         arrays[f'{part}_dx'], arrays[f'{part}_dy'] = np.ascontiguousarray(lines.offsets[:, :2].T)
         arrays[f'{part}_end'] = np.packbits(lines.offsets[:, 2] > 0)
         arrays[f'{part}_starts'] = lines.starts
-    new = path.with_name(f'{path.name}.{os.getpid()}.new')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open('wb') as f:
-            np.savez_compressed(f, **arrays)
-        new.replace(path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise DataError(f'cannot write {path}: {e.strerror}') from e
+    save_npz(path, **arrays)
 
 
 def read(path: str | pathlib.Path) -> Handwriting:
@@ -254,6 +259,21 @@ def read(path: str | pathlib.Path) -> Handwriting:
         if isinstance(e, DataError):
             raise
         raise DataError(f'{path} is no packed handwriting, or damaged') from e
+
+
+def cached(path: str | pathlib.Path | None, make: Callable[[], Handwriting]) -> Handwriting:
+    """The data set that this file holds; where there is none, or a damaged one, what is made, and kept there.
+
+    Raises:
+      DataError: if it cannot be written there.
+    """
+    if path is None:
+        return make()
+    with contextlib.suppress(DataError):
+        return read(path)
+    data = make()
+    save(path, data)
+    return data
 
 
 def describe(report: Report) -> str:
