@@ -176,6 +176,11 @@ def defining_flags(script: ModuleType, free: tuple) -> dict:
     return {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(script) if flag.name not in names}
 
 
+def defaults(flags: dict) -> dict:
+    """What these flags are if nobody says: what holds of them in a run of before they were there."""
+    return {name: FLAGS[name].default for name in flags}
+
+
 def join_devices() -> None:
     if FLAGS.cpu_devices:
         jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices)

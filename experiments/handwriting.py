@@ -19,7 +19,6 @@ from experiments.cli import FlagError, clock, say
 from hfrnn import (
     evaluation,
     first_order,
-    handwriting,
     model,
     parallel,
     plotting,
@@ -31,6 +30,7 @@ from hfrnn import (
     writing,
 )
 from hfrnn.data import buckets, iamondb, pens, spelling, strokes
+from hfrnn.handwriting import grown
 
 FLAGS = flags.FLAGS
 
@@ -50,7 +50,11 @@ flags.DEFINE_integer('layers', 3, 'LSTM layers.', lower_bound=1)
 flags.DEFINE_integer('hidden', 400, 'Cells in each, H.', lower_bound=1)
 flags.DEFINE_integer('mixtures', 20, 'Components of the mixture, M.', lower_bound=1)
 flags.DEFINE_integer(
-    'seed', 0, 'Of everything random: weights, batches, noise, dropout.', lower_bound=0, upper_bound=2**31 - 1
+    'seed',
+    0,
+    'Of everything random: weights, batches, distortion, noise, dropout.',
+    lower_bound=0,
+    upper_bound=2**31 - 1,
 )
 flags.DEFINE_integer('batch', 32, 'Lines for a step, of all devices.', lower_bound=1)
 flags.DEFINE_integer('buckets', 8, 'To how many lengths lines are padded; a step is compiled for each.', lower_bound=1)
@@ -66,7 +70,14 @@ flags.DEFINE_float('average', 0.0, 'Evaluate and keep an average of the weights 
 flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, while training.')
 flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; of adaptive noise at the start.', lower_bound=1e-30)
 flags.DEFINE_float('dropout', 0.0, 'Of what enters the cells, in training.', lower_bound=0.0, upper_bound=0.99)
-flags.DEFINE_integer('noise_lines', 8, 'How many lines share a draw of the noise.', lower_bound=1)
+flags.DEFINE_float(
+    'distort',
+    0.0,
+    "Of the log size, log width and slant of each training line: a standard deviation; not G13's.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+flags.DEFINE_integer('noise_lines', 8, 'How many lines, at most, share a draw of the noise.', lower_bound=1)
 flags.DEFINE_float('variance_rate', 1.0, 'Learning rate of log variances, relative to the means.', lower_bound=0.0)
 flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'How adaptive noise learns its size.')
 flags.DEFINE_string(
@@ -122,6 +133,15 @@ class Data(NamedTuple):
     lines: strokes.Handwriting
     sizes: buckets.Sizes
 
+    @property
+    def points(self) -> int:
+        """To predict, of the training lines."""
+        return len(self.lines.train.offsets) - len(self.lines.train.names)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(buckets.epoch(self.lines.train, self.sizes.up_to, FLAGS.batch))
+
 
 def cache_folder() -> str | None:
     return os.path.expanduser(FLAGS.cache) if FLAGS.cache else None  # as it stands where there is no such home
@@ -145,12 +165,22 @@ def load(task: Task) -> Data:
     return Data(lines, buckets.sizes(lines, FLAGS.buckets, task.reads_text))
 
 
-def make_batch(data: Data, lines: strokes.Lines, choice: buckets.Choice) -> training.Batch:
-    """The batch of a choice of lines; with their texts if the task reads them."""
+def make_batch(
+    data: Data, lines: strokes.Lines, choice: buckets.Choice, rng: np.random.Generator | None = None
+) -> training.Batch:
+    """The batch of a choice of lines; with their texts if the task reads them; distorted, with an ``rng``."""
     U = data.sizes.texts.get(choice.length, 0)
-    on = buckets.padded(lines, choice, data.lines.scale, data.lines.alphabet, U)
-    xs = model.Conditioned(on.xs, window.Text(on.characters.astype(np.int32), on.n_characters)) if U else on.xs
+    distort = None if rng is None else functools.partial(strokes.distorted, rng=rng, sd=FLAGS.distort)
+    on = buckets.padded(lines, choice, data.lines.scale, data.lines.alphabet, U, distort)
+    xs = model.Conditioned(on.xs, window.Text(on.characters, on.n_characters)) if U else on.xs
     return training.Batch(xs, on.targets, on.weights)
+
+
+def training_batch(data: Data, i: int) -> training.Batch:
+    """The batch of step i (from 0): of nothing but the flags and i."""
+    lines = data.lines.train
+    choice = buckets.at_step(lines, data.sizes.up_to, FLAGS.batch, FLAGS.seed, i)
+    return make_batch(data, lines, choice, np.random.default_rng((FLAGS.seed, i, 1)) if FLAGS.distort else None)
 
 
 def about(data: Data) -> dict:
@@ -229,9 +259,17 @@ def make_step(task: Task, data: Data, optimizer: optax.GradientTransformation) -
     return parallel.spread(step, FLAGS.devices)
 
 
-def first_params(task: Task, net: model.Model, key: jax.Array) -> Any:
+def first_params(net: model.Model, key: jax.Array) -> Any:
     """Weights to begin with: at random; with adaptive noise, the posterior around them."""
     return make_noise().begin(net.init(key))
+
+
+def begin(optimizer: optax.GradientTransformation, params: Any) -> training.TrainState:
+    return training.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def state_shapes(net: model.Model, optimizer: optax.GradientTransformation) -> training.TrainState:
+    return jax.eval_shape(lambda key: begin(optimizer, first_params(net, key)), jax.random.key(0))
 
 
 def weights(state: training.TrainState) -> Any:
@@ -245,18 +283,18 @@ def kept_of_run(task: Task, workdir: str) -> tuple[dict, Callable[[], Any]]:
     Raises:
       RunError: if the folder holds no run, or one of something else; by ``load``, if it has kept nothing yet.
     """
-    told, what = (runs.read_json(workdir, name) for name in ('flags.json', 'about.json'))
-    known = 'mixtures' in told and {'alphabet', 'scale', 'source'} <= what.keys()
-    if not known or ('gaussians' in told) != task.reads_text:
+    settings, data = (runs.read_json(workdir, name) for name in ('flags.json', 'about.json'))
+    known = 'mixtures' in settings and {'alphabet', 'scale', 'source'} <= data.keys()
+    if not known or ('gaussians' in settings) != task.reads_text:
         raise runs.RunError(f'{workdir} holds no run of {task.name}')
-    sizes = {name: told[name] for name in SIZES if name in told}
+    sizes = {name: settings[name] for name in SIZES if name in settings}
     best = best_row(runs.read_metrics(workdir))
     took = {name: number for name, number in best.items() if name in ('step', 'epochs', 'seconds') or 'valid' in name}
-    if 'begun_from' in what:
-        took['begun_from'] = what['begun_from']
-    facts = writing.facts(task.name, sizes, what['alphabet'], what['scale'], what['source'], training=took)
+    if 'begun_from' in data:
+        took['begun_from'] = data['begun_from']
+    facts = writing.facts(task.name, sizes, data['alphabet'], data['scale'], data['source'], training=took)
     shapes = jax.eval_shape(writing.net(facts).init, jax.random.key(0))
-    if told['noise'] == 'adaptive':
+    if settings['noise'] == 'adaptive':
         shapes = jax.eval_shape(weight_noise.posterior, shapes)
     return facts, functools.partial(runs.load_best, workdir, shapes)
 
@@ -267,7 +305,7 @@ def params_to_begin_with(task: Task, data: Data, net: model.Model) -> tuple[Any,
     Those of a smaller net are grown, and if it has a posterior, its means.
     """
     if weight_files.names_a_file(FLAGS.init_from):
-        kept = weight_files.read(FLAGS.init_from)
+        kept = cli.read_weights(FLAGS.init_from)
         hand = writing.scribe(kept, task.name)
         facts, load = kept.facts, lambda: hand.params
     else:
@@ -283,13 +321,14 @@ def params_to_begin_with(task: Task, data: Data, net: model.Model) -> tuple[Any,
     params = load()
     if differing:
         random = jax.jit(net.init)(jax.random.key(FLAGS.seed))
-        params = make_noise().begin(handwriting.grown(weight_noise.means(params), random))
+        params = make_noise().begin(grown(weight_noise.means(params), random))
     elif FLAGS.noise != 'adaptive' or not isinstance(params, weight_noise.Posterior):
         params = make_noise().begin(weight_noise.means(params))
     took = facts.get('training', {})
     before = took.get('begun_from', {})
-    behind = {name: took.get(name, 0) + before.get(name, 0) for name in ('epochs', 'seconds')}
-    return params, {name: round(number, 2) for name, number in behind.items()}
+    behind = {name: round(took.get(name, 0) + before.get(name, 0), 2) for name in ('epochs', 'seconds')}
+    weights = FLAGS.init_from if FLAGS.init_from in weight_files.shipped() else before.get('weights')
+    return params, behind | ({'weights': weights} if weights else {})  # whose terms go on
 
 
 # -- modes ------------------------------------------------------------------------------------------------------------
@@ -302,74 +341,69 @@ def train(task: Task) -> None:
     cli.check_batches('batch')
     data = load(task)
     net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
-
-    def begin(params):
-        return training.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-
-    shapes = jax.eval_shape(lambda key: begin(first_params(task, net, key)), jax.random.key(0))
+    shapes = state_shapes(net, optimizer)
     cli.check_memory(sum(leaf.size for leaf in jax.tree.leaves(shapes)), 3, numbers_at_once(data))
     what, first = about(data), None
     if FLAGS.init_from and not runs.has_begun(WORKDIR.value):
         first, what['begun_from'] = params_to_begin_with(task, data, net)
 
-    run = runs.train_in(WORKDIR.value, defining_flags(task), what)
+    defining = defining_flags(task)
+    run = runs.train_in(WORKDIR.value, defining, what, cli.defaults(defining))
     state, elapsed = runs.restore_or_begin(
-        run, shapes, lambda: begin(first_params(task, net, jax.random.key(FLAGS.seed)) if first is None else first)
+        run, shapes, lambda: begin(optimizer, first_params(net, jax.random.key(FLAGS.seed)) if first is None else first)
     )
     state = parallel.replicate(state, FLAGS.devices)
     history = runs.history(run, step=int(state.step))
-    epoch = len(buckets.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
-    points = len(data.lines.train.offsets) - len(data.lines.train.names)
+    epoch = data.steps_per_epoch
     dropout = f' and dropout of {FLAGS.dropout}' if FLAGS.dropout else ''
+    distorted = f' (distorted by {FLAGS.distort})' if FLAGS.distort else ''
     say(
         f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(weight_noise.means(state.params)):,} weights by '
-        f'{FLAGS.optimizer}{dropout} on {data.lines.name}: {len(data.lines.train.names):,} lines, {points:,} points, '
-        f'{epoch} steps an epoch; {len(data.lines.valid.names):,} for validation'
+        f'{FLAGS.optimizer}{dropout} on {data.lines.name}: {len(data.lines.train.names):,} lines{distorted}, '
+        f'{data.points:,} points, {epoch} steps an epoch; {len(data.lines.valid.names):,} for validation'
     )
     say(strokes.describe(data.lines.report))
     if int(state.step):
         say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
     measure = evaluator(net, data)
     every = FLAGS.evaluate_every or epoch
-    last = elapsed
 
     def on_step(state, metrics, seconds):
-        nonlocal last
         i, nats, targets = int(state.step), float(metrics['nats']), float(metrics['targets'])
         row = {'step': i, 'seconds': round(seconds, 2), 'epochs': round(i / epoch, 4)}
-        row['nats_per_line'] = (
-            nats * points / len(data.lines.train.names)
-        )  # as if the batch's lines were as long as all
+        row['nats_per_line'] = nats * data.points / len(data.lines.train.names)  # as if its lines were as long as all
         row['gradient'] = float(metrics['gradient'])
-        row['points_per_second'] = round(targets / max(seconds - last, 1e-6))
+        row['points_per_second'] = round(targets / max(float(metrics['seconds']), 1e-6))
+        better = False
         line = f'step {i:6d}  epoch {i / epoch:7.2f}  {row["nats_per_line"]:9.1f} nats/line'
         if i % every == 0:
             kept = weights(state)
             row |= {f'valid_{name}': value for name, value in measure(kept).items()}
             row |= complexity(kept)
-            if row['valid_nats_per_line'] < lowest(history):
-                runs.save_best(run, kept)
+            better = row['valid_nats_per_line'] < lowest(history)
             line += f'  valid {row["valid_nats_per_line"]:.1f}'
         history.append(row)
         runs.log(run, row)
+        if better:  # with a checkpoint, so that who goes on from the newest one knows of which step the best are
+            runs.save(run, state, i, seconds)
+            runs.save_best(run, weights(state))
         if i % every == 0 or i % FLAGS.say_every == 0:
             say(f'{line}  {row["points_per_second"]} points/s  {cli.progress(i, FLAGS.steps, seconds)}')
-        last = seconds
-        return stale(history) >= FLAGS.patience
+        return impatient(history)
 
     state, elapsed = training.fit(
         make_step(task, data, optimizer),
         state,
-        lambda i: make_batch(
-            data, data.lines.train, buckets.at_step(data.lines.train, data.sizes.up_to, FLAGS.batch, FLAGS.seed, i)
-        ),
-        steps=FLAGS.steps if stale(history) < FLAGS.patience else 0,
+        functools.partial(training_batch, data),
+        steps=0 if impatient(history) else FLAGS.steps,
         seconds=FLAGS.minutes * 60,
         elapsed=elapsed,
         save=lambda state, seconds: runs.save(run, state, int(state.step), seconds),
         save_every=FLAGS.save_minutes * 60,
         on_step=on_step,
     )
+    if impatient(history):
+        say(f'ends at step {int(state.step)}: nothing better in {FLAGS.patience} evaluations (--patience)')
     finish(task, run, data, net, state, elapsed, measure)
 
 
@@ -388,16 +422,12 @@ def reopen(task: Task) -> tuple[runs.Run, Data, model.Model, training.TrainState
         if name in FLAGS and not FLAGS[name].present:
             FLAGS[name].value = value
     run = runs.open_run(WORKDIR.value)
-    runs.check(WORKDIR.value, 'flags.json', defining_flags(task))
+    defining = defining_flags(task)
+    runs.check(WORKDIR.value, 'flags.json', defining, cli.defaults(defining))
     data = load(task)
     runs.check(WORKDIR.value, 'about.json', about(data))
     net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
-
-    def begin(key):
-        params = first_params(task, net, key)
-        return training.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-
-    found = runs.restore(run, jax.eval_shape(begin, jax.random.key(0)))
+    found = runs.restore(run, state_shapes(net, optimizer))
     if not found:
         raise runs.RunError(f'{WORKDIR.value} has no checkpoint yet; train it first')
     return run, data, net, *found
@@ -442,16 +472,18 @@ def lowest(rows: list[dict]) -> float:
     return best_row(rows).get('valid_nats_per_line', math.inf)
 
 
-def stale(rows: list[dict]) -> int:
-    """How many evaluations there have been since the best one."""
-    found = [row['valid_nats_per_line'] for row in _measured(rows)]
-    return len(found) - 1 - int(np.argmin(found)) if found else 0
+def impatient(rows: list[dict]) -> bool:
+    """Whether --patience is at its end.
+
+    The evaluation that a run ended with, before it went on, is not counted: it had no step of its own.
+    """
+    found = [row['valid_nats_per_line'] for row in _measured(rows) if 'gradient' in row]
+    return bool(found) and len(found) - 1 - int(np.argmin(found)) >= FLAGS.patience
 
 
 def finish(task, run, data, net, state, seconds, measure):
     """Evaluates the best weights: results.json, learning_curve.png, and a table."""
-    history, kept, measured = runs.history(run), None, None
-    epoch = len(buckets.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
+    history, kept, measured, epoch = runs.history(run), None, None, data.steps_per_epoch
     if not history or history[-1]['step'] != int(state.step) or not _measured(history[-1:]):
         row = {'step': int(state.step), 'seconds': round(seconds, 2), 'epochs': round(int(state.step) / epoch, 4)}
         last = weights(state)
@@ -459,7 +491,7 @@ def finish(task, run, data, net, state, seconds, measure):
         row |= {f'valid_{name}': value for name, value in found.items()}
         if row['valid_nats_per_line'] < lowest(history):
             kept, measured = last, found
-        if run.lock is not None:  # who only looks does not write
+        if run.lock is not None:  # --mode=evaluate adds nothing to what was trained
             if kept is not None:
                 runs.save_best(run, kept)
             runs.log(run, row)  # so that a run that goes on from here knows what it has to better
@@ -470,7 +502,6 @@ def finish(task, run, data, net, state, seconds, measure):
     if kept is None:
         kept = runs.load_best(run.path, jax.eval_shape(weights, state))
         measured = measure(kept)
-    points = len(data.lines.train.offsets) - len(data.lines.train.names)
     begun = runs.read_json(run.path, 'about.json').get('begun_from')
     results = {
         'experiment': task.name,
@@ -479,6 +510,7 @@ def finish(task, run, data, net, state, seconds, measure):
         'optimizer': FLAGS.optimizer,
         'noise': FLAGS.noise,
         'dropout': FLAGS.dropout,
+        'distort': FLAGS.distort,
         'parameters': model.size(weight_noise.means(state.params)),
         **measured,
         **complexity(kept),
@@ -487,7 +519,7 @@ def finish(task, run, data, net, state, seconds, measure):
         'best_step': best,
         'epochs': round(int(state.step) / epoch, 3),
         'seconds': round(seconds, 1),
-        'points_per_second': round(int(state.step) / epoch * points / seconds) if seconds else 0,
+        'points_per_second': round(int(state.step) / epoch * data.points / seconds) if seconds else 0,
         **({'begun_from': begun} if begun else {}),
         'machine': cli.machine(),
         'jax': jax.__version__,

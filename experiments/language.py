@@ -229,7 +229,7 @@ def first_params(s, learner, alphabet):
     if not s.init_from:
         return learner.noise.begin(random)
     if weight_files.names_a_file(s.init_from):
-        kept = weight_files.read(s.init_from)
+        kept = cli.read_weights(s.init_from)
         weight_files.check(kept, kind=nets.KIND, alphabet=listed(alphabet))
         return learner.noise.begin(weight_files.restore(kept, random))
     params = open_learner(s.init_from)[2]

@@ -85,13 +85,16 @@ def _write(path, content):
     new.replace(path)
 
 
-def check(workdir: str, name: str, mine: dict) -> None:
+def check(workdir: str, name: str, mine: dict, untold: dict | None = None) -> None:
     """That a JSON file of a run, its flags or what it is about, is the same as it would be now.
+
+    Args:
+      untold: what holds where the file, of an earlier version, tells nothing.
 
     Raises:
       RunError: if it is not.
     """
-    theirs = read_json(workdir, name)
+    theirs = (untold or {}) | read_json(workdir, name)
     differing = [k for k in mine if mine[k] != theirs.get(k)]
     if differing:
         what = ', '.join(f'{k} ({_short(theirs.get(k))}, not {_short(mine[k])})' for k in differing)
@@ -109,15 +112,18 @@ def has_begun(workdir: str) -> bool:
     return (path / 'checkpoints').is_dir() and _manager(path).latest_step() is not None
 
 
-def train_in(workdir: str, flags: dict, about: dict) -> Run:
+def train_in(workdir: str, flags: dict, about: dict, untold: dict | None = None) -> Run:
     """Opens a run folder to train in, or to go on in; made if need be.
+
+    Args:
+      untold: the flags of a run that tells nothing of them.
 
     Raises:
       RunError: if it holds a run with other flags or on other data, or something else, or is being trained in.
     """
     path = pathlib.Path(workdir).resolve()
     if (path / 'flags.json').exists():
-        check(workdir, 'flags.json', flags)
+        check(workdir, 'flags.json', flags, untold)
         check(workdir, 'about.json', about)
     elif path.exists() and (not path.is_dir() or any(not _ours(p.name) for p in path.iterdir())):
         raise RunError(f'{workdir} is there and holds no run; name a new or an empty folder')

@@ -331,7 +331,8 @@ def fit(
       batches: the batches of step number i, from i alone, so that a resumed run draws the same ones.
       elapsed: the seconds of training that were spent before.
       save: ``save(state, seconds)``; called every ``save_every`` seconds, and at the end.
-      on_step: ``on_step(state, metrics, seconds)``, called after every step; training ends there if it returns True.
+      on_step: ``on_step(state, metrics, seconds)``, called after every step, whose own seconds are among its metrics;
+        training ends there if it returns True.
       clock: what all these seconds are read from.
 
     Returns:
@@ -352,6 +353,7 @@ def fit(
         i = int(state.step)
         try:
             while i < steps and clock() - begun < seconds:
+                started = clock()
                 new, metrics = step(state, batches(i))
                 while not caught and not all(leaf.is_ready() for leaf in jax.tree.leaves(metrics)):
                     time.sleep(0.001)
@@ -361,7 +363,7 @@ def fit(
                 if not metrics.pop('finite'):
                     raise NotFinite(f'the loss or its gradient is not finite at step {i + 1}', int(good.step))
                 good, state, i = state, new, i + 1
-                if on_step(state, metrics, clock() - begun):
+                if on_step(state, metrics | {'seconds': clock() - started}, clock() - begun):
                     break
                 if clock() - saved >= save_every:
                     keep(state)

@@ -98,10 +98,10 @@ def text_run(tmp_path_factory, environment):
 
 @pytest.fixture
 def start(environment, request):
-    """Starts the script that the test's module names as SCRIPT."""
+    """Starts the script that the test's module names as SCRIPT, or another."""
 
-    def start(*args, **kwargs):
-        command = [sys.executable, '-m', request.module.SCRIPT, *args]
+    def start(*args, script=None, **kwargs):
+        command = [sys.executable, '-m', script or request.module.SCRIPT, *args]
         pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
         return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **kwargs)
 
@@ -112,8 +112,8 @@ def start(environment, request):
 def call(start):
     """Runs the script to its end: (exit status, stdout, stderr)."""
 
-    def call(*args):
-        process = start(*args)
+    def call(*args, **kwargs):
+        process = start(*args, **kwargs)
         out, err = process.communicate(timeout=300)
         return process.returncode, out, err
 

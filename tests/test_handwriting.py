@@ -10,12 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from numpy.testing import assert_allclose, assert_array_equal
 
+import experiments.handwriting
 from hfrnn import cells, evaluation, handwriting, model, outputs, parallel, runs, training, weight_noise, window
 from hfrnn.data import buckets, strokes
 from tests.scripts import assert_same_run, wait_for_step
 
+FLAGS = flags.FLAGS
 SCRIPT = 'experiments.handwriting_synthesis'
 SMALL = ['--flagfile=experiments/flags/handwriting_ci.flags']
 
@@ -253,6 +257,25 @@ def test_batches_have_room_for_every_line_and_text():
     assert buckets.sizes(data, 3).texts == {}
 
 
+def test_a_training_batch_is_of_nothing_but_the_flags_and_its_step():
+    """Two copies of a line are distorted each by itself, anew in every step, and by the seed."""
+    line = np.column_stack([np.random.default_rng(0).integers(-99, 99, (20, 2)), np.zeros(20)]).astype(np.int16)
+    lines = strokes.pack([('one', line, 'a'), ('two', line, 'a')])
+    data = strokes.Handwriting('', 'a', lines, lines, strokes.scale_of(lines), strokes.Report((), ()))
+    data = experiments.handwriting.Data(data, buckets.sizes(data, 1))
+    FLAGS.mark_as_parsed()
+
+    def targets(i, **flags):
+        with flagsaver.flagsaver(batch=2, **flags):
+            return experiments.handwriting.training_batch(data, i).targets
+
+    plain, once = targets(3, distort=0.0), targets(3, distort=0.1)
+    assert_array_equal(plain[0], plain[1])
+    assert_array_equal(once, targets(3, distort=0.1))
+    others = plain[:1], once[1:], targets(4, distort=0.1), targets(3, distort=0.1, seed=1), targets(3, distort=0.2)
+    assert np.abs(once[0] - np.concatenate(others)).max(axis=(1, 2)).min() > 0.01
+
+
 def test_the_best_weights_come_back_and_no_others(tmp_path):
     run = runs.train_in(str(tmp_path / 'run'), {}, {})
     params = {'a': (jnp.arange(3.0), {'b': jnp.ones((2, 2))})}
@@ -309,7 +332,7 @@ def test_muon_with_an_average_and_a_schedule_goes_on_bit_for_bit(call, tmp_path,
 
 
 def test_killed_it_goes_on_bit_for_bit_and_leaves_what_it_promises(start, call, tmp_path, cache):
-    """With everything that has a state: adaptive noise, an average, a schedule; begun from a run without."""
+    """With everything that has a state or is drawn: adaptive noise, an average, a schedule, dropout, distortion."""
     plain = f'--workdir={tmp_path}/plain'
     assert call(*SMALL, cache, plain, '--gaussians=3', '--steps=2')[0] == 0
     rest = [
@@ -319,6 +342,8 @@ def test_killed_it_goes_on_bit_for_bit_and_leaves_what_it_promises(start, call, 
         '--decay_steps=9',
         '--save_minutes=0',
         '--clip_norm=9',
+        '--dropout=0.2',
+        '--distort=0.2',
     ]
     flags = [*SMALL, cache, *rest, f'--init_from={tmp_path}/plain', '--noise_lines=2', '--variance_rate=9']
     status, out, err = call(*flags, f'--workdir={tmp_path}/whole')
@@ -366,13 +391,6 @@ def test_a_run_begins_with_a_file_of_weights(call, tmp_path, cache):
     assert after['begun_from']['epochs'] == round(before['epochs'], 2)
     assert call(*SMALL, cache, *still, '--hidden=9', '--layers=3', f'--workdir={tmp_path}/larger')[0] == 0
     assert_allclose(read(tmp_path / 'larger' / 'results.json')['nats_per_line'], before['nats_per_line'], rtol=1e-3)
-    status, out, err = call(*SMALL, cache, *still, '--dropout=0.5', f'--workdir={tmp_path}/dropped')
-    assert (status, err) == (0, '') and 'dropout of 0.5' in out
-    dropped = read(tmp_path / 'dropped' / 'results.json')
-    assert (dropped['dropout'], after['dropout']) == (0.5, 0)
-    assert dropped['nats_per_line'] == after['nats_per_line']  # tested without
-    first = [runs.read_metrics(tmp_path / name)[0]['nats_per_line'] for name in ('on', 'dropped')]
-    assert abs(first[0] - first[1]) > 1e-3
     status, _, err = call(*SMALL, cache, *still, '--hidden=7', f'--workdir={tmp_path}/no')
     assert status == 1 and 'holds another net (hidden=8)' in err
     status, _, err = call(*SMALL, cache, *still, '--hidden=9', '--mixtures=9', f'--workdir={tmp_path}/no')
@@ -386,26 +404,57 @@ def test_a_run_begins_with_a_file_of_weights(call, tmp_path, cache):
     assert not (tmp_path / 'on' / 'best.npz').exists() and not (tmp_path / 'on' / 'metrics.jsonl').read_text()
 
 
-def test_prediction_and_its_devices(call, tmp_path, cache, request):
+def test_what_is_done_to_training_is_not_done_to_validation(call, tmp_path, cache):
+    still = [*SMALL, cache, '--learning_rate=0', '--steps=1']
+    found = {}
+    for name, flag, said in (
+        ('plain', '--dropout=0', ''),
+        ('dropout', '--dropout=0.5', 'dropout of 0.5'),
+        ('distort', '--distort=0.5', '(distorted by 0.5)'),
+    ):
+        status, out, err = call(*still, flag, f'--workdir={tmp_path}/{name}')
+        assert (status, err) == (0, '') and said in out
+        results, first = read(tmp_path / name / 'results.json'), runs.read_metrics(tmp_path / name)[0]
+        found[name] = results['nats_per_line'], first['nats_per_line']
+        assert [results['dropout'], results['distort']] == [0.5 * (name == what) for what in ('dropout', 'distort')]
+    for name in ('dropout', 'distort'):
+        assert found[name][0] == found['plain'][0]
+        assert abs(found[name][1] - found['plain'][1]) > 1e-3
+
+
+def test_patience_ends_a_run_and_a_run_of_before_a_flag_goes_on(call, tmp_path, cache):
+    """With a rate of 0 no evaluation is better than the first."""
+    here = [*SMALL, cache, f'--workdir={tmp_path}', '--learning_rate=0', '--evaluate_every=2', '--patience=1']
+    status, out, err = call(*here, '--steps=3')
+    assert (status, err) == (0, '') and '--patience' not in out  # it has been evaluated on the way only once
+    told = read(tmp_path / 'flags.json')
+    assert told.pop('distort') == 0
+    (tmp_path / 'flags.json').write_text(json.dumps(told))
+    status, out, err = call(*here, '--steps=9')
+    assert (status, err) == (0, '') and 'ends at step 4: nothing better in 1 evaluations (--patience)' in out
+    assert read(tmp_path / 'results.json')['steps'] == 4
+    assert call('--mode=evaluate', cache, f'--workdir={tmp_path}')[0] == 0
+    status, _, err = call(*here, '--steps=9', '--distort=0.5')
+    assert status == 1 and 'other distort (0.0, not 0.5)' in err
+
+
+def test_prediction_and_its_devices(call, tmp_path, cache):
     """One device or two; the best weights are measured again by --mode=evaluate."""
-    request.module.SCRIPT = 'experiments.handwriting_prediction'
-    try:
-        found = []
-        for n in (1, 2):
-            status, _, err = call(*SMALL, cache, f'--workdir={tmp_path}/{n}', f'--cpu_devices={n}', '--noise=fixed')
-            assert (status, err) == (0, '')
-            found.append(read(tmp_path / str(n) / 'results.json'))
-        assert found[0]['experiment'] == 'handwriting_prediction'
-        assert found[0]['nats_per_line'] != found[1]['nats_per_line']  # each device draws noise of its own
-        assert_allclose(found[0]['nats_per_line'], found[1]['nats_per_line'], rtol=0.05)
-        status, _, err = call('--mode=evaluate', cache, f'--workdir={tmp_path}/2', '--cpu_devices=1')
+    call = functools.partial(call, script='experiments.handwriting_prediction')
+    found = []
+    for n in (1, 2):
+        status, _, err = call(*SMALL, cache, f'--workdir={tmp_path}/{n}', f'--cpu_devices={n}', '--noise=fixed')
         assert (status, err) == (0, '')
-        again = read(tmp_path / '2' / 'results.json')
-        assert_allclose(again['nats_per_line'], found[1]['nats_per_line'], rtol=1e-5)
-        status, _, err = call('--mode=evaluate', cache, f'--workdir={tmp_path}/2', '--cpu_devices=3')
-        assert status == 1 and 'does not divide among 3 devices' in err
-    finally:
-        request.module.SCRIPT = 'experiments.handwriting_synthesis'
+        found.append(read(tmp_path / str(n) / 'results.json'))
+    assert found[0]['experiment'] == 'handwriting_prediction'
+    assert found[0]['nats_per_line'] != found[1]['nats_per_line']  # each device draws noise of its own
+    assert_allclose(found[0]['nats_per_line'], found[1]['nats_per_line'], rtol=0.05)
+    status, _, err = call('--mode=evaluate', cache, f'--workdir={tmp_path}/2', '--cpu_devices=1')
+    assert (status, err) == (0, '')
+    again = read(tmp_path / '2' / 'results.json')
+    assert_allclose(again['nats_per_line'], found[1]['nats_per_line'], rtol=1e-5)
+    status, _, err = call('--mode=evaluate', cache, f'--workdir={tmp_path}/2', '--cpu_devices=3')
+    assert status == 1 and 'does not divide among 3 devices' in err
 
 
 @pytest.fixture(scope='module')

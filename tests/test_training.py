@@ -283,6 +283,22 @@ def test_fit_ends_by_steps_or_time_and_saves():
     assert 0 < saved[0] < 10**9
 
 
+def test_fit_tells_the_seconds_of_each_step_alone():
+    now, told = [0.0], []
+
+    def step(state, i):
+        now[0] += 1 + i
+        return count_up(state, i)
+
+    def on_step(state, metrics, seconds):
+        told.append((metrics['seconds'], seconds))
+        now[0] += 100  # an evaluation
+
+    options = {'steps': 3, 'seconds': 1e9, 'elapsed': 0.0, 'save_every': 1e9, 'on_step': on_step}
+    training.fit(step, start(), lambda i: i, save=lambda s, t: None, clock=lambda: now[0], **options)
+    assert told == [(1, 1), (2, 103), (3, 206)]
+
+
 def test_fit_stops_at_what_is_not_finite():
     def step(state, i):
         new, metrics = count_up(state, i)
