@@ -19,6 +19,9 @@ objective, a mean over the cases of a batch, a step is::
     curvature   (tree like params, lambda) -> tree like params, positive definite, as ``gauss_newton`` makes it
     f           params -> scalar
 
+A step needs products exact to float32, as ``jax.default_matmul_precision('highest')`` around it gives them: a GPU's
+default, TF32, spoils the conjugacy of CG's directions, and rho.
+
 A loss that is not convex in the outputs has no such matrix; ``curvature.fisher_loss`` gives one in its place.  Weights
 of cases, masks and padding stand in ``loss``; as f and the gradient are made of it, they hold in gradient, curvature,
 model and search alike.  f, curvature and gradient are of one scale, which is also lambda's.
@@ -161,17 +164,20 @@ def hessian_free(
 
     def init(params):
         _check_floating(params)
-        zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
-        count = jnp.zeros((), jnp.int32)
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+
+        def count():  # an array for each, as one that stands twice in a state cannot be donated
+            return jnp.zeros((), jnp.int32)
+
         return HessianFreeState(
-            step=count,
-            damping=zero + damping,
+            step=count(),
+            damping=jnp.asarray(damping, dtype),
             start=optax.tree.zeros_like(params),
-            cg_iterations=count,
-            backtracked=count,
-            rho=zero,
-            reduction=zero,
-            step_size=zero,
+            cg_iterations=count(),
+            backtracked=count(),
+            rho=jnp.zeros((), dtype),
+            reduction=jnp.zeros((), dtype),
+            step_size=jnp.zeros((), dtype),
         )
 
     def update(

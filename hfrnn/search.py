@@ -63,9 +63,9 @@ def armijo(along, f_0, slope):
 
 
 def first_decrease(along, f_0, slope):
-    """alpha = 0.8^i, i <= 50, the first with any decrease (S11c)."""
+    """alpha = 0.8^i, i < 50, the first with any decrease (S11c)."""
     del slope
-    return _shrink(along, f_0, lambda alpha, f: f < f_0, 50)
+    return _shrink(along, f_0, lambda alpha, f: f < f_0, 49)
 
 
 def _shrink(along, f_0, enough, most):

@@ -211,8 +211,9 @@ def hessian_free_step(
 
     Args:
       chunk: how many sequences of the gradient's batch are in memory at once, on each device.
-      mu: the weight of structural damping (Martens & Sutskever 2011), whose distance is a sum over units and time; each
-        time step with the largest weight of the targets from there on, so that padding behind the last adds nothing.
+      mu: the weight of structural damping (Martens & Sutskever 2011), whose distance, that of tanh units alone, is a
+        sum over units and time; each time step with the largest weight of the targets from there on, so that padding
+        behind the last adds nothing.
       preconditioned: whether to precondition CG by the squared gradients of the curvature batch's sequences.
       fisher_samples: if not 0, the curvature is the Fisher matrix by so many samples of each output, drawn anew in
         each step; see ``curvature.fisher_loss``.

@@ -1,3 +1,4 @@
+import functools
 import inspect
 
 import jax
@@ -64,6 +65,21 @@ def test_a_quadratic_is_solved_in_one_step(preset, x64):
     assert_allclose(state.damping, 2e-12 / 3)
     assert state.step_size == 1
     assert_allclose(state.reduction, f(jnp.ones(6)) - f(solution), rtol=1e-9)
+
+
+def test_parameters_and_state_can_be_donated(x64):
+    f, curvature, solution = quadratic()
+    optimizer = hf.hessian_free(1e-12, tolerance=0.0)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(x, state):
+        updates, state = one_step(optimizer, f, curvature, x, state)
+        return x + updates, state
+
+    x = jnp.ones(6)
+    x, state = step(x, optimizer.init(x))
+    assert_allclose(x, solution, rtol=1e-6)
+    assert step(x, state)[1].step == 2
 
 
 def test_damping_shortens_the_step_as_it_says(x64):

@@ -108,11 +108,15 @@ def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corp
 
     * 'pydoc': Python's language reference, which every Python carries (0.5 MB), each paragraph once;
       'stdlib': the source of its library (11 MB);
-    * 'ptb': Penn Treebank characters, Mikolov's form and split; 'enwik8': bytes, 96/4 million for training and test
-      (Graves 2013 sec. 3.2); 'wiki': enwik8 made into the kind of Wikipedia that SMH11 used;
+    * 'ptb': Penn Treebank characters, Mikolov's form and split;
+    * 'enwik8': bytes, 92, 4 and 4 million for training, validation and test; Graves 2013 (sec. 3.2) trains on the first
+      96: ``nets.with_held_out`` of the experiments;
+    * 'wiki': enwik8 made into the kind of Wikipedia that SMH11 used, its last 1 + 10 million characters for validation
+      and test;
     * a path: any text file, the last tenth of it for the test, the twentieth before that for validation.
 
-    The alphabet of a text file is that of the whole file, so that any of it can be coded.
+    The alphabet of a text file is that of the whole file, so that any of it can be coded, but for characters beyond the
+    commonest 255, which become the unknown symbol.
 
     Args:
       folder: where the files of ptb and enwik8 are, as distributed or in their archives.
