@@ -45,8 +45,10 @@ def main(argv):
 
 def compare():
     names = chosen()
-    path, _ = cli.results_so_far(WORKDIR.value, 'baselines')  # now, and not after an hour
-    corpus = nets.with_held_out(text.load(CORPUS.value, DATA.value, UNIT.value), HELD_OUT.value)
+    path, before = cli.results_so_far(WORKDIR.value, 'baselines')  # now, and not after an hour
+    corpus = text.load(CORPUS.value, DATA.value, UNIT.value)
+    nets.check_held_out(corpus, HELD_OUT.value)
+    corpus = nets.with_held_out(corpus, HELD_OUT.value)
     known = np.concatenate([corpus.train, corpus.valid]) if VALID.value else corpus.train
     measured_as = dict.fromkeys(names) | net_rivals(corpus)
     results = {
@@ -57,9 +59,11 @@ def compare():
         'known': 'train, valid' if VALID.value else 'train',
         'test_symbols': len(corpus.test),
         'nets_learn': NETS_LEARN.value,
-        'rivals': {},
-        'missing': {},
     }
+    others = [name for name in results if before.get(name, results[name]) != results[name]]
+    if others:
+        raise FlagError(f'{path} holds rivals of other {", ".join(others)}; name another --workdir')
+    results |= {name: before.get(name, {}) for name in ('rivals', 'missing')}
     width = max(14, *map(len, measured_as))
     unit = text.unit_of(corpus.alphabet)[:-1]
     print(
@@ -77,6 +81,7 @@ def compare():
             results['missing'][name] = columns = str(e)
         else:
             results['rivals'][name] = measured._asdict()
+            results['missing'].pop(name, None)
             static = '-' if measured.static is None else f'{measured.static:.3f}'
             columns = f'{static:>8s} {measured.online:8.3f} {measured.seconds:8.1f} {measured.mebibytes:8.0f}'
         print(f'{name:{width}s} {columns}', flush=True)

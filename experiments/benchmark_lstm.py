@@ -34,10 +34,10 @@ RATE = 1e-3
 
 
 def main(argv):
-    cli.begin(argv)
-    if BATCH.value % (FLAGS.cpu_devices or 1):
-        cli.fail(f'--batch={BATCH.value} does not divide among {FLAGS.cpu_devices} devices')
+    cli.begin(argv, ['cpu_devices'])
     jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices or 1)  # they share the cores
+    if BATCH.value % jax.device_count():
+        cli.fail(f'--batch={BATCH.value} does not divide among {jax.device_count()} devices')
     B, T, H = BATCH.value, LENGTH.value, HIDDEN.value
     symbols = np.random.default_rng(0).integers(0, SYMBOLS, B * T + 1).astype(np.uint8)
     net = make_net()

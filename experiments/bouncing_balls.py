@@ -67,7 +67,7 @@ FREE = (
     flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),
     flags.DEFINE_float('save_minutes', 5.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
     flags.DEFINE_integer('evaluate_every', 5, 'Measure the net every so many steps.', lower_bound=1),
-    flags.DEFINE_integer('chunk', 100, 'Videos in memory at once, on each device.', lower_bound=1),
+    flags.DEFINE_integer('chunk', 100, 'Videos in memory at once for a gradient, on each device.', lower_bound=1),
     flags.DEFINE_integer('shown', 20, 'How many frames to draw of a prediction and of a dream.', lower_bound=1),
     flags.DEFINE_list('runs', [], 'compare: the folders of the runs.'),
 )
@@ -146,7 +146,8 @@ def train():
     shapes = jax.eval_shape(init, jax.random.key(0))
     cli.check_memory(model.size(shapes.params), cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations))
 
-    run = runs.train_in(folder, cli.defining_flags(sys.modules[__name__], (MODE, WORKDIR, *FREE)), {})
+    defining = cli.defining_flags(sys.modules[__name__], (MODE, WORKDIR, *FREE))
+    run = runs.train_in(folder, defining, {}, cli.defaults(defining))
     found = runs.restore(run, shapes)
     state, elapsed = found or (init(jax.random.key(FLAGS.seed)), 0.0)
     state = parallel.replicate(state, FLAGS.devices)

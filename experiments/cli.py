@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -55,7 +55,7 @@ def main(argv: list[str], mode: Callable[[], None]) -> None:
 
     A script that uses it has the flags above and --minutes.
     """
-    begin(argv)
+    begin(argv, [holder.name for holder in FREE])
     with errors_in_a_line():
         for name in FLAGS:
             value = FLAGS[name].value
@@ -68,10 +68,17 @@ def main(argv: list[str], mode: Callable[[], None]) -> None:
         print(f'by the weights {name}; what they are, and their terms: {card}', file=sys.stderr, flush=True)
 
 
-def begin(argv: list[str]) -> None:
-    """What every script does first."""
+def begin(argv: list[str], devices: Sequence[str] = ()) -> None:
+    """What every script does first.
+
+    Args:
+      devices: the flags of devices that it reads; a user who gives another is told.
+    """
     if len(argv) > 1:
         fail(f'unknown argument {argv[1]!r}; flags begin with --')
+    for holder in FREE:
+        if holder.present and holder.name not in devices:
+            fail(f'this script does nothing with --{holder.name}')
     sys.stdout.reconfigure(errors='replace')  # a terminal that cannot show a character shows another
     if not FLAGS['verbosity'].present:
         logging.set_verbosity(logging.WARNING)  # orbax tells its life at every save
@@ -95,8 +102,8 @@ def errors_in_a_line(remains: str = '') -> Iterator[None]:
         if isinstance(e, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' not in str(e):
             raise
         reason = (str(e).splitlines() or ['no more can be had'])[0]
-        chunk = next((f' or the --{name}' for name in ('chunk', 'chunk_points') if name in FLAGS), '')
-        advice = f'; make the net, the batch{chunk} smaller' if chunk else ''
+        sizes = [f'--{name}' for name in ('batch', 'curvature_batch', 'chunk', 'chunk_points') if name in FLAGS]
+        advice = f'; make the net or {", ".join(sizes)} smaller' if sizes else ''
         fail(f'not enough memory{advice} ({reason}){remains}')
     except KeyboardInterrupt:
         fail(f'stopped{remains or "; the same command goes on"}')
@@ -239,14 +246,19 @@ def check_memory(weights: int, copies: int, others: int = 0) -> None:
 
 
 def hessian_free_row(opt_state) -> dict:
-    """What happened in a Hessian-Free step, for metrics.jsonl."""
+    """What happened in a Hessian-Free step, for metrics.jsonl.
+
+    ``rho``, ``cg_iterations``, ``backtracked`` (how many of them were given up), ``step_size`` (alpha, 0 if rejected)
+    and ``reduction`` are of this step, ``damping`` (lambda) is for the next.  Of the rest of a row, the loss is that of
+    the weights before the step, and what is of validation or test text that of the weights after it.
+    """
     happened = jax.device_get(opt_state._replace(start=None))
     names = ('rho', 'damping', 'cg_iterations', 'backtracked', 'step_size', 'reduction')
     return {name: getattr(happened, name).item() for name in names}
 
 
 def hessian_free_line(row: dict) -> str:
-    """The same, to be read."""
+    """The same, to be read: of 80 CG iterations 3 given up are ``CG  80 -3``."""
     rejected = '' if row['step_size'] else '  rejected'
     return (
         f'  rho {row["rho"]:6.2f}  lambda {row["damping"]:8.2g}  CG {row["cg_iterations"]:3d}'

@@ -36,6 +36,7 @@ def compare(paths, workdir):
         histories[name] = [row for row in rows if row.get('valid_bits_per_char') is not None]
         if not histories[name]:
             raise runs.RunError(f'{path} has not been evaluated on validation text yet')
+    check_symbols(histories)
     shared = {x: min(rows[-1][x] for rows in histories.values()) for x in ('seconds', 'characters')}
 
     table = []
@@ -43,9 +44,13 @@ def compare(paths, workdir):
         row = {'run': name, 'seconds': rows[-1]['seconds'], 'characters': rows[-1]['characters']}
         for x, limit in shared.items():
             row[f'at_equal_{x}'] = reached(rows, x, limit)
-        finished = (path / 'results.json').exists()
-        row['test'] = runs.read_json(str(path), 'results.json').get('test_bits_per_char') if finished else None
+        results = runs.read_json(str(path), 'results.json') if (path / 'results.json').exists() else {}
+        row['test'], row['test_symbols'] = (results.get(name) for name in ('test_bits_per_char', 'test_symbols'))
         table.append(row)
+    most = max(row['test_symbols'] or 0 for row in table)
+    for row in table:
+        if (row['test_symbols'] or 0) < most:  # of the text's beginning: nothing to put beside the others
+            row['test'] = None
 
     path, _ = cli.results_so_far(str(workdir), 'compare')
     runs.write_json(path, {'experiment': 'compare', 'equal': shared, 'runs': table})
@@ -75,6 +80,14 @@ def check_alike(paths):
         for name in ('clock', 'train_crc32', 'valid_crc32', 'test_crc32'):
             if other.get(name) != first.get(name):
                 raise runs.RunError(f'{path} has another {name} than {paths[0]}; they cannot be compared')
+
+
+def check_symbols(histories):
+    """The validation text was read as far by all, where they tell how far."""
+    told = {name: {row['valid_symbols'] for row in rows if 'valid_symbols' in row} for name, rows in histories.items()}
+    if len(set().union(*told.values())) > 1:
+        far = ', '.join(f'{name} {" and ".join(map(str, sorted(n)))}' for name, n in told.items() if n)
+        raise runs.RunError(f'validation figures are of other numbers of symbols ({far}); they cannot be compared')
 
 
 def reached(rows, x, limit):

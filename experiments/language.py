@@ -83,7 +83,12 @@ flags.DEFINE_float(
 flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'adaptive: the derivative of the variances.')
 flags.DEFINE_float('dropout', 0.0, 'Of what enters the cells, in training.', lower_bound=0.0, upper_bound=0.99)
 flags.DEFINE_string('init_from', None, 'The weights to begin with: the folder of a run, a file, or a shipped name.')
-flags.DEFINE_integer('evaluate_symbols', 100_000, 'Validation text that chooses among the weights.', lower_bound=1)
+flags.DEFINE_integer(
+    'evaluate_symbols',
+    100_000,
+    'Validation text that chooses among the weights, read in --batch streams, each from a cold start.',
+    lower_bound=1,
+)
 
 # These do not.
 FREE = (
@@ -157,8 +162,8 @@ def check(s):
 
 def load(s):
     corpus = words.load(s.corpus, FLAGS.data) if s.unit == 'words' else text.load(s.corpus, FLAGS.data, s.unit)
-    if FLAGS['held_out'].present and s.held_out > len(corpus.valid):
-        raise FlagError(f'--held_out={s.held_out}: {corpus.name} has {len(corpus.valid):,} symbols for validation')
+    if FLAGS['held_out'].present:
+        nets.check_held_out(corpus, s.held_out)
     return nets.with_held_out(corpus, s.held_out)
 
 
@@ -220,6 +225,17 @@ def best(s, workdir, state):
     return runs.load_best(workdir, trained(s, state))
 
 
+def best_step(workdir, steps):
+    """Of which step those are, of a run that has done so many."""
+    return min(
+        _measured(runs.read_metrics(workdir)), key=lambda row: row['valid_bits_per_char'], default={'step': steps}
+    )['step']
+
+
+def _measured(rows):
+    return [row for row in rows if row.get('valid_bits_per_char') is not None]
+
+
 def first_params(s, learner, alphabet):
     """What to begin with: random weights, or those of --init_from, a run's folder or a file of weights.
 
@@ -248,10 +264,12 @@ def listed(alphabet):
 
 def open_learner(workdir):
     """(settings, Learner, what it kept, (steps, seconds)) of a run; of one with adaptive noise, that is a posterior."""
-    s = SimpleNamespace(**runs.read_json(workdir, 'flags.json'))
-    facts = runs.read_json(workdir, 'about.json')
+    told, facts = (runs.read_json(workdir, name) for name in ('flags.json', 'about.json'))
     run = runs.open_run(workdir)
     try:
+        if not {'layers', 'unit'} <= told.keys():
+            raise KeyError('layers, unit')
+        s = SimpleNamespace(**(cli.defaults(vars(settings())) | told))
         learner = make_learner(s, len(facts['alphabet']), facts['train'])
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as e:
         raise runs.RunError(f'{workdir} holds a run of another experiment') from e
@@ -278,14 +296,11 @@ def train():
     learner = make_learner(s, len(corpus.alphabet), len(corpus.train))
     cli.check_memory(model.size(learner.shapes.params), 8, numbers_at_once(s, len(corpus.alphabet)))
     first = None if runs.has_begun(WORKDIR.value) else first_params(s, learner, corpus.alphabet)
-    run = runs.train_in(WORKDIR.value, vars(s), about(corpus))
+    run = runs.train_in(WORKDIR.value, vars(s), about(corpus), cli.defaults(vars(s)))
     state, elapsed = runs.restore_or_begin(run, learner.shapes, lambda: learner.init(first))
     state = parallel.replicate(state, FLAGS.devices)
-    rows = runs.history(run, step=int(state.step))
-    found = [row['valid_bits_per_char'] for row in rows if row.get('valid_bits_per_char') is not None]
-    lowest = min(found, default=math.inf)
-    if math.isinf(lowest):
-        runs.drop_best(run)  # the last weights, by then, of an end that was not the last
+    rows = _measured(runs.history(run, step=int(state.step)))
+    lowest = min((row['valid_bits_per_char'] for row in rows), default=math.inf)
     weights = weight_noise.means(state.params)
     say(
         f'{describe(s)} of {model.size(weights):,} weights on {corpus.name}: {len(corpus.train):,} / '
@@ -299,26 +314,41 @@ def train():
     per_char = len(corpus.train) / evaluation.units(corpus.alphabet, corpus.train)[0]  # symbols in a character
     last = round(FLAGS.epochs * learner.steps_per_epoch)
 
-    def on_step(state, metrics, seconds):
+    def about_step(i, seconds):
+        epoch = i / learner.steps_per_epoch
+        characters = round(epoch * len(corpus.train) / per_char)
+        return {'step': i, 'seconds': round(seconds, 2), 'epoch': epoch, 'characters': characters}
+
+    def read_valid(state):
+        valid = corpus.valid[: s.evaluate_symbols]
+        reading = read(weight_noise.means(trained(s, state)), valid, len(corpus.alphabet), s.batch, 0)
+        return {
+            'valid_bits_per_char': evaluation.measured(reading, corpus.alphabet, valid)['bits_per_char'],
+            'valid_symbols': len(valid),
+        }
+
+    def keep(state, seconds):
+        runs.save(run, state, int(state.step), seconds)
+
+    def log(row, state, seconds):
         nonlocal lowest
+        runs.log(run, row)
+        if row.get('valid_bits_per_char', math.inf) < lowest:
+            lowest = row['valid_bits_per_char']
+            keep(state, seconds)  # so that who goes on from the newest checkpoint knows of which step the best are
+            runs.save_best(run, trained(s, state))
+
+    def on_step(state, metrics, seconds):
         i = int(state.step)
-        evaluated = i % FLAGS.evaluate_every == 0 and len(corpus.valid) > 0
+        evaluated = i % FLAGS.evaluate_every == 0
         if not evaluated and i % FLAGS.log_every:
             return
-        row = {'step': i, 'seconds': round(seconds, 2), 'epoch': i / learner.steps_per_epoch}
-        row['characters'] = round(i / learner.steps_per_epoch * len(corpus.train) / per_char)
-        row['bits_per_char'] = float(metrics['nats']) * BITS * per_char
+        row = about_step(i, seconds) | {'bits_per_char': float(metrics['nats']) * BITS * per_char}
         line = f'step {i:6d}  epoch {row["epoch"]:6.3f}  {row["bits_per_char"]:6.3f} bits/char'
         if evaluated:
-            valid = corpus.valid[: FLAGS.evaluate_symbols]
-            kept = trained(s, state)
-            reading = read(weight_noise.means(kept), valid, len(corpus.alphabet), s.batch, 0)
-            row['valid_bits_per_char'] = evaluation.measured(reading, corpus.alphabet, valid)['bits_per_char']
+            row |= read_valid(state)
             line += f'  valid {row["valid_bits_per_char"]:.4f}'
-            if row['valid_bits_per_char'] < lowest:
-                lowest = row['valid_bits_per_char']
-                runs.save_best(run, kept)
-        runs.log(run, row)
+        log(row, state, seconds)
         say(f'{line}  {cli.progress(i, last, seconds)}')
 
     key = jax.random.fold_in(jax.random.key(s.seed), 1)
@@ -332,12 +362,12 @@ def train():
         steps=last,
         seconds=FLAGS.minutes * 60,
         elapsed=elapsed,
-        save=lambda state, seconds: runs.save(run, state, int(state.step), seconds),
+        save=keep,
         save_every=FLAGS.save_minutes * 60,
         on_step=on_step,
     )
-    if math.isinf(lowest):  # the validation text has not been read, or there is none
-        runs.save_best(run, trained(s, state))
+    if int(state.step) not in {row['step'] for row in _measured(runs.history(run))}:
+        log(about_step(int(state.step), elapsed) | read_valid(state), state, elapsed)
     weights = weight_noise.means(best(s, run.path, state))
     finish(run, s, corpus, learner, weights, int(state.step), elapsed)
 
@@ -397,8 +427,11 @@ def export():
         'flags': vars(s) | {'init_from': begun},
     }
     content |= {'steps': steps, 'seconds': seconds}
+    content['best_step'] = best_step(WORKDIR.value, steps)
     if (pathlib.Path(WORKDIR.value) / 'results.json').exists():
-        content['results'] = runs.read_json(WORKDIR.value, 'results.json')
+        results = runs.read_json(WORKDIR.value, 'results.json')
+        if results.get('best_step', results['steps']) == content['best_step']:  # else they are of other weights
+            content['results'] = results
     weight_files.save(FLAGS.output, weights, content)
     say(f'{model.size(weights):,} weights, {os.path.getsize(FLAGS.output) / 1e6:.1f} MB: {FLAGS.output}')
 
@@ -413,6 +446,10 @@ def reader():
     if not FLAGS.weights and (FLAGS.corpus != 'ptb' or SHIPPED not in weight_files.shipped()):
         raise FlagError('say which run: --workdir=FOLDER, or --weights=FILE')
     net = nets.of_file(cli.read_weights(FLAGS.weights or SHIPPED))
+    mine = {name: value for name, value in vars(settings()).items() if FLAGS[name].present}
+    others = [f'--{name}={value}' for name, value in mine.items() if net.flags.get(name) != value]
+    if others:
+        raise FlagError(f'{FLAGS.weights or SHIPPED} are weights of another net than {" ".join(others)} says')
     return net.model, net.params, net.alphabet
 
 
@@ -421,7 +458,7 @@ def reopen():
     if not WORKDIR.value:
         raise FlagError('say which run: --workdir=FOLDER')
     mine = {name: value for name, value in vars(settings()).items() if FLAGS[name].present}
-    runs.check(WORKDIR.value, 'flags.json', mine)
+    runs.check(WORKDIR.value, 'flags.json', mine, cli.defaults(mine))
     s, learner, params, done = open_learner(WORKDIR.value)
     return s, learner, weight_noise.means(params), done
 
@@ -475,8 +512,7 @@ def draw_text(net, weights, alphabet):
 
 def finish(run, s, corpus, learner, weights, steps, seconds):
     """Evaluates and samples."""
-    facts = {name: getattr(s, name) for name in ('hidden', 'layers', 'optimizer', 'noise')}
-    facts['dropout'] = vars(s).get('dropout', 0.0)  # a run of an earlier version tells none
+    facts = {name: getattr(s, name) for name in ('hidden', 'layers', 'optimizer', 'noise', 'dropout')}
     facts |= {'unit': text.unit_of(corpus.alphabet), 'steps': steps, 'epochs': steps / learner.steps_per_epoch}
-    facts |= {'seconds': round(seconds, 1)}
+    facts |= {'best_step': best_step(run.path, steps), 'seconds': round(seconds, 1)}
     write(run, learner.model, weights, corpus, facts, draw_text(learner.model, weights, corpus.alphabet))

@@ -98,7 +98,7 @@ def write(run, net, weights, corpus, facts, sampled):
         'jax': jax.__version__,
     }
     before = runs.read_json(run.path, 'results.json') if (run.path / 'results.json').exists() else {}
-    if before.get('steps') != facts['steps']:
+    if any(before.get(name, facts[name]) != facts[name] for name in ('steps', 'best_step')):
         before = {}
     if before.get('test_symbols') == len(test):
         results['dynamic'] = before['dynamic'] | results['dynamic']
@@ -115,4 +115,7 @@ def write(run, net, weights, corpus, facts, sampled):
     for name, row in (('static', static), *((f'dynamic, {k}', v) for k, v in results['dynamic'].items())):
         chosen = f'  rate {row["rate"]:.2g}, decay {row["decay"]:.2g}' if 'rate' in row else ''
         say(f'  {name:26s} {row["bits_per_char"]:10.4f} {row["perplexity"]:11.2f} {row["error"]:7.2%}{chosen}')
-    say(f'  ({facts["epochs"]:.2f} epochs, {clock(facts["seconds"])} of training; {run.path})')
+    say(
+        f'  (weights of step {facts["best_step"]:,} of {facts["steps"]:,}; {facts["epochs"]:.2f} epochs, '
+        f'{clock(facts["seconds"])} of training; {run.path})'
+    )

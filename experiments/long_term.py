@@ -72,7 +72,7 @@ flags.DEFINE_integer('first_order_evaluate_every', 500, 'Adam, SGD: the same.', 
 
 # These do not.
 FREE = (
-    flags.DEFINE_integer('chunk', 1_000, 'Sequences in memory at once, on each device.', lower_bound=1),
+    flags.DEFINE_integer('chunk', 1_000, 'Sequences in memory at once for a gradient, on each device.', lower_bound=1),
     flags.DEFINE_integer('steps', 500, 'HF: train for at most so many steps in all.', lower_bound=0),
     flags.DEFINE_integer('first_order_steps', 50_000, 'Adam, SGD: the same.', lower_bound=0),
     flags.DEFINE_float('minutes', float('inf'), 'Train a net for at most so many minutes in all.', lower_bound=0.0),
@@ -189,7 +189,7 @@ def workdir():
 
 def train(s, folder, parts) -> dict:
     """Trains a net until it solves its task or its time is up; what results.json then holds."""
-    run = runs.train_in(folder, vars(s), {})
+    run = runs.train_in(folder, vars(s), {}, cli.defaults(vars(s)))
     init = functools.partial(training.init, parts.net, parts.optimizer)
     found = runs.restore(run, jax.eval_shape(init, jax.random.key(0)))
     state, elapsed = found or (init(jax.random.key(s.seed)), 0.0)
@@ -294,15 +294,14 @@ def grid():
         check(s)
     folder = workdir()
     cli.results_so_far(folder, GRID)  # now, and not after the first net
+    left = []
     for s in places:
-        parts = None
-        for seed in seeds:
-            mine = SimpleNamespace(**vars(s) | {'seed': seed})
-            name = f'{folder}/{s.task}-{s.T}-{method(s)}-{seed}'
-            if finished(mine, name):
-                continue
-            parts = parts or make_parts(s)
-            train(mine, name, parts)
+        seeded = ((SimpleNamespace(**vars(s) | {'seed': seed}), f'{s.task}-{s.T}-{method(s)}-{seed}') for seed in seeds)
+        left.append([(mine, name) for mine, name in seeded if not finished(mine, f'{folder}/{name}')])
+    for s, nets in zip(places, left, strict=True):
+        parts = make_parts(s) if nets else None
+        for mine, name in nets:
+            train(mine, f'{folder}/{name}', parts)
             collect()
         jax.clear_caches()
     draw()
@@ -316,7 +315,7 @@ def finished(s, folder):
         return False
     if result.get('experiment') != 'long_term':
         raise runs.RunError(f'{folder} holds the results of something else')
-    runs.check(folder, 'flags.json', vars(s))
+    runs.check(folder, 'flags.json', vars(s), cli.defaults(vars(s)))
     return (
         result['solved']
         or not result['finite']

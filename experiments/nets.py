@@ -158,6 +158,16 @@ def corpus_of(flags: dict, data: str | None) -> text.Corpus:
     return with_held_out(text.load(flags['corpus'], data, flags['unit']), flags.get('held_out', 0))
 
 
+def check_held_out(corpus: text.Corpus, n: int) -> None:
+    """That the validation text has so many symbols.
+
+    Raises:
+      RunError: if it has not.
+    """
+    if n > len(corpus.valid):
+        raise runs.RunError(f'--held_out={n}: {corpus.name} has {len(corpus.valid):,} symbols for validation')
+
+
 def with_held_out(corpus: text.Corpus, n: int) -> text.Corpus:
     """Of the validation text only the last n symbols are kept for validation, and the others trained on; 0 for all."""
     if not 0 < n < len(corpus.valid):

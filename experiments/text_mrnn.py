@@ -180,7 +180,8 @@ def train():
     copies = cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations)
     cli.check_memory(model.size(shapes.params), copies, numbers_at_once(len(corpus.alphabet)))
 
-    run = runs.train_in(WORKDIR.value, defining_flags(), nets.about(corpus))
+    defining = defining_flags()
+    run = runs.train_in(WORKDIR.value, defining, nets.about(corpus), cli.defaults(defining))
     found = runs.restore(run, shapes)
     state, elapsed = found or (init(jax.random.key(FLAGS.seed)), 0.0)
     state = parallel.replicate(state, FLAGS.devices)
@@ -193,19 +194,20 @@ def train():
         say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
 
     valid = text.windows(corpus.train, corpus.valid[: FLAGS.evaluate_symbols], FLAGS.context, FLAGS.stride)
-    measure = evaluator(net)
+    measure, unit = evaluator(net), text.unit_of(corpus.alphabet)[:-1]
 
     def on_step(state, metrics, seconds):
         i = int(state.step)
         row = {'step': i, 'seconds': round(seconds, 2), 'characters': i * FLAGS.batch * FLAGS.length}
         row['bits_per_char'] = float(metrics['nats']) * BITS
-        line = f'step {i:4d}  {row["bits_per_char"]:6.3f} bits/char'
+        line = f'step {i:4d}  {row["bits_per_char"]:6.3f} bits/{unit}'
         if FLAGS.optimizer == 'hf':
             happened = cli.hessian_free_row(state.opt_state)
             row |= happened
             line += cli.hessian_free_line(happened)
-        if i % FLAGS.evaluate_every == 0 and len(corpus.valid):
+        if i % FLAGS.evaluate_every == 0:
             row['valid_bits_per_char'] = measure(state.params, valid)
+            row['valid_symbols'] = len(corpus.valid[: FLAGS.evaluate_symbols])
             line += f'  valid {row["valid_bits_per_char"]:.3f}'
         runs.log(run, row)
         if FLAGS.optimizer == 'hf' or i % FLAGS.evaluate_every == 0:
@@ -276,7 +278,8 @@ def reopen():
         if name in FLAGS and not FLAGS[name].present:
             FLAGS[name].value = value
     run = runs.open_run(WORKDIR.value)
-    runs.check(WORKDIR.value, 'flags.json', defining_flags())
+    defining = defining_flags()
+    runs.check(WORKDIR.value, 'flags.json', defining, cli.defaults(defining))
     alphabet = runs.read_json(run.path, 'about.json')['alphabet']
     net, optimizer = make_model(len(alphabet)), make_optimizer()
     found = runs.restore(run, jax.eval_shape(functools.partial(training.init, net, optimizer), jax.random.key(0)))
@@ -319,11 +322,13 @@ def finish(run, corpus, net, state, seconds, measure):
     """Evaluates and samples: results.json, sample.txt, learning_curve.png, and a table."""
     before_test = np.concatenate([corpus.train[-FLAGS.context :], corpus.valid])
     test = measure(state.params, text.windows(before_test, corpus.test, FLAGS.context, FLAGS.stride))
+    valid = measure(state.params, text.windows(corpus.train, corpus.valid, FLAGS.context, FLAGS.stride))
     end = min(len(corpus.test), len(corpus.train) - 1)
     train = measure(state.params, text.windows(corpus.train[:-end], corpus.train[-end:], FLAGS.context, FLAGS.stride))
     results = {
         'experiment': 'text_mrnn',
         'corpus': corpus.name,
+        'unit': text.unit_of(corpus.alphabet),  # of which the figures below are, too
         'cell': FLAGS.cell,
         'optimizer': FLAGS.optimizer,
         'parameters': model.size(state.params),
@@ -331,6 +336,7 @@ def finish(run, corpus, net, state, seconds, measure):
         'seconds': round(seconds, 1),
         'clock': FLAGS.clock,
         'train_bits_per_char': train,
+        'valid_bits_per_char': valid,
         'test_bits_per_char': test,
         'test_symbols': len(corpus.test),
         'context': FLAGS.context,
@@ -338,10 +344,6 @@ def finish(run, corpus, net, state, seconds, measure):
         'machine': cli.machine(),
         'jax': jax.__version__,
     }
-    if len(corpus.valid):
-        results['valid_bits_per_char'] = measure(
-            state.params, text.windows(corpus.train, corpus.valid, FLAGS.context, FLAGS.stride)
-        )
     if text.UNKNOWN in corpus.alphabet:
         results['test_unknown_symbols'] = int(np.sum(corpus.test == corpus.alphabet.index(text.UNKNOWN)))
     rows = [(f'{FLAGS.cell} by {FLAGS.optimizer}', test)]
@@ -360,7 +362,8 @@ def finish(run, corpus, net, state, seconds, measure):
         if history:
             plotting.learning_curve(run.path / 'learning_curve.png', {FLAGS.cell: history})
     say(f'\nA sample:\n\n{sampled}\n')
-    say(f'{"bits per character on the test text":40s} {len(corpus.test):,} symbols')
+    what = f'bits per {text.unit_of(corpus.alphabet)[:-1]} on the test text'
+    say(f'{what:40s} {len(corpus.test):,} symbols')
     for name, bits in rows:
         say(f'  {name:38s} {bits:.3f}')
     say(f'  (on as much training text: {train:.3f}; {clock(seconds)} of training; {run.path})')

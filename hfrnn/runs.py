@@ -26,6 +26,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from hfrnn.data import save_npz
 from hfrnn.weight_files import places
 
 
@@ -283,16 +284,7 @@ def save_best(run: Run, params: Any) -> None:
     if not writes():
         return
     arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(params)}
-    new = run.path / f'best.{os.getpid()}.new'
-    with new.open('wb') as f:
-        np.savez(f, **arrays)
-    new.replace(run.path / 'best.npz')
-
-
-def drop_best(run: Run) -> None:
-    """Forgets what ``save_best`` kept."""
-    if writes():
-        (run.path / 'best.npz').unlink(missing_ok=True)
+    save_npz(run.path / 'best.npz', compressed=False, **arrays)
 
 
 def load_best(workdir: str | os.PathLike, params: Any) -> Any:

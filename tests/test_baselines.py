@@ -103,8 +103,14 @@ def test_the_script(tmp_path):
         assert 0.5 < row['online'] < 1.5
         assert f'{name:14s}' in done.stdout and f'{row["online"]:.3f}' in done.stdout
         assert (row['static'] is None) == (name == 'ppmd-h-8')
-        assert row['seconds'] >= 0 and row['mebibytes'] >= 0
     assert list(results['rivals']) == ['ppmd-h-8', 'kneser-ney-4', 'memoizer']
+    done = script(*command, '--rivals=kneser-ney-8')  # stands beside them
+    assert done.returncode == 0, done.stderr
+    more = json.loads((tmp_path / 'run' / 'results.json').read_text())['rivals']
+    assert list(more) == [*results['rivals'], 'kneser-ney-8']
+    assert {name: more[name] for name in results['rivals']} == results['rivals']
+    done = script(*command, '--rivals=kneser-ney-8', '--valid')
+    assert done.returncode == 1 and 'rivals of other known_symbols, known; name another' in done.stderr
 
 
 def test_bad_input_is_one_line(tmp_path):

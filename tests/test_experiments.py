@@ -73,6 +73,7 @@ def test_scores_add_up(finished, call):
 def test_killed_at_any_moment_it_goes_on_bit_for_bit(start, call, tmp_path):
     """kill -9 after some checkpoints, once with the newest one damaged; then the same command."""
     flags = [*SMALL, '--steps=7', '--nocompressors', '--save_minutes=0']
+    flags += ['--preset=sutskever2011', '--own_batches', '--preconditioned']
     assert call(*flags, f'--workdir={tmp_path}/whole')[0] == 0
     cut = tmp_path / 'cut'
     for kill in (2, 4):
@@ -230,7 +231,8 @@ def test_a_run_with_other_flags_is_not_touched(finished, call):
 
 
 def test_first_order_that_diverges_stops_with_the_last_good_state(call, tmp_path):
-    flags = [*SMALL, '--optimizer=rmsprop', '--learning_rate=1e38', '--steps=20', f'--workdir={tmp_path}/run']
+    flags = [*SMALL, '--optimizer=rmsprop', '--learning_rate=1e38', '--steps=20', '--clock=processor']
+    flags.append(f'--workdir={tmp_path}/run')
     status, _, err = call(*flags)
     assert status == 1
     assert 'not finite' in err

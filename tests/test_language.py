@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -199,21 +198,42 @@ def test_noise_begins_with_the_weights_it_is_told_to(finished, call, tmp_path):
     assert 'another net' in err
 
 
-def test_without_validation_the_last_weights_are_the_best(call, start, tmp_path):
-    """Also of a run that has gone on; and other scripts find them."""
-    flags = [*SMALL, f'--workdir={tmp_path}/run', '--evaluate_every=100000', '--average=0', '--dynamic=']
-    for epochs in (0.001, 0.002):
-        assert call(*flags, f'--epochs={epochs}')[::2] == (0, '')
-        net = nets.open_net(str(tmp_path / 'run'))
-        last = runs.restore_params(runs.open_run(str(tmp_path / 'run')), net.params)
-        jax.tree.map(assert_array_equal, net.params, last)
-    done = runs.open_run(str(tmp_path / 'run')).manager.latest_step()
-    process = start(*flags, '--epochs=1', '--save_minutes=0')
-    wait_for_step(tmp_path / 'run', done + 1, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    with pytest.raises(runs.RunError, match=r'no best\.npz'):  # those of an end that was not the last are none
-        nets.open_net(str(tmp_path / 'run'))
+def test_a_run_ends_by_reading_validation_text(call, tmp_path):
+    """So that no step is lost to the best weights; results say of which step they are, and export no others'."""
+    workdir = tmp_path / 'run'
+    flags = [*SMALL, f'--workdir={workdir}', '--evaluate_every=100000', '--dynamic=', '--average=0']
+    assert call(*flags, '--epochs=0.001', '--learning_rate=0')[::2] == (0, '')
+    told = json.loads((workdir / 'flags.json').read_text())
+    assert told.pop('dropout') == 0  # a run of before that flag
+    (workdir / 'flags.json').write_text(json.dumps(told))
+    assert call(*flags, '--epochs=0.002', '--learning_rate=0')[::2] == (0, '')
+    rows = [row for row in runs.read_metrics(workdir) if 'valid_bits_per_char' in row]
+    results = json.loads((workdir / 'results.json').read_text())
+    assert results['best_step'] == rows[0]['step'] < rows[1]['step'] == results['steps']
+    assert rows[0]['valid_bits_per_char'] == rows[1]['valid_bits_per_char'] and rows[0]['valid_symbols'] == 2000
+    export = ['--mode=export', f'--workdir={workdir}', f'--output={tmp_path}/net.npz']
+    for other, told in ((0, results), (1, None)):
+        (workdir / 'results.json').write_text(json.dumps(results | {'best_step': results['best_step'] + other}))
+        assert call(*export)[0] == 0
+        facts = weight_files.read(f'{tmp_path}/net.npz').facts
+        assert facts.get('results') == told and facts['best_step'] == results['best_step']
+    status, _, err = call('--mode=sample', f'--weights={tmp_path}/net.npz', '--hidden=13', '--layers=1')
+    assert status == 1 and 'weights of another net than --hidden=13 says' in err
+
+
+def test_validation_text_is_held_out_from_its_end(data):
+    """Of enwik8, 92 + 4 + 4 million bytes, as the paper trains on the first 96 but for what validation takes."""
+    parts = [np.arange(n, dtype=np.int32) + first for n, first in ((30, 0), (10, 30), (5, 40))]
+    corpus = text.Corpus('', 'ab', *parts)
+    for n, kept in ((0, 10), (3, 3), (10, 10), (99, 10)):
+        held = nets.with_held_out(corpus, n)
+        assert len(held.valid) == kept
+        assert_array_equal(np.concatenate([held.train, held.valid, held.test]), np.arange(45))
+        assert_array_equal(held.test, corpus.test)
+    with pytest.raises(runs.RunError, match='10 symbols for validation'):
+        nets.check_held_out(corpus, 11)
+    enwik8 = nets.with_held_out(text.load('enwik8', data), 500_000)
+    assert [len(part) for part in enwik8[2:5]] == [95_500_000, 500_000, 4_000_000]
 
 
 def test_words(call, tmp_path):

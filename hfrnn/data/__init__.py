@@ -12,8 +12,8 @@ class DataError(ValueError):
     """The data that was asked for is not there, or not what it should be; one line for the user."""
 
 
-def save_npz(path: str | pathlib.Path, **arrays: np.ndarray) -> None:
-    """Writes arrays as one compressed file, whole or not at all, in a folder that is made if need be.
+def save_npz(path: str | pathlib.Path, *, compressed: bool = True, **arrays: np.ndarray) -> None:
+    """Writes arrays as one file, whole or not at all, in a folder that is made if need be.
 
     Raises:
       DataError: if it cannot be written there.
@@ -23,7 +23,7 @@ def save_npz(path: str | pathlib.Path, **arrays: np.ndarray) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with new.open('wb') as f:
-            np.savez_compressed(f, **arrays)
+            (np.savez_compressed if compressed else np.savez)(f, **arrays)
         new.replace(path)
     except OSError as e:
         with contextlib.suppress(OSError):
