@@ -146,8 +146,7 @@ def train():
     shapes = jax.eval_shape(init, jax.random.key(0))
     cli.check_memory(model.size(shapes.params), cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations))
 
-    defining = cli.defining_flags(sys.modules[__name__], (MODE, WORKDIR, *FREE))
-    run = runs.train_in(folder, defining, {}, cli.defaults(defining))
+    run = cli.train_in(folder, cli.defining_flags(sys.modules[__name__], (MODE, WORKDIR, *FREE)), {})
     found = runs.restore(run, shapes)
     state, elapsed = found or (init(jax.random.key(FLAGS.seed)), 0.0)
     state = parallel.replicate(state, FLAGS.devices)

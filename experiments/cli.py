@@ -188,6 +188,16 @@ def defaults(flags: dict) -> dict:
     return {name: FLAGS[name].default for name in flags}
 
 
+def train_in(workdir: str, flags: dict, about: dict) -> runs.Run:
+    """``runs.train_in``, also for a run of before some of these flags."""
+    return runs.train_in(workdir, flags, about, defaults(flags))
+
+
+def check_flags(workdir: str, flags: dict) -> None:
+    """That a run's flags are these; see ``runs.check``."""
+    runs.check(workdir, 'flags.json', flags, defaults(flags))
+
+
 def join_devices() -> None:
     if FLAGS.cpu_devices:
         jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices)

@@ -347,8 +347,7 @@ def train(task: Task) -> None:
     if FLAGS.init_from and not runs.has_begun(WORKDIR.value):
         first, what['begun_from'] = params_to_begin_with(task, data, net)
 
-    defining = defining_flags(task)
-    run = runs.train_in(WORKDIR.value, defining, what, cli.defaults(defining))
+    run = cli.train_in(WORKDIR.value, defining_flags(task), what)
     state, elapsed = runs.restore_or_begin(
         run, shapes, lambda: begin(optimizer, first_params(net, jax.random.key(FLAGS.seed)) if first is None else first)
     )
@@ -422,8 +421,7 @@ def reopen(task: Task) -> tuple[runs.Run, Data, model.Model, training.TrainState
         if name in FLAGS and not FLAGS[name].present:
             FLAGS[name].value = value
     run = runs.open_run(WORKDIR.value)
-    defining = defining_flags(task)
-    runs.check(WORKDIR.value, 'flags.json', defining, cli.defaults(defining))
+    cli.check_flags(WORKDIR.value, defining_flags(task))
     data = load(task)
     runs.check(WORKDIR.value, 'about.json', about(data))
     net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()

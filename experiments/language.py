@@ -296,7 +296,7 @@ def train():
     learner = make_learner(s, len(corpus.alphabet), len(corpus.train))
     cli.check_memory(model.size(learner.shapes.params), 8, numbers_at_once(s, len(corpus.alphabet)))
     first = None if runs.has_begun(WORKDIR.value) else first_params(s, learner, corpus.alphabet)
-    run = runs.train_in(WORKDIR.value, vars(s), about(corpus), cli.defaults(vars(s)))
+    run = cli.train_in(WORKDIR.value, vars(s), about(corpus))
     state, elapsed = runs.restore_or_begin(run, learner.shapes, lambda: learner.init(first))
     state = parallel.replicate(state, FLAGS.devices)
     rows = _measured(runs.history(run, step=int(state.step)))
@@ -458,7 +458,7 @@ def reopen():
     if not WORKDIR.value:
         raise FlagError('say which run: --workdir=FOLDER')
     mine = {name: value for name, value in vars(settings()).items() if FLAGS[name].present}
-    runs.check(WORKDIR.value, 'flags.json', mine, cli.defaults(mine))
+    cli.check_flags(WORKDIR.value, mine)
     s, learner, params, done = open_learner(WORKDIR.value)
     return s, learner, weight_noise.means(params), done
 

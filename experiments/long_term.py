@@ -189,7 +189,7 @@ def workdir():
 
 def train(s, folder, parts) -> dict:
     """Trains a net until it solves its task or its time is up; what results.json then holds."""
-    run = runs.train_in(folder, vars(s), {}, cli.defaults(vars(s)))
+    run = cli.train_in(folder, vars(s), {})
     init = functools.partial(training.init, parts.net, parts.optimizer)
     found = runs.restore(run, jax.eval_shape(init, jax.random.key(0)))
     state, elapsed = found or (init(jax.random.key(s.seed)), 0.0)
@@ -315,7 +315,7 @@ def finished(s, folder):
         return False
     if result.get('experiment') != 'long_term':
         raise runs.RunError(f'{folder} holds the results of something else')
-    runs.check(folder, 'flags.json', vars(s), cli.defaults(vars(s)))
+    cli.check_flags(folder, vars(s))
     return (
         result['solved']
         or not result['finite']

@@ -180,8 +180,7 @@ def train():
     copies = cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations)
     cli.check_memory(model.size(shapes.params), copies, numbers_at_once(len(corpus.alphabet)))
 
-    defining = defining_flags()
-    run = runs.train_in(WORKDIR.value, defining, nets.about(corpus), cli.defaults(defining))
+    run = cli.train_in(WORKDIR.value, defining_flags(), nets.about(corpus))
     found = runs.restore(run, shapes)
     state, elapsed = found or (init(jax.random.key(FLAGS.seed)), 0.0)
     state = parallel.replicate(state, FLAGS.devices)
@@ -278,8 +277,7 @@ def reopen():
         if name in FLAGS and not FLAGS[name].present:
             FLAGS[name].value = value
     run = runs.open_run(WORKDIR.value)
-    defining = defining_flags()
-    runs.check(WORKDIR.value, 'flags.json', defining, cli.defaults(defining))
+    cli.check_flags(WORKDIR.value, defining_flags())
     alphabet = runs.read_json(run.path, 'about.json')['alphabet']
     net, optimizer = make_model(len(alphabet)), make_optimizer()
     found = runs.restore(run, jax.eval_shape(functools.partial(training.init, net, optimizer), jax.random.key(0)))
@@ -320,6 +318,7 @@ def draw_text(run, net, params):
 
 def finish(run, corpus, net, state, seconds, measure):
     """Evaluates and samples: results.json, sample.txt, learning_curve.png, and a table."""
+    unit = text.unit_of(corpus.alphabet)
     before_test = np.concatenate([corpus.train[-FLAGS.context :], corpus.valid])
     test = measure(state.params, text.windows(before_test, corpus.test, FLAGS.context, FLAGS.stride))
     valid = measure(state.params, text.windows(corpus.train, corpus.valid, FLAGS.context, FLAGS.stride))
@@ -328,7 +327,7 @@ def finish(run, corpus, net, state, seconds, measure):
     results = {
         'experiment': 'text_mrnn',
         'corpus': corpus.name,
-        'unit': text.unit_of(corpus.alphabet),  # of which the figures below are, too
+        'unit': unit,  # of which the figures below are, too
         'cell': FLAGS.cell,
         'optimizer': FLAGS.optimizer,
         'parameters': model.size(state.params),
@@ -362,7 +361,7 @@ def finish(run, corpus, net, state, seconds, measure):
         if history:
             plotting.learning_curve(run.path / 'learning_curve.png', {FLAGS.cell: history})
     say(f'\nA sample:\n\n{sampled}\n')
-    what = f'bits per {text.unit_of(corpus.alphabet)[:-1]} on the test text'
+    what = f'bits per {unit[:-1]} on the test text'
     say(f'{what:40s} {len(corpus.test):,} symbols')
     for name, bits in rows:
         say(f'  {name:38s} {bits:.3f}')

@@ -25,10 +25,8 @@ from hfrnn.outputs import mixture
 WIDTH = 40  # characters in a line, of which the lines of IAM-OnDB have 29 on average, 64 at most
 MOST_LINES = 64  # lines in one text
 BIAS_AFTER = 30  # points; the likeliest beginning is a pen at rest, which a bias from the first on makes near certain
-POINTS_A_CHARACTER, MORE_POINTS = (
-    50,
-    100,
-)  # the cap: so many points a character, of which IAM-OnDB has 21; and so many more
+POINTS_A_CHARACTER = 50  # of the cap; IAM-OnDB has 21
+MORE_POINTS = 100  # of the cap of a line, besides
 
 
 class Scribe(NamedTuple):
