@@ -6,7 +6,6 @@ sample and score also read such a file, or the one that came with the package.  
 --batch streams, and the state goes on from one sequence to the next.
 """
 
-import functools
 import math
 import os
 import pathlib
@@ -21,7 +20,7 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments import cli, nets
+from experiments import asking, cli, nets
 from experiments.cli import FlagError, clock, say
 from experiments.language_results import write
 from hfrnn import (
@@ -30,9 +29,7 @@ from hfrnn import (
     first_order,
     model,
     parallel,
-    plotting,
     runs,
-    sampling,
     streams,
     training,
     weight_files,
@@ -43,9 +40,8 @@ from hfrnn.evaluation import BITS
 
 FLAGS = flags.FLAGS
 SHIPPED = 'penn_treebank'  # the one that comes with the package
-MOST_HELD = 10**8  # symbols, of all texts of a beam
-PLOTTED = 5000  # characters, at most: 50 rows, some 15 seconds
 flags.adopt_module_key_flags(cli)
+flags.adopt_module_key_flags(asking)
 
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score', 'export'], 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
@@ -110,16 +106,7 @@ FREE = (
     flags.DEFINE_integer('rms_symbols', 200_000, 'Training text for the mean squares of rms.', lower_bound=1),
     flags.DEFINE_string('output', None, 'export: the file to write.'),
     flags.DEFINE_string('weights', None, 'sample, score: the file to read.'),
-    flags.DEFINE_string('prompt', None, 'What the model reads first; the end of a line if not given.'),
-    flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols.', lower_bound=1, upper_bound=10**7),
-    flags.DEFINE_float('temperature', 1.0, 'sample: 0 takes the likeliest symbol.', lower_bound=0.0),
-    flags.DEFINE_integer(
-        'beam', 0, 'sample: the likeliest text that a beam of this width finds.', lower_bound=0, upper_bound=10_000
-    ),
-    flags.DEFINE_integer('sample_seed', 0, 'sample: another seed, another text.', lower_bound=0, upper_bound=2**31 - 1),
-    flags.DEFINE_string('text', None, 'score: the text.'),
-    flags.DEFINE_string('input', None, "score: the text's file."),
-    flags.DEFINE_string('plot', None, 'score: a PNG file, for the surprise symbol by symbol.'),
+    *asking.FREE,
     flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).'),
 )
 
@@ -142,14 +129,7 @@ def check_end():
     for rule in FLAGS.dynamic:
         if rule not in ('sgd', 'rms'):
             raise FlagError(f'--dynamic: {rule!r} is none of sgd, rms')
-    check_beam()
-
-
-def check_beam():
-    if FLAGS.beam * FLAGS.sample_length > MOST_HELD:
-        raise FlagError(
-            f'--beam={FLAGS.beam} --sample_length={FLAGS.sample_length}: a beam holds {MOST_HELD:,} symbols at the most'
-        )
+    asking.check()
 
 
 def check(s):
@@ -292,7 +272,7 @@ def train():
     streams.check(len(corpus.train), s.batch, s.length)
     if FLAGS.dynamic:
         dynamic.check_valid(corpus.valid[: FLAGS.tune_symbols])
-    prompt(corpus.alphabet)  # now, and not after the training
+    asking.prompt(corpus.alphabet)  # now, and not after the training
     learner = make_learner(s, len(corpus.alphabet), len(corpus.train))
     cli.check_memory(model.size(learner.shapes.params), 8, numbers_at_once(s, len(corpus.alphabet)))
     first = None if runs.has_begun(WORKDIR.value) else first_params(s, learner, corpus.alphabet)
@@ -383,34 +363,13 @@ def evaluate():
 
 
 def sample():
-    check_beam()
-    net, weights, alphabet = reader()
-    say(draw_text(net, weights, alphabet))
+    asking.check()
+    say(asking.sample(*reader()))
 
 
 def score():
-    net, weights, alphabet = reader()
-    if (FLAGS.text is None) == (FLAGS.input is None):
-        raise FlagError('score one text: give --text or --input')
-    if FLAGS.plot and not FLAGS.plot.endswith('.png'):
-        raise FlagError(f'--plot={FLAGS.plot}: it is a PNG file; end its name in .png')
-    if FLAGS.input is None:
-        symbols = symbols_of(FLAGS.text, alphabet)
-    elif alphabet == text.BYTES:
-        symbols = text.encode(text.read(FLAGS.input, 'bytes'), alphabet)
-    else:
-        symbols = symbols_of(text.read(FLAGS.input), alphabet)
-    if not len(symbols):
-        raise FlagError('the text to score is empty')
-    bits = evaluation.surprise(net, weights, prompt(alphabet), symbols) * BITS
-    unit = text.unit_of(alphabet)
-    if FLAGS.plot:
-        names = [alphabet[x] for x in symbols]
-        n = max(1, int(np.searchsorted(np.cumsum([len(name) for name in names]), PLOTTED, side='right')))
-        plotting.surprise(pathlib.Path(FLAGS.plot), names[:n], bits[:n])
-        if n < len(names):
-            say(f'{FLAGS.plot} shows the first {n:,} {unit}')
-    say(f'{bits.sum():.2f} bits, {bits.mean():.4f} bits per {unit[:-1]}, {len(symbols)} {unit}')
+    asking.check()
+    asking.score(*reader())
 
 
 def export():
@@ -473,46 +432,9 @@ def describe(s):
     return f'LSTM of {layers} by {s.optimizer}{noise}{dropout}'
 
 
-def symbols_of(content, alphabet):
-    """The symbols of what a user writes; of words, without an end of line that he did not write."""
-    if isinstance(alphabet, str):
-        return text.symbols_of(content, alphabet)
-    found = words.split(content)
-    return words.encode(found if content.endswith('\n') else found[:-1], alphabet)
-
-
-def text_of(symbols, alphabet):
-    if isinstance(alphabet, str):
-        return text.text_of(symbols, alphabet)
-    return words.join([alphabet[x] for x in symbols])
-
-
-def prompt(alphabet):
-    """The symbols of --prompt; if it is not given, the end of a line, or the first symbol of an alphabet without."""
-    if FLAGS.prompt is None:
-        end = '\n' if isinstance(alphabet, str) else words.END
-        return np.array([alphabet.index(end) if end in alphabet else 0], np.int32)
-    symbols = symbols_of(FLAGS.prompt, alphabet)
-    if not len(symbols):
-        raise FlagError('the prompt is empty; give at least one symbol')
-    return symbols.astype(np.int32)
-
-
-def draw_text(net, weights, alphabet):
-    read = prompt(alphabet)
-    if FLAGS.beam:
-        search = jax.jit(functools.partial(sampling.beam_search, net), static_argnames=('length', 'width'))
-        symbols = search(weights, read, length=FLAGS.sample_length, width=FLAGS.beam)[0][0]
-    else:
-        draw = jax.jit(functools.partial(sampling.continue_text, net), static_argnames='length')
-        key = jax.random.key(FLAGS.sample_seed)
-        symbols = draw(weights, key, read, length=FLAGS.sample_length, temperature=FLAGS.temperature)
-    return text_of(np.concatenate([read, symbols]), alphabet)
-
-
 def finish(run, s, corpus, learner, weights, steps, seconds):
     """Evaluates and samples."""
     facts = {name: getattr(s, name) for name in ('hidden', 'layers', 'optimizer', 'noise', 'dropout')}
     facts |= {'unit': text.unit_of(corpus.alphabet), 'steps': steps, 'epochs': steps / learner.steps_per_epoch}
     facts |= {'best_step': best_step(run.path, steps), 'seconds': round(seconds, 1)}
-    write(run, learner.model, weights, corpus, facts, draw_text(learner.model, weights, corpus.alphabet))
+    write(run, learner.model, weights, corpus, facts, asking.sample(learner.model, weights, corpus.alphabet))

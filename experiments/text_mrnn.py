@@ -17,15 +17,16 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments import cli, knowledge, nets
+from experiments import asking, cli, knowledge, nets
 from experiments.cli import FlagError, clock, say
-from hfrnn import evaluation, hf, model, parallel, plotting, runs, sampling, training
+from hfrnn import evaluation, hf, model, parallel, plotting, runs, training
 from hfrnn.baselines import compressors
 from hfrnn.data import text
 from hfrnn.evaluation import BITS
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(cli)
+flags.adopt_module_key_flags(asking)
 
 CLOCKS = {'wall': time.monotonic, 'processor': time.process_time}  # the second is the fair one on a busy machine
 
@@ -82,18 +83,13 @@ FREE = (
     ),
     flags.DEFINE_integer('stride', 200, 'Symbols that a test window scores.', lower_bound=1, upper_bound=10**6),
     flags.DEFINE_bool('compressors', True, 'Measure gzip, bzip2 and xz on the same text.'),
-    flags.DEFINE_string('prompt', None, 'What the model reads before it samples or scores; a new line if not given.'),
-    flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols to draw.', lower_bound=1, upper_bound=10**7),
-    flags.DEFINE_float('temperature', 1.0, 'sample: 0 takes the likeliest symbol.', lower_bound=0.0),
-    flags.DEFINE_integer('sample_seed', 0, 'sample: another seed, another text.', lower_bound=0, upper_bound=2**31 - 1),
     flags.DEFINE_integer('bags', 500, 'analyse: bags of words to put in order.', lower_bound=1),
     flags.DEFINE_integer('passages', 200, 'analyse: passages for each pair of brackets or quotes.', lower_bound=1),
     flags.DEFINE_integer('sampled', 50_000, 'analyse: symbols to sample, to count new words in.', lower_bound=1),
     flags.DEFINE_integer(
         'rival_symbols', 10_000_000, 'analyse: training symbols for the rivals, the last ones.', lower_bound=1000
     ),
-    flags.DEFINE_string('text', None, 'score: the text.'),
-    flags.DEFINE_string('input', None, "score: the text's file."),
+    *asking.FREE,
     flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).'),
 )
 
@@ -173,7 +169,8 @@ def train():
     check_sizes()
     corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
     text.random_substrings(corpus.train, np.random.default_rng(0), 1, FLAGS.length, FLAGS.unscored)  # long enough?
-    prompt(corpus.alphabet)  # now, and not after the training
+    asking.check()
+    asking.prompt(corpus.alphabet)  # now, and not after the training
     net, optimizer = make_model(len(corpus.alphabet)), make_optimizer()
     init = functools.partial(training.init, net, optimizer)
     shapes = jax.eval_shape(init, jax.random.key(0))
@@ -235,24 +232,13 @@ def evaluate():
 
 
 def sample():
-    run, net, state, _ = reopen()
-    say(draw_text(run, net, state.params))
+    asking.check()
+    say(asking.sample(*reopened_net()))
 
 
 def score():
-    run, net, state, _ = reopen()
-    if (FLAGS.text is None) == (FLAGS.input is None):
-        raise FlagError('score one text: give --text or --input')
-    alphabet = runs.read_json(run.path, 'about.json')['alphabet']
-    unit = text.unit_of(alphabet)
-    if FLAGS.input is not None:
-        symbols = text.encode(text.read(FLAGS.input, unit), alphabet)
-    else:
-        symbols = text.symbols_of(FLAGS.text, alphabet)
-    if not len(symbols):
-        raise FlagError('the text to score is empty')
-    nats = evaluation.text_nats(net, state.params, prompt(alphabet), symbols)
-    say(f'{nats * BITS:.2f} bits, {nats * BITS / len(symbols):.4f} bits per {unit[:-1]}, {len(symbols)} {unit}')
+    asking.check()
+    asking.score(*reopened_net())
 
 
 def analyse():
@@ -266,7 +252,7 @@ def analyse():
     knowers = {net.flags.get('cell', 'lstm'): knowledge.net(net.model, net.params)}
     knowers |= knowledge.rivals(corpus.train[-FLAGS.rival_symbols :], len(corpus.alphabet))
     sizes = FLAGS.bags, FLAGS.passages, FLAGS.sampled
-    knowledge.analyse(path, knowers, corpus, prompt(corpus.alphabet), *sizes, FLAGS.sample_seed)
+    knowledge.analyse(path, knowers, corpus, asking.prompt(corpus.alphabet), *sizes, FLAGS.sample_seed)
 
 
 def reopen():
@@ -286,6 +272,12 @@ def reopen():
     return run, net, *found
 
 
+def reopened_net():
+    """(model, params, alphabet) of --workdir."""
+    run, net, state, _ = reopen()
+    return net, state.params, runs.read_json(run.path, 'about.json')['alphabet']
+
+
 # -- what modes share -------------------------------------------------------------------------------------------------
 
 
@@ -298,22 +290,6 @@ def evaluator(net):
         return evaluation.bits_per_char(step, params, batch, devices * rows)
 
     return measure
-
-
-def prompt(alphabet):
-    """The symbols of --prompt; if it is not given, of a new line, or of the first character of an alphabet without."""
-    if FLAGS.prompt == '':
-        raise FlagError('the prompt is empty; give at least one symbol')
-    return text.symbols_of(FLAGS.prompt or ('\n' if '\n' in alphabet else alphabet[0]), alphabet)
-
-
-def draw_text(run, net, params):
-    alphabet = runs.read_json(run.path, 'about.json')['alphabet']
-    draw = jax.jit(functools.partial(sampling.continue_text, net), static_argnames='length')
-    key = jax.random.key(FLAGS.sample_seed)
-    read = prompt(alphabet)
-    symbols = draw(params, key, read, length=FLAGS.sample_length, temperature=FLAGS.temperature)
-    return text.text_of(np.concatenate([read, symbols]), alphabet)
 
 
 def finish(run, corpus, net, state, seconds, measure):
@@ -353,7 +329,7 @@ def finish(run, corpus, net, state, seconds, measure):
             for name, compress in compressors.COMPRESSORS.items()
         }
         rows += results['compressors'].items()
-    sampled = draw_text(run, net, state.params)
+    sampled = asking.sample(net, state.params, corpus.alphabet)
     if runs.writes():
         runs.write_json(run.path / 'results.json', results)
         (run.path / 'sample.txt').write_text(sampled, 'utf-8')

@@ -102,11 +102,6 @@ def measured(reading: Reading, alphabet: str | tuple[str, ...], symbols: np.ndar
     }
 
 
-def text_nats(model: Model, params: Any, prompt: jax.Array, symbols: jax.Array, piece: int = 10_000) -> float:
-    """-log P(symbols | prompt); see ``surprise``."""
-    return float(np.sum(surprise(model, params, prompt, symbols, piece)))
-
-
 def surprise(model: Model, params: Any, prompt: jax.Array, symbols: jax.Array, piece: int = 10_000) -> np.ndarray:
     """-log P of every symbol, given the prompt and those before it, in nats (N,) float64.
 

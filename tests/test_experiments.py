@@ -48,11 +48,14 @@ def test_other_modes_need_only_the_folder(finished, call, tmp_path):
     assert out.startswith('The ')
     assert len(out) == 4 + 30 + 1
     assert call('--mode=sample', f'--workdir={workdir}', *prompt)[1] == out
+    assert call('--mode=sample', f'--workdir={workdir}', *prompt, '--beam=3')[1] not in ('', out)
 
     (tmp_path / 'a.txt').write_text('a name')
     status, by_file, _ = call('--mode=score', f'--workdir={workdir}', f'--input={tmp_path}/a.txt')
     assert status == 0
-    assert call('--mode=score', f'--workdir={workdir}', '--text=a name')[1] == by_file
+    plot = f'--plot={tmp_path}/a.png'
+    assert call('--mode=score', f'--workdir={workdir}', '--text=a name', plot)[1] == by_file
+    assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
     bits, per_char, n = map(float, re.findall(r'[\d.]+(?= bits| char)', by_file))
     assert n == 6
     assert abs(bits / 6 - per_char) < 1e-3
@@ -222,6 +225,8 @@ def test_a_run_with_other_flags_is_not_touched(finished, call):
         (['--mode=score'], '--text or --input'),
         (['--mode=score', '--text='], 'empty'),
         (['--mode=score', '--input=/no/such'], 'no file'),
+        (['--mode=score', '--text=a', '--plot=a.svg'], 'in .png'),
+        (['--mode=sample', '--beam=9000', '--sample_length=20000'], 'a beam holds'),
     ):
         status, _, err = call(f'--workdir={workdir}', *flags)
         assert status == 1

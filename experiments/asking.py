@@ -1,0 +1,126 @@
+"""What a net of text may be asked, whatever its cells: the flags and the work of the modes sample and score.
+
+A prompt is read first; what the net goes on with is drawn, or looked for by a beam; a text is scored symbol by symbol.
+"""
+
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments.cli import FlagError, say
+from hfrnn import evaluation, plotting, sampling
+from hfrnn.data import text, words
+from hfrnn.evaluation import BITS
+from hfrnn.model import Model
+
+FLAGS = flags.FLAGS
+MOST_HELD = 10**8  # symbols, of all texts of a beam
+PLOTTED = 5000  # characters, at most: 50 rows, some 15 seconds
+
+# None of them defines a run.
+FREE = (
+    flags.DEFINE_string('prompt', None, 'What the model reads first; the end of a line if not given.'),
+    flags.DEFINE_integer('sample_length', 500, 'sample: how many symbols.', lower_bound=1, upper_bound=10**7),
+    flags.DEFINE_float('temperature', 1.0, 'sample: 0 takes the likeliest symbol.', lower_bound=0.0),
+    flags.DEFINE_integer(
+        'beam', 0, 'sample: the likeliest text that a beam of this width finds.', lower_bound=0, upper_bound=10_000
+    ),
+    flags.DEFINE_integer('sample_seed', 0, 'sample: another seed, another text.', lower_bound=0, upper_bound=2**31 - 1),
+    flags.DEFINE_string('text', None, 'score: the text.'),
+    flags.DEFINE_string('input', None, "score: the text's file."),
+    flags.DEFINE_string('plot', None, 'score: a PNG file, for the surprise symbol by symbol.'),
+)
+
+
+def check() -> None:
+    """What need not wait for a net; a training looks at it before it begins, as it ends with a sample.
+
+    Raises:
+      FlagError: for a beam that memory cannot hold, or a plot that is no PNG file.
+    """
+    if FLAGS.beam * FLAGS.sample_length > MOST_HELD:
+        raise FlagError(
+            f'--beam={FLAGS.beam} --sample_length={FLAGS.sample_length}: a beam holds {MOST_HELD:,} symbols at the most'
+        )
+    if FLAGS.plot and not FLAGS.plot.endswith('.png'):
+        raise FlagError(f'--plot={FLAGS.plot}: it is a PNG file; end its name in .png')
+
+
+def prompt(alphabet: str | tuple[str, ...]) -> np.ndarray:
+    """The symbols (P,) of --prompt; if it is not given, the end of a line, or the first symbol where there is no end.
+
+    Raises:
+      FlagError: if it is empty.
+      DataError: if the alphabet lacks something of it.
+    """
+    if FLAGS.prompt is None:
+        end = '\n' if isinstance(alphabet, str) else words.END
+        return np.array([alphabet.index(end) if end in alphabet else 0], np.int32)
+    symbols = _symbols_of(FLAGS.prompt, alphabet)
+    if not len(symbols):
+        raise FlagError('the prompt is empty; give at least one symbol')
+    return symbols.astype(np.int32)
+
+
+def sample(net: Model, params: Any, alphabet: str | tuple[str, ...]) -> str:
+    """The prompt, and --sample_length symbols that a net goes on with."""
+    read = prompt(alphabet)
+    if FLAGS.beam:
+        search = jax.jit(functools.partial(sampling.beam_search, net), static_argnames=('length', 'width'))
+        symbols = search(params, read, length=FLAGS.sample_length, width=FLAGS.beam)[0][0]
+    else:
+        draw = jax.jit(functools.partial(sampling.continue_text, net), static_argnames='length')
+        key = jax.random.key(FLAGS.sample_seed)
+        symbols = draw(params, key, read, length=FLAGS.sample_length, temperature=FLAGS.temperature)
+    return _text_of(np.concatenate([read, symbols]), alphabet)
+
+
+def score(net: Model, params: Any, alphabet: str | tuple[str, ...]) -> None:
+    """Says the bits of --text, or of the file --input, behind the prompt; --plot shows them symbol by symbol.
+
+    Raises:
+      FlagError: for no text, or two, or an empty one.
+      DataError: if there is no such file, or the alphabet lacks something of the text.
+    """
+    symbols = _text_to_score(alphabet)
+    bits = evaluation.surprise(net, params, prompt(alphabet), symbols) * BITS
+    unit = text.unit_of(alphabet)
+    if FLAGS.plot:
+        names = [alphabet[x] for x in symbols]
+        n = max(1, int(np.searchsorted(np.cumsum([len(name) for name in names]), PLOTTED, side='right')))
+        plotting.surprise(pathlib.Path(FLAGS.plot), names[:n], bits[:n])
+        if n < len(names):
+            say(f'{FLAGS.plot} shows the first {n:,} {unit}')
+    say(f'{bits.sum():.2f} bits, {bits.mean():.4f} bits per {unit[:-1]}, {len(symbols)} {unit}')
+
+
+def _text_to_score(alphabet):
+    if (FLAGS.text is None) == (FLAGS.input is None):
+        raise FlagError('score one text: give --text or --input')
+    if FLAGS.input is None:
+        symbols = _symbols_of(FLAGS.text, alphabet)
+    elif alphabet == text.BYTES:
+        symbols = text.encode(text.read(FLAGS.input, 'bytes'), alphabet)
+    else:
+        symbols = _symbols_of(text.read(FLAGS.input), alphabet)
+    if not len(symbols):
+        raise FlagError('the text to score is empty')
+    return symbols
+
+
+def _symbols_of(content, alphabet):
+    """The symbols of what a user writes; of words, without an end of line that he did not write."""
+    if isinstance(alphabet, str):
+        return text.symbols_of(content, alphabet)
+    found = words.split(content)
+    return words.encode(found if content.endswith('\n') else found[:-1], alphabet)
+
+
+def _text_of(symbols, alphabet):
+    if isinstance(alphabet, str):
+        return text.text_of(symbols, alphabet)
+    return words.join([alphabet[x] for x in symbols])
