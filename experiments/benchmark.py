@@ -17,6 +17,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
+from experiments.cli import FlagError
 from hfrnn import cells, hf, model, outputs, parallel, training
 from hfrnn.curvature import gauss_newton, tanh_distance
 from hfrnn.data import text
@@ -30,8 +31,13 @@ SYMBOLS = 50
 
 def main(argv):
     cli.begin(argv)
+    with cli.errors_in_a_line():
+        measure()
+
+
+def measure():
     if BATCH.value % 2:
-        cli.fail(f'--batch is even, as two devices divide it, and not {BATCH.value}')
+        raise FlagError(f'--batch is even, as two devices divide it, and not {BATCH.value}')
     jax.config.update('jax_num_cpu_devices', 2)  # they share the cores; no word to an accelerator
     B, T, H = BATCH.value, LENGTH.value, HIDDEN.value
     net = model.sequence_model(cells.mrnn(SYMBOLS, H, H), outputs.categorical(SYMBOLS))

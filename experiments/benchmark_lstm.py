@@ -6,7 +6,8 @@
 Characters per second of training (one step: gradient and Adam's update, the state carried), by this library and by
 torch, in turn, and once more with the LSTM's products in bfloat16; and of static and dynamic evaluation.  torch's LSTM
 has no peepholes and clips no derivatives inside.
-Where torch is not installed it says so and leaves it out.  --cpu_devices=N divides training among so many devices.
+Where torch is not installed, or JAX has a GPU, it says so and leaves it out.  --cpu_devices=N divides training among
+so many devices.
 """
 
 import importlib.util
@@ -20,6 +21,7 @@ import optax
 from absl import flags
 
 from experiments import cli
+from experiments.cli import FlagError
 from hfrnn import cells, dynamic, model, outputs, parallel, streams, weight_noise
 
 HIDDEN = flags.DEFINE_integer('hidden', 1000, 'LSTM cells.', lower_bound=1)
@@ -30,27 +32,34 @@ SEGMENTS = flags.DEFINE_integer('segments', 25, 'Dynamic evaluation: how many of
 REPEATS = flags.DEFINE_integer('repeats', 5, 'The best of so many.', lower_bound=1)
 FLAGS = flags.FLAGS
 SYMBOLS = 50
+PIECE = 100  # symbols that static evaluation reads at once
 RATE = 1e-3
 
 
 def main(argv):
     cli.begin(argv, ['cpu_devices'])
     jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices or 1)  # they share the cores
+    with cli.errors_in_a_line():
+        measure()
+
+
+def measure():
     if BATCH.value % jax.device_count():
-        cli.fail(f'--batch={BATCH.value} does not divide among {jax.device_count()} devices')
+        raise FlagError(f'--batch={BATCH.value} does not divide among {jax.device_count()} devices')
     B, T, H = BATCH.value, LENGTH.value, HIDDEN.value
     symbols = np.random.default_rng(0).integers(0, SYMBOLS, B * T + 1).astype(np.uint8)
     net = make_net()
     weights = net.init(jax.random.key(0))
 
     text = np.resize(symbols, SEGMENT.value * SEGMENTS.value)
-    static = dynamic.static_reader(net)
+    whole = np.resize(symbols, -(-len(text) // PIECE) * PIECE)  # all that is read is counted
+    static = dynamic.static_reader(net, PIECE)
     learning = dynamic.dynamic_reader(net, SEGMENT.value, SEGMENTS.value)
     candidates = {
         'training': (ours(net, weights, symbols), B * T),
         'training, bfloat16': (ours(make_net(jnp.bfloat16), weights, symbols), B * T),
         'training, torch.nn.LSTM': (torchs(symbols), B * T),
-        'static evaluation': (lambda: static(weights, text, SYMBOLS), len(text)),
+        'static evaluation': (lambda: static(weights, whole, SYMBOLS), len(whole)),
         'dynamic evaluation, sgd': (lambda: learning(weights, text, SYMBOLS, dynamic.Rule(1e-4, 0.0)), len(text)),
         'dynamic evaluation, rms': (
             lambda: learning(weights, text, SYMBOLS, dynamic.Rule(1e-4, 1e-3, jax.tree.map(jnp.ones_like, weights))),
@@ -65,7 +74,7 @@ def main(argv):
         n = candidates[name][1]
         print(f'{name:28s} {n / wall:10,.0f} {n / cpu:10,.0f}')
     if 'training, torch.nn.LSTM' not in best:
-        print("torch is not installed: pip install -e '.[torch]' for its line")
+        print(without_torch())
 
 
 def make_net(dtype=None):
@@ -82,9 +91,18 @@ def ours(net, weights, symbols):
     return lambda: jax.block_until_ready(step(state, data))
 
 
-def torchs(symbols):
-    """The same for torch, None where there is none."""
+def without_torch():
+    """Why torch is left out; nothing if it is not."""
+    if jax.devices()[0].platform != 'cpu':
+        return 'torch is measured beside JAX on a CPU alone: JAX_PLATFORMS=cpu for its line'
     if importlib.util.find_spec('torch') is None:
+        return "torch is not installed: pip install -e '.[torch]' for its line"
+    return ''
+
+
+def torchs(symbols):
+    """The same for torch, None where that is left out."""
+    if without_torch():
         return None
     torch = importlib.import_module('torch')
     F = torch.nn.functional

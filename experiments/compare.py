@@ -2,7 +2,8 @@
 
     python -m experiments.compare --runs=runs/mrnn_hf,runs/mrnn_adam --workdir=runs/compare
 
-It reads the runs' metrics.jsonl and results.json, prints a table, and writes it with a plot to --workdir.
+It reads the runs' metrics.jsonl and results.json, prints a table, and writes it with a plot to --workdir.  Time is all
+that a run has spent: compiling, evaluating and saving, too.
 """
 
 import pathlib

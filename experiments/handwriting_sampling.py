@@ -60,7 +60,7 @@ def measure():
     if results.get('weights', FLAGS.weights) != FLAGS.weights:
         raise FlagError(f'{path.parent} holds what other weights were measured at; name another --workdir')
     say(f'{scribe.source}, {model.size(scribe.params):,} weights; {cli.machine()}, JAX {jax.__version__}')
-    results |= {'weights': FLAGS.weights, 'source': scribe.source, 'machine': cli.machine()}
+    results |= {'weights': FLAGS.weights, 'source': scribe.source}
     if MODE.value != 'speed':
         results['stops'] = stops(scribe, biases)
     if MODE.value != 'stops':
@@ -152,9 +152,14 @@ def speeds(scribe, batches):
         compiling = time.perf_counter() - begin
         spent = cli.best_times({n: functools.partial(compiled, *given)}, REPEATS.value)[n]
         wall, cpu = (1e3 * seconds / (n * SPEED_POINTS.value) for seconds in spent)
-        rows.append({'lines': n, 'cpu_ms_per_point': cpu, 'ms_per_point': wall, 'compile_seconds': compiling})
+        rows.append({'lines': n, 'cpu_ms_per_point': cpu, 'ms_per_point': wall, 'compile_seconds': compiling} | here())
         say(f'{n:6d} {cpu:15.3f} {wall:12.3f} {compiling:12.2f}')
     return rows
+
+
+def here():
+    """Where a speed was measured."""
+    return {'machine': cli.machine(), 'jax': jax.__version__}
 
 
 def learning_speeds(scribe):
@@ -175,7 +180,7 @@ def learning_speeds(scribe):
     say(f'\n{"products":>10s} {"points a CPU-second":>20s} {"points a second":>16s}      {B} lines of {T} points')
     for products, spent in cli.best_times(steps, REPEATS.value).items():
         by_wall, by_cpu = (B * T / seconds for seconds in spent)
-        rows.append({'products': products, 'points_per_cpu_second': by_cpu, 'points_per_second': by_wall})
+        rows.append({'products': products, 'points_per_cpu_second': by_cpu, 'points_per_second': by_wall} | here())
         say(f'{products:>10s} {by_cpu:20,.0f} {by_wall:16,.0f}')
     return rows
 
@@ -204,6 +209,7 @@ def pages():
         drawing.strokes_png(page, drawn)
         say(page)
     about = {'weights': FLAGS.weights, 'source': scribe.source, **biased, 'seed': FLAGS.seed, 'said': said}
+    results.pop('legible', None)  # of pages that are no more
     keep(path, results | {'pages': about})
 
 

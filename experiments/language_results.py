@@ -57,6 +57,7 @@ def dynamic_results(net, weights, corpus, test):
             'tune_symbols': FLAGS.tune_symbols,
             'rms_symbols': FLAGS.rms_symbols,
             'symbols_per_second': len(test) / seconds,
+            'machine': cli.machine(),
         }
     return results
 

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import shutil
+import signal
 import time
 
 import jax
@@ -32,6 +34,24 @@ def assert_same_run(a, b):
             assert left.files == right.files
             for place in left.files:
                 np.testing.assert_array_equal(left[place], right[place])
+
+
+def kill_between(start, flags, workdir, step, last):
+    """Starts a run of so many steps and kills it behind this one; again, where it had come to its last before that."""
+    for _ in range(5):
+        process = start(*flags, f'--workdir={workdir}')
+        wait_for_step(workdir, step, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if newest(workdir) < last:
+            return
+        shutil.rmtree(workdir)
+    raise AssertionError(f'it is always at step {last} when it is killed')
+
+
+def newest(workdir):
+    """The step of the newest checkpoint."""
+    return max(int(path.name) for path in (workdir / 'checkpoints').iterdir() if path.name.isdigit())
 
 
 def wait_for_step(workdir, step, process):

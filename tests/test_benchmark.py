@@ -1,11 +1,40 @@
-"""The benchmark, at a size at which it says nothing of speed."""
+"""The benchmarks, at sizes at which they say nothing of speed, and how they measure time."""
 
 import subprocess
 import sys
 
+from experiments import cli
 from tests.scripts import ROOT
 
 SCRIPT = 'experiments.benchmark'
+
+
+def test_time_is_of_work_that_is_done_and_of_the_best_round(monkeypatch):
+    """Functions take turns; the first call of each, which compiles, is not counted, and what goes on is waited for."""
+    now, calls = [0.0], []
+
+    class Result:
+        def __init__(self, seconds):
+            self.seconds = seconds
+
+        def block_until_ready(self):
+            now[0] += self.seconds
+            return self
+
+    def function(name, seconds):
+        left = iter(seconds)
+
+        def call():
+            calls.append(name)
+            return Result(next(left))
+
+        return call
+
+    monkeypatch.setattr(cli.time, 'perf_counter', lambda: now[0])
+    monkeypatch.setattr(cli.time, 'process_time', lambda: 2 * now[0])
+    best = cli.best_times({'a': function('a', [0.5, 3, 1, 2]), 'b': function('b', [0.25, 4, 6, 5])}, 3)
+    assert best == {'a': (1, 2), 'b': (4, 8)}
+    assert calls == ['a', 'b'] * 4
 
 
 def test_it_measures_what_it_names(call):
@@ -16,7 +45,12 @@ def test_it_measures_what_it_names(call):
 
 
 def test_bad_input_is_one_line(call):
-    for flag, said in (('--batch=3', 'even'), ('--hidden=0', '--hidden'), ('stray', 'flags begin')):
+    for flag, said in (
+        ('--batch=3', 'even'),
+        ('--hidden=0', '--hidden'),
+        ('--length=100000', 'too few for sequences'),
+        ('stray', 'flags begin'),
+    ):
         status, _, err = call(flag)
         assert status == 1
         assert said in err

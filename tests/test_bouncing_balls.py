@@ -1,11 +1,10 @@
 """Bouncing balls through their real command line, in a process of its own."""
 
 import json
-import signal
 
 import pytest
 
-from tests.scripts import assert_same_run, wait_for_step
+from tests.scripts import assert_same_run, kill_between, newest
 
 SCRIPT = 'experiments.bouncing_balls'
 SMALL = ['--flagfile=experiments/flags/balls_ci.flags']
@@ -22,10 +21,7 @@ def test_killed_it_goes_on_bit_for_bit_and_two_runs_are_compared(start, call, tm
     assert (status, err) == (0, '')
     for word in ('rho', 'lambda', 'CG', 'error', 'elapsed', 'remaining', 'the last frame', 'the mean frame'):
         assert word in out
-    process = start(*flags, f'--workdir={cut}')
-    wait_for_step(cut, 2, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    kill_between(start, flags, cut, 2, newest(whole))
     status, out, err = call(*flags, f'--workdir={cut}')
     assert status == 0, err
     assert 'goes on from step' in out

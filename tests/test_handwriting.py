@@ -3,7 +3,6 @@
 import functools
 import json
 import shutil
-import signal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import experiments.handwriting
 from hfrnn import cells, evaluation, handwriting, model, outputs, parallel, runs, training, weight_noise, window
 from hfrnn.data import buckets, strokes
-from tests.scripts import assert_same_run, wait_for_step
+from tests.scripts import assert_same_run, kill_between, newest
 
 FLAGS = flags.FLAGS
 SCRIPT = 'experiments.handwriting_synthesis'
@@ -348,10 +347,7 @@ def test_killed_it_goes_on_bit_for_bit_and_leaves_what_it_promises(start, call, 
     flags = [*SMALL, cache, *rest, f'--init_from={tmp_path}/plain', '--noise_lines=2', '--variance_rate=9']
     status, out, err = call(*flags, f'--workdir={tmp_path}/whole')
     assert (status, err) == (0, '')
-    process = start(*flags, f'--workdir={tmp_path}/cut')
-    wait_for_step(tmp_path / 'cut', 2, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    kill_between(start, flags, tmp_path / 'cut', 2, newest(tmp_path / 'whole'))
     status, again, err = call(*flags, f'--workdir={tmp_path}/cut')
     assert status == 0, err
     assert 'goes on from step' in again

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -14,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from experiments import nets
 from hfrnn import runs, weight_files
 from hfrnn.data import text
-from tests.scripts import ROOT, assert_same_run, last_params, wait_for_step
+from tests.scripts import ROOT, assert_same_run, kill_between, last_params, newest
 
 SCRIPT = 'experiments.penn_treebank'
 SMALL = ['--flagfile=experiments/flags/language_ci.flags']
@@ -141,10 +140,7 @@ def test_killed_it_goes_on_bit_for_bit(finished, start, call, tmp_path):
     ]
     assert call(*flags, f'--workdir={tmp_path}/whole')[0] == 0
     cut = tmp_path / 'cut'
-    process = start(*flags, f'--workdir={cut}')
-    wait_for_step(cut, 2, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    kill_between(start, flags, cut, 2, newest(tmp_path / 'whole'))
     status, out, err = call(*flags, f'--workdir={cut}')
     assert status == 0, err
     assert 'goes on from step' in out
@@ -161,6 +157,32 @@ def test_killed_it_goes_on_bit_for_bit(finished, start, call, tmp_path):
     for name in fixed.files:
         assert_allclose(fixed[name], before[f'.mu{name}'], rtol=1e-6)
     assert_array_equal(nets.open_net(str(cut)).params['cell']['W_h'], before[".mu['cell']['W_h']"])
+
+
+def test_the_test_text_chooses_nothing(call, tmp_path):
+    """Two texts that differ in their last tenth alone: the same weights, figures of validation, and rates."""
+    known = text.load('pydoc')
+    whole = text.decode(known.train[:40_000], known.alphabet)
+    said, best = [], []
+    for name, end in (('a', whole[-4000:]), ('b', whole[-4000:][::-1])):
+        (tmp_path / name).write_text(whole[:-4000] + end, 'utf-8')
+        workdir = tmp_path / f'run_{name}'
+        status, out, err = call(*SMALL, f'--corpus={tmp_path}/{name}', '--epochs=0.02', f'--workdir={workdir}')
+        assert (status, err) == (0, '')
+        rows = runs.read_metrics(workdir)
+        results = json.loads((workdir / 'results.json').read_text())
+        said.append(
+            [
+                [row.get('valid_bits_per_char') for row in rows],
+                [(row['rate'], row['decay']) for row in results['dynamic'].values()],
+                [line for line in out.splitlines() if 'on validation text' in line],
+            ]
+        )
+        best.append((workdir / 'best.npz').read_bytes())
+        said[-1].append(results['best_step'])
+        assert len(said[-1][2]) > 4
+    assert said[0] == said[1] and best[0] == best[1]
+    assert results['static'] != json.loads((tmp_path / 'run_a' / 'results.json').read_text())['static']
 
 
 def test_dropout_is_of_training_alone(finished, call, tmp_path):
@@ -221,8 +243,7 @@ def test_a_run_ends_by_reading_validation_text(call, tmp_path):
     assert status == 1 and 'weights of another net than --hidden=13 says' in err
 
 
-def test_validation_text_is_held_out_from_its_end(data):
-    """Of enwik8, 92 + 4 + 4 million bytes, as the paper trains on the first 96 but for what validation takes."""
+def test_validation_text_is_held_out_from_its_end():
     parts = [np.arange(n, dtype=np.int32) + first for n, first in ((30, 0), (10, 30), (5, 40))]
     corpus = text.Corpus('', 'ab', *parts)
     for n, kept in ((0, 10), (3, 3), (10, 10), (99, 10)):
@@ -232,6 +253,10 @@ def test_validation_text_is_held_out_from_its_end(data):
         assert_array_equal(held.test, corpus.test)
     with pytest.raises(runs.RunError, match='10 symbols for validation'):
         nets.check_held_out(corpus, 11)
+
+
+def test_enwik8_is_divided_as_the_paper_divides_it(data):
+    """92 + 4 + 4 million bytes; the paper trains on the first 96, but for what validation takes."""
     enwik8 = nets.with_held_out(text.load('enwik8', data), 500_000)
     assert [len(part) for part in enwik8[2:5]] == [95_500_000, 500_000, 4_000_000]
 

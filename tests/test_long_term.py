@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.scripts import assert_same_run, wait_for_step
+from tests.scripts import assert_same_run, kill_between, newest, wait_for_step
 
 SCRIPT = 'experiments.long_term'
 SMALL = ['--flagfile=experiments/flags/long_term_ci.flags']
@@ -25,10 +25,7 @@ def test_killed_it_goes_on_bit_for_bit_and_leaves_what_it_promises(start, call, 
     assert (status, err) == (0, '')
     for word in ('xor, T = 10', 'rho', 'lambda', 'CG', 'wrong', 'elapsed', 'remaining', 'of 50 test sequences wrong'):
         assert word in out
-    process = start(*flags, f'--workdir={tmp_path}/cut')
-    wait_for_step(tmp_path / 'cut', 3, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    kill_between(start, flags, tmp_path / 'cut', 3, newest(tmp_path / 'whole'))
     status, out, err = call(*flags, f'--workdir={tmp_path}/cut')
     assert status == 0, err
     assert 'goes on from step' in out

@@ -13,6 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hfrnn import cells, evaluation, hf, model, outputs, parallel, runs, search, training, weight_noise
+from hfrnn.curvature import gauss_newton
 from hfrnn.data import text
 
 V = 6
@@ -156,14 +157,28 @@ def test_an_optimiser_is_given_each_objective_on_its_batch(own, x64):
     """And the squared gradients of single sequences; by one that writes down what it is given."""
 
     def init(params):
-        return {name: 0.0 for name in ('rho', 'backtrack', 'line_search', 'known')} | {'squared': params}
+        trees = {name: params for name in ('product', 'backtrack_product', 'squared')}
+        return {name: 0.0 for name in ('rho', 'backtrack', 'line_search', 'known')} | trees
 
     def update(
-        grads, state, params, *, value_fn, backtrack_fn, line_search_fn, line_search_value, squared_gradients, **_
+        grads,
+        state,
+        params,
+        *,
+        curvature,
+        value_fn,
+        backtrack_fn,
+        backtrack_curvature,
+        line_search_fn,
+        line_search_value,
+        squared_gradients,
     ):
         del state
+        assert (backtrack_curvature is not None) == own
         seen = {'rho': value_fn(params), 'backtrack': backtrack_fn(params), 'line_search': line_search_fn(params)}
         seen['known'] = jnp.nan if line_search_value is None else line_search_value
+        seen['product'] = curvature(params, 0.0)
+        seen['backtrack_product'] = backtrack_curvature(params, 0.0) if own else optax.tree.zeros_like(params)
         return optax.tree.zeros_like(grads), seen | {'squared': squared_gradients}
 
     spy = optax.GradientTransformationExtraArgs(init, update)
@@ -180,13 +195,26 @@ def test_an_optimiser_is_given_each_objective_on_its_batch(own, x64):
     assert_allclose(seen['backtrack'], nats(backtrack if own else curvature))
     assert_allclose(seen['line_search'], nats(line_search if own else gradient))
     assert_allclose(seen['known'], np.nan if own else nats(gradient))
+
+    def product(which):
+        """Of the weights themselves."""
+        on = gauss_newton(
+            lambda params: training.predict(NET, params, which),
+            lambda prediction: training.nats(NET, prediction.z, which) / len(which.weights),
+            state.params,
+        )
+        return on(state.params, 0.0)
+
+    assert_trees_close(seen['product'], product(curvature), rtol=1e-6, atol=1e-12)
+    if own:
+        assert_trees_close(seen['backtrack_product'], product(backtrack), rtol=1e-6, atol=1e-12)
     ones = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], curvature) for i in range(len(curvature.weights))]
     grads = [jax.grad(lambda p, one=one: training.nll(NET, p, one)[0])(state.params) for one in ones]
     assert_trees_close(seen['squared'], jax.tree.map(lambda *g: sum(x**2 for x in g) / len(g), *grads), rtol=1e-6)
 
 
 def test_each_batch_of_a_step_serves_its_purpose(x64):
-    """Another one for the line search changes alpha alone; for backtracking the iterate; each, what it is told to."""
+    """Another one for the line search or for backtracking touches neither CG nor rho; another curvature's does."""
     state = training.init(NET, OWN, jax.random.key(0))
     a, other = hf_own_batches(0), batch(300, 4)
     new = {name: spread('hf, all options', 1)(state, a._replace(**{name: other}))[0] for name in a._fields[1:]}
@@ -333,7 +361,7 @@ def test_fit_saves_the_state_before_the_step_in_flight(signum):
     """A step that takes long: the signal is answered at once, without it."""
 
     def slow(x):
-        return jax.lax.fori_loop(0, 60, lambda _, a: a @ a / jnp.linalg.norm(a), x)
+        return jax.lax.fori_loop(0, 150, lambda _, a: a @ a / jnp.linalg.norm(a), x)
 
     @jax.jit
     def step(state, i):
@@ -341,13 +369,25 @@ def test_fit_saves_the_state_before_the_step_in_flight(signum):
         return training.TrainState(state.params, None, state.step + 1), metrics
 
     step(start(), 0)[1]['nats'].block_until_ready()
-    before = signal.getsignal(signum)
-    threading.Timer(0.3, os.kill, (os.getpid(), signum)).start()
     begun = time.monotonic()
-    saved, error = fit(step, steps=10**6)
+    step(start(), 0)[1]['nats'].block_until_ready()
+    takes = time.monotonic() - begun
+    before, begun_at, killed_at = signal.getsignal(signum), [], []
+
+    def watched(state, i):
+        begun_at.append(time.monotonic())
+        return step(state, i)
+
+    def kill():
+        killed_at.append(time.monotonic())
+        os.kill(os.getpid(), signum)
+
+    threading.Timer(1.1 * takes, kill).start()
+    saved, error = fit(watched, steps=10**6)
+    ended = time.monotonic()
     assert error.signum == signum
-    assert len(saved) == 1
-    assert time.monotonic() - begun < 30
+    assert saved == [len(begun_at) - 1]
+    assert ended - killed_at[0] < 0.5 * takes
     assert signal.getsignal(signum) is before
 
 
