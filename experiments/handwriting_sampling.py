@@ -116,15 +116,15 @@ def stops(scribe, biases):
     rows = []
     say(f'\n{"bias":>6s} {"stopped":>9s} {"points a character":>20s}      of {len(lines)} lines')
     for bias in biases:
-        biased = handwriting_writing.biased() | {'bias': bias}
+        how = handwriting_writing.biased() | {'bias': bias, 'finish': FLAGS.finish}
         parts = [
-            writing.write(scribe, lines[first : first + 50], seed=FLAGS.seed + first, cap=FLAGS.points, **biased)
+            writing.write(scribe, lines[first : first + 50], seed=FLAGS.seed + first, cap=FLAGS.points, **how)
             for first in range(0, len(lines), 50)
         ]
         stopped = np.concatenate([part.stopped for part in parts])
         drawn = [line for part in parts for line in part.lines]
         points = [len(d) / len(line) for d, line, ok in zip(drawn, lines, stopped, strict=True) if ok]
-        row = {**biased, 'lines': len(lines), 'stopped': int(stopped.sum())}
+        row = {**how, 'lines': len(lines), 'stopped': int(stopped.sum())}
         row['points_per_character'] = float(np.mean(points)) if points else None
         row['cut_off'] = [line for line, ok in zip(lines, stopped, strict=True) if not ok]
         rows.append(row)
@@ -201,14 +201,14 @@ def pages():
     broken = [writing.in_lines(sentence, scribe.alphabet, width=200) for sentence in sentences()]
     said = [lines[0] for lines, _ in broken]
     handwriting_writing.tell({c: new for _, replaced in broken for c, new in replaced.items()})
-    biased = handwriting_writing.biased()
+    how = handwriting_writing.biased() | {'finish': FLAGS.finish}
     for first in range(0, len(said), PAGE):
         lines = said[first : first + PAGE]
-        drawn = writing.write(scribe, lines, seed=FLAGS.seed + first, cap=FLAGS.points, **biased).lines
+        drawn = writing.write(scribe, lines, seed=FLAGS.seed + first, cap=FLAGS.points, **how).lines
         page = path.parent / f'page{first // PAGE}.png'
         drawing.strokes_png(page, drawn)
         say(page)
-    about = {'weights': FLAGS.weights, 'source': scribe.source, **biased, 'seed': FLAGS.seed, 'said': said}
+    about = {'weights': FLAGS.weights, 'source': scribe.source, **how, 'seed': FLAGS.seed, 'said': said}
     results.pop('legible', None)  # of pages that are no more
     keep(path, results | {'pages': about})
 

@@ -19,7 +19,7 @@ FLAGS = flags.FLAGS
 WEIGHTS = flags.DEFINE_string(
     'weights',
     None,
-    "Write with these: the package's iamondb, a file, or the folder of a run; if not given, --workdir, or iamondb.",
+    "Write with these: the package's iamondb or pens, a file, a run's folder; if not given, --workdir, or iamondb.",
 )
 TEXT = flags.DEFINE_string('text', None, 'Write this; a new line begins a new line.')
 
@@ -38,10 +38,17 @@ FREE = (
         lower_bound=0,
         upper_bound=100_000,
     ),
+    flags.DEFINE_integer(
+        'finish',
+        writing.FINISH,
+        'Points more, at most, to finish the stroke under way where the rule ends a line; the paper: 0.',
+        lower_bound=0,
+        upper_bound=1000,
+    ),
     flags.DEFINE_string(
         'prime',
         None,
-        'In whose hand: a file of strokes (InkML; JSON, [[[x, y], ...], ...]), or a line of the data set.',
+        'In whose hand: a file of the strokes of one line (InkML; JSON, [[[x, y], ...], ...]), or a line of the data.',
     ),
     flags.DEFINE_string('prime_text', None, 'What the strokes of --prime say.'),
     flags.DEFINE_integer(
@@ -70,6 +77,8 @@ def chosen_weights(task: Task) -> weight_files.Weights:
     Raises:
       FlagError: if there are none.
     """
+    if FLAGS.weights == '':
+        raise FlagError('--weights names nothing')
     if FLAGS.workdir and not FLAGS.weights:
         return weights_of_run(task, FLAGS.workdir)
     given = FLAGS.weights or (SHIPPED if task.reads_text else None)
@@ -141,6 +150,7 @@ def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
     if scribe.alphabet:
         if FLAGS.prime_text:
             said, replaced = spelling.spell(said, scribe.alphabet)
+            said = ' '.join(said.split())
         else:
             replaced = strangers(scribe, f'without --prime_text, {FLAGS.prime}', said)
         tell(replaced, 'read')
@@ -209,7 +219,7 @@ def look(task: Task) -> None:
         for line in (said, *texts) if scribe.alphabet else ():
             strangers(scribe, 'a line of the data', line)
         if task.reads_text:
-            drawn = writing.write(scribe, texts, seed=FLAGS.seed, **biased()).lines
+            drawn = writing.write(scribe, texts, seed=FLAGS.seed, finish=FLAGS.finish, **biased()).lines
         else:
             drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, **biased()).lines
     if len(offsets) < 3:
@@ -248,7 +258,8 @@ def by_hand(task: Task, first: bool = False) -> tuple[writing.Scribe, list[str],
         raise FlagError(f'{len(lines)} lines {FLAGS.copies} times: at most {writing.MOST_LINES} are written at once')
     lines = lines[:1] if first else lines * FLAGS.copies
     primer = chosen_primer(scribe)
-    written = writing.write(scribe, lines, seed=FLAGS.seed, primer=primer, cap=FLAGS.points, **biased())
+    how = {'seed': FLAGS.seed, 'finish': FLAGS.finish, 'cap': FLAGS.points, **biased()}
+    written = writing.write(scribe, lines, primer=primer, **how)
     if primer and not all(map(len, written.lines)):
         raise FlagError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
     if primer:
@@ -269,7 +280,8 @@ def text_of_file(path: str) -> str:
 def tell(replaced: dict[str, str], how: str = 'written') -> None:
     """Shows what stands for characters that the net has not learnt."""
     if replaced:
-        pairs = (f'{c!r} as {"some mark" if new == text.UNKNOWN else repr(new)}' for c, new in replaced.items())
+        names = {text.UNKNOWN: 'some mark', '': 'nothing'}
+        pairs = (f'{c!r} as {names.get(new, repr(new))}' for c, new in replaced.items())
         say(f'not in what these weights have learnt, so {how} {", ".join(pairs)}')
 
 
@@ -291,7 +303,7 @@ def output() -> tuple[pathlib.Path, tuple[str, ...]]:
     if FLAGS.prime == '':
         raise FlagError('--prime names no file and no line')
     path = pathlib.Path(FLAGS.output)
-    if path.name in ('', '..'):
+    if path.name in ('', '..') or FLAGS.output.endswith('/'):
         raise FlagError(f'--output={FLAGS.output} is no name of a file')
     stem, endings = (path.with_suffix(''), (path.suffix,)) if path.suffix in ENDINGS else (path, ENDINGS)
     if FLAGS.prime and pathlib.Path(FLAGS.prime).resolve() in [named(stem, ending).resolve() for ending in endings]:

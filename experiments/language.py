@@ -397,6 +397,8 @@ def export():
 
 def reader():
     """(model, weights, alphabet) of --workdir, or of --weights, or of the file that came with the package."""
+    if FLAGS.weights == '':
+        raise FlagError('--weights names nothing')
     if WORKDIR.value and FLAGS.weights:
         raise FlagError('read one net: that of --workdir or that of --weights')
     if WORKDIR.value:

@@ -100,7 +100,7 @@ class Drawn(NamedTuple):
     Attributes:
       points: (B, N, 3) offsets, normalised; zeros behind a line's end.
       lengths: (B,) how many of them are the line's.
-      stopped: (B,) whether the rule stopped the line; else it came to the cap.
+      stopped: (B,) whether the rule ended the line; else it came to the cap.
       state: the net's after each line's last point.
     """
 
@@ -123,15 +123,18 @@ def draw_lines(
     bias: float = 0.0,
     bias_after: int = 0,
     stop: Callable[[Any, Any], jax.Array] | None = None,
+    finish: int = 0,
 ) -> Drawn:
     """Handwriting: lines that a net goes on with, each point drawn the next input; Graves 2013 (G13) sec. 4 and 5.
 
     For one line, with P the number of points that it is begun with::
 
-        x, state = begun[:P], initial_state
+        x, state, left = begun[:P], initial_state, None
         while True:
             state, z = step(state, x[-1], or each of x[:P] at first)
-            if stop(state, on) or len(x) == P + cap: break
+            if left is None and stop(state, on): left = finish
+            if left is not None and (x[-1] ends a stroke or left == 0) or len(x) == P + cap: break
+            if left is not None: left -= 1
             x.append(sample(z, bias if len(x) >= P + bias_after else 0))
 
     so that what is drawn depends on the state that reading ``begun`` leaves, as scoring it does (G13 sec. 5.5, primed
@@ -148,6 +151,8 @@ def draw_lines(
       bias: see ``outputs.mixture``; G13 sec. 5.4.
       bias_after: how many points of each line are drawn without it.
       stop: the rule, looked at after ``begun`` has been read: ``window.finished``; None for none.
+      finish: how many points more, at most, finish the stroke that is being drawn when the rule ends a line; 0 for
+        none, as G13 has it.
 
     Returns:
       Drawn, with N = P + cap.
@@ -162,19 +167,20 @@ def draw_lines(
         return model.output.sample(jax.random.fold_in(key, t), z, b)
 
     def body(carry):
-        t, state, points, lengths, done = carry
+        t, state, points, lengths, stopped, left, done = carry
         read, z = jax.vmap(step)(state, points[t], on)
         live = ~done & (t < lengths)
         state = jax.vmap(lambda live, *states: optax.tree.where(live, *states))(live, read, state)
-        given = t + 1 < n_begun
+        last = live & (t + 1 >= n_begun)
         if stop is not None:
-            done = done | (live & ~given & jax.vmap(stop)(state, on))
-        more = live & ~given & ~done & (lengths < n_begun + (cap if caps is None else caps))
+            stopped = stopped | (last & jax.vmap(stop)(state, on))
+            done = done | (last & stopped & ((points[t, :, 2] > 0.5) | (left == 0)))
+        more = last & ~done & (lengths < n_begun + (cap if caps is None else caps))
         drawn = jnp.where(more[:, None], jax.vmap(sample, (None, 0, 0, 0))(t, keys, z, n_begun), points[t + 1])
-        return t + 1, state, points.at[t + 1].set(drawn), lengths + more, done
+        return t + 1, state, points.at[t + 1].set(drawn), lengths + more, stopped, left - (stopped & more), done
 
     def going(carry):
-        t, _, _, lengths, done = carry
+        t, _, _, lengths, _, _, done = carry
         return jnp.any(~done & (t < lengths))
 
     state = model.initial_state(params)
@@ -182,6 +188,6 @@ def draw_lines(
     past = jnp.arange(P)[:, None] >= n_begun[None]
     points = jnp.zeros((P + cap + 1, B, 3), begun.dtype)
     points = points.at[:P].set(jnp.where(past[:, :, None], 0, jnp.swapaxes(begun, 0, 1)))
-    carry = (0, state, points, n_begun, jnp.zeros(B, bool))
-    _, state, points, lengths, done = jax.lax.while_loop(going, body, carry)
-    return Drawn(jnp.swapaxes(points, 0, 1)[:, : P + cap], lengths, done, state)
+    carry = (0, state, points, n_begun, jnp.zeros(B, bool), jnp.full(B, finish), jnp.zeros(B, bool))
+    _, state, points, lengths, stopped, _, _ = jax.lax.while_loop(going, body, carry)
+    return Drawn(jnp.swapaxes(points, 0, 1)[:, : P + cap], lengths, stopped, state)

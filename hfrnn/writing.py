@@ -25,6 +25,7 @@ from hfrnn.outputs import mixture
 WIDTH = 40  # characters in a line, of which the lines of IAM-OnDB have 29 on average, 64 at most
 MOST_LINES = 64  # lines in one text
 BIAS_AFTER = 30  # points; the likeliest beginning is a pen at rest, which a bias from the first on makes near certain
+FINISH = 20  # points; the rule ends a line some 6 points before people do, which is within its last letter
 POINTS_A_CHARACTER = 50  # of the cap; IAM-OnDB has 21
 MORE_POINTS = 100  # of the cap of a line, besides
 
@@ -172,6 +173,7 @@ def write(
     seed: int = 0,
     bias: float = 0.0,
     bias_after: int = BIAS_AFTER,
+    finish: int = FINISH,
     primer: Primer | None = None,
     cap: int | None = None,
 ) -> Written:
@@ -184,12 +186,14 @@ def write(
       seed: line i is of nothing but the seed and i, apart from rounding.
       bias: b >= 0 (G13 sec. 5.4).
       bias_after: how many points of a line without a primer are drawn without it; 0 is G13's way.
+      finish: how many points more, at most, finish the stroke that is being drawn when the rule ends a line; 0 is
+        G13's way.
       cap: the most points of a line; if None, that is ``cap_of`` each.
     """
     before = '' if primer is None else f'{primer.text} '
     texts = texts_of([before + line for line in lines], scribe.alphabet)
     caps = [cap or cap_of(line) for line in lines]
-    return _written(scribe, caps, seed, bias, bias_after, primer, texts, window.finished)
+    return _written(scribe, caps, seed, bias, bias_after, primer, texts, window.finished, finish)
 
 
 def cap_of(line: str) -> int:
@@ -211,7 +215,7 @@ def scribble(
     return _written(scribe, [points] * lines, seed, bias, bias_after, primer, None, None)
 
 
-def _written(scribe, caps, seed, bias, bias_after, primer, texts, stop):
+def _written(scribe, caps, seed, bias, bias_after, primer, texts, stop, finish=0):
     begun = np.zeros((1, 3), np.float32) if primer is None else strokes.normalise(primer.offsets, scribe.scale)
     first = 0 if primer is None else len(begun)  # that counts: without a primer the null vector is a point of the line
     n, more = len(caps), np.array(caps) + first - len(begun)
@@ -228,6 +232,7 @@ def _written(scribe, caps, seed, bias, bias_after, primer, texts, stop):
         bias=bias,
         bias_after=0 if primer else bias_after,
         stop=stop,
+        finish=finish,
     )
     points, lengths, stopped = jax.device_get((drawn.points, drawn.lengths, drawn.stopped))
     lines = [strokes.denormalise(row[first:end], scribe.scale) for row, end in zip(points, lengths, strict=True)]

@@ -129,6 +129,10 @@ def test_height_leaves_the_slope_of_a_line_out():
             'turned round',
         ),
         (b'<ink><traceFormat/><traceFormat/></ink>', 'several formats'),
+        (
+            b'<ink><traceFormat><channel name="X" units="cm"/><channel name="Y" units="mm"/></traceFormat></ink>',
+            'different units',
+        ),
         (b'<ink><trace>? 2</trace></ink>', 'left open'),
         (b"<ink><trace>'1'2</trace></ink>", 'begins with a difference'),
         (b'<ink><traceFormat><channel name="X"/></traceFormat><trace>1</trace></ink>', 'no X or no Y'),

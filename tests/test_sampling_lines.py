@@ -34,7 +34,7 @@ def params_of(net, advance=None):
 
 
 @functools.partial(jax.jit, static_argnames=('net', 'cap', 'ruled'))
-def drawn_by(net, params, keys, points, n, on, bias, bias_after=0, cap=CAP, ruled=True):
+def drawn_by(net, params, keys, points, n, on, bias, bias_after=0, finish=0, cap=CAP, ruled=True):
     return sampling.draw_lines(
         net,
         params,
@@ -46,6 +46,7 @@ def drawn_by(net, params, keys, points, n, on, bias, bias_after=0, cap=CAP, rule
         bias=bias,
         bias_after=bias_after,
         stop=window.finished if ruled and on else None,
+        finish=finish,
     )
 
 
@@ -78,9 +79,13 @@ def test_begun_lines_go_on_from_exactly_the_state_that_scoring_leaves(x64):
             np.testing.assert_allclose(mine[b], theirs, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize('net, on', [(SYNTHESIS, TEXTS), (PREDICTION, None)], ids=['synthesis', 'prediction'])
-def test_it_is_the_loop_of_its_docstring(net, on, x64):
-    found = draw(net, on=on, bias=0.5, points=begun().astype(jnp.float64))
+@pytest.mark.parametrize(
+    'net, on, finish',
+    [(SYNTHESIS, TEXTS, 0), (SYNTHESIS, TEXTS, 3), (SYNTHESIS, TEXTS, 9), (PREDICTION, None, 0)],
+    ids=['synthesis', 'three more', 'to the end of a stroke', 'prediction'],
+)
+def test_it_is_the_loop_of_its_docstring(net, on, finish, x64):
+    found = draw(net, on=on, bias=0.5, points=begun().astype(jnp.float64), finish=finish)
     params = params_of(net, ADVANCE if on else None)
     keys = jax.random.split(jax.random.key(0), 4)
 
@@ -90,22 +95,30 @@ def test_it_is_the_loop_of_its_docstring(net, on, x64):
         stop = window.finished(state, text) if on else False
         return state, stop, net.output.sample(jax.random.fold_in(key, t), z, 0.5)
 
-    points, ends = np.array(begun()), []
+    points, ends, went_on = np.array(begun()), [], []
     for b, P in enumerate(map(int, N_BEGUN)):
         text = on and jax.tree.map(lambda leaf, b=b: leaf[b], on)
-        x, state, stopped = list(points[b, :P]), net.initial_state(params), False
+        x, state, left = list(points[b, :P]), net.initial_state(params), None
         for t in range(P + CAP):
             state, stop, new = one(state, x[t], text, keys[b], t)
-            stopped = bool(stop) and t + 1 >= P
-            if stopped or len(x) == P + CAP:
+            if t + 1 < P:
+                continue
+            if left is None and stop:
+                left = finish
+            if (left is not None and (x[-1][2] == 1 or left == 0)) or len(x) == P + CAP:
                 break
-            if t + 1 >= P:
-                x.append(np.array(new))
+            if left is not None:
+                left -= 1
+            x.append(np.array(new))
+        stopped = left is not None
+        went_on.append((finish - left, x[-1][2] == 1) if stopped else None)
         assert found.lengths[b] == len(x) and found.stopped[b] == stopped
         np.testing.assert_allclose(found.points[b, : len(x)], np.array(x), rtol=1e-9, atol=1e-9)
         assert not found.points[b, len(x) :].any()
         ends.append(stopped)
     assert set(ends) == ({True, False} if on else {False})  # both ways to end were seen
+    if finish:
+        assert any(end and end[0] and (end[1] or end[0] == finish) for end in went_on)
 
 
 def test_the_same_seed_draws_the_same_and_lines_do_not_depend_on_their_neighbours():

@@ -295,6 +295,8 @@ def test_every_printable_ascii_character_can_be_written_and_a_stand_in_is_seen()
     assert UNKNOWN not in spelt
     assert spelling.spell('XZ[a]', LETTERS) == ('xz(a)', {'X': 'x', 'Z': 'z', '[': '(', ']': ')'})
     assert spelling.spell('\u00c9t\u00e9', LETTERS) == ('Ete', {'\u00c9': 'E', '\u00e9': 'e'})
+    assert spelling.spell('e\u0301X\u0301', LETTERS) == ('ex', {'\u00e9': 'e', 'X': 'x', '\u0301': ''})
+    assert spelling.spell('o\ufb01', LETTERS) == ('ofi', {'\ufb01': 'fi'})
     assert spelling.spell(PRINTABLE, PRINTABLE) == (PRINTABLE, {})
     assert spelling.spell('a1', 'a' + UNKNOWN) == ('a' + UNKNOWN, {'1': UNKNOWN})
 

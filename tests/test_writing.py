@@ -56,6 +56,19 @@ def test_what_ships_writes_to_the_end_and_more_for_more():
     assert 18 < min(points) < max(points) < 50
 
 
+def test_a_line_ends_with_its_last_stroke():
+    """Where the rule ends it within one, that is drawn to its end, and what was there before stays."""
+    hand = writing.scribe(weight_files.read('iamondb'))
+    said = ['too late to matter', 'called the Heron', 'down the canal', 'and then they went']
+    ruled, finished = (writing.write(hand, said, bias=1.0, finish=n) for n in (0, writing.FINISH))
+    assert ruled.stopped.all() and finished.stopped.all()
+    more = [len(b) - len(a) for a, b in zip(ruled.lines, finished.lines, strict=True)]
+    assert 0 <= min(more) < max(more) <= writing.FINISH
+    for a, b in zip(ruled.lines, finished.lines, strict=True):
+        np.testing.assert_allclose(a[:, :2], b[: len(a), :2], atol=1e-3)
+        assert not b[len(a) : -1, 2].any()  # no other stroke is begun
+
+
 def test_what_a_line_is_begun_with_is_left_out_and_makes_a_difference(scribe):
     primer = writing.Primer(pens.line(0, 1)[1][:15], 'bead')
     with_it, without = (writing.write(scribe, ['abe'], primer=p, cap=25) for p in (primer, None))

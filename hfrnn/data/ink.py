@@ -149,9 +149,9 @@ def parse_inkml(data: bytes) -> list[np.ndarray]:
 
     Raises:
       DataError: if it is broken or hostile XML, no InkML, or x or y is left open; or if it has traces of several
-        formats, or an axis turned round, which are not read.
+        formats, or an axis turned round or in another unit, which are not read.
     """
-    traces, channels, tags = [], [], []
+    traces, channels, tags, units = [], [], [], set()
     inside = None  # the text of the trace that is being read
 
     def start(tag, attributes):
@@ -161,8 +161,10 @@ def parse_inkml(data: bytes) -> list[np.ndarray]:
         found = dict(zip(attributes[::2], attributes[1::2], strict=True))
         if tag == 'channel':
             channels.append(found.get('name'))
-            if found.get('name') in ('X', 'Y') and found.get('orientation', '+ve') != '+ve':
-                raise DataError(f'its {found["name"]} is turned round ({found["orientation"][:40]})')
+            if channels[-1] in ('X', 'Y'):
+                units.add(found.get('units'))
+                if found.get('orientation', '+ve') != '+ve':
+                    raise DataError(f'its {channels[-1]} is turned round ({found["orientation"][:40]})')
         elif tag == 'trace' and found.get('type') != 'penUp':
             inside = []
 
@@ -181,6 +183,8 @@ def parse_inkml(data: bytes) -> list[np.ndarray]:
         raise DataError('it is XML, but not InkML')
     if tags.count('traceFormat') > 1:
         raise DataError('its traces are of several formats')
+    if len(units) > 1:
+        raise DataError('its X and Y are in different units')
     channels = channels or ['X', 'Y']
     if not {'X', 'Y'} <= set(channels):
         raise DataError('its traces have no X or no Y')

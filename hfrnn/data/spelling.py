@@ -35,8 +35,9 @@ def alphabet_of(texts: Iterable[str], rare: int = RARE) -> str:
 def spell(text: str, alphabet: str) -> tuple[str, dict[str, str]]:
     """A text in the characters that an alphabet has, so that a net can write it.
 
-    A character that is not in the alphabet is replaced by the first of these that is: a look-alike, itself in the other
-    case, itself without accents; if there is none, a printable ASCII character by the unknown symbol.
+    A character that is not in the alphabet is replaced by the first of these that is: a look-alike, itself without
+    accents or as several letters, that in the other case; if there is none, a printable ASCII character by the unknown
+    symbol.  An accent that belongs to no letter is left out.
 
     Returns:
       The text, and what stands in it for each character that was replaced: for the user to see.
@@ -44,11 +45,13 @@ def spell(text: str, alphabet: str) -> tuple[str, dict[str, str]]:
     Raises:
       DataError: for any other character.
     """
-    known = set(alphabet) - {UNKNOWN}
+    known, text = set(alphabet) - {UNKNOWN}, unicodedata.normalize('NFC', text)
 
     def stand_in(c):
+        if unicodedata.combining(c):
+            return ''
         plain = ''.join(p for p in unicodedata.normalize('NFKD', c) if not unicodedata.combining(p))
-        for candidate in (*LOOK_ALIKES.get(c, ()), c.swapcase(), plain, plain.swapcase()):
+        for candidate in (*LOOK_ALIKES.get(c, ()), plain, plain.swapcase()):
             if candidate and set(candidate) <= known:
                 return candidate
         return UNKNOWN if UNKNOWN in alphabet and ' ' <= c <= '~' else None
