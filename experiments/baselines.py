@@ -26,7 +26,9 @@ DATA = flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write results.json; nowhere if not given.')
 RIVALS = flags.DEFINE_list('rivals', None, f'Some of {", ".join(rivals.RIVALS)}; all if not given.')
 NETS = flags.DEFINE_list(
-    'nets', [], "Folders of nets' runs on the same text, or files of an LSTM's weights: each, and it with the memoizer."
+    'nets',
+    [],
+    "Folders of runs on the same text, files of an LSTM's weights, or penn_treebank: each, and it with the memoizer.",
 )
 HELD_OUT = flags.DEFINE_integer(
     'held_out', 0, 'Of the validation text the last so many symbols, the others known; 0 for all.', lower_bound=0

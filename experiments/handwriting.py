@@ -83,7 +83,7 @@ flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'How ad
 flags.DEFINE_string(
     'init_from',
     None,
-    "The weights to begin with: the folder of a run, a file, or the package's iamondb; a smaller net's are grown.",
+    "The weights to begin with: a run's folder, a file, or the package's iamondb or pens; a smaller net's are grown.",
 )
 
 # These do not.

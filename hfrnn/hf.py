@@ -3,8 +3,8 @@
 It knows no net, batch or device: what it needs of them comes in as functions and trees, each step anew.
 
 **What to pass.**  ``params`` is any pytree of float32 arrays, or any of float64: scalars, empty arrays and empty
-containers may be among them; of a flax nnx module, what ``nnx.split(module, nnx.Param, ...)`` gives first.  With f the
-objective, a mean over the cases of a batch, a step is::
+containers may be among them; of a flax nnx module, what ``nnx.split(module, nnx.Param, ...)`` gives behind the graph.
+With f the objective, a mean over the cases of a batch, a step is::
 
     optimizer = hessian_free(damping)
     state = optimizer.init(params)
