@@ -37,7 +37,7 @@ FREE = (
 
 
 def check() -> None:
-    """What need not wait for a net; a training looks at it before it begins, as it ends with a sample.
+    """What need not wait for a net; training and evaluation, which end with a sample, look at it before they begin.
 
     Raises:
       FlagError: for a beam that memory cannot hold, or a plot that is no PNG file.

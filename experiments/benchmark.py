@@ -31,7 +31,7 @@ SYMBOLS = 50
 
 def main(argv):
     cli.begin(argv)
-    with cli.errors_in_a_line():
+    with cli.errors_in_a_line('nothing is kept'):
         measure()
 
 

@@ -32,7 +32,7 @@ LAMBDA = 1.0
 def main(argv):
     cli.begin(argv)
     print(f'{jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores, JAX {jax.__version__}')
-    with cli.errors_in_a_line():
+    with cli.errors_in_a_line('nothing is kept'):
         {'libraries': libraries, 'scaling': scaling}[PART.value]()
 
 

@@ -41,7 +41,7 @@ FREE = (
     flags.DEFINE_integer(
         'finish',
         writing.FINISH,
-        'Points more, at most, to finish the stroke under way where the rule ends a line; the paper: 0.',
+        'synthesis: points more, at most, to finish the stroke in which the rule ends a line; the paper: 0.',
         lower_bound=0,
         upper_bound=1000,
     ),

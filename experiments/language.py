@@ -357,6 +357,7 @@ def evaluate():
     s, learner, weights, (steps, seconds) = reopen()
     corpus = load(s)
     runs.check(WORKDIR.value, 'about.json', about(corpus))
+    asking.prompt(corpus.alphabet)
     if FLAGS.dynamic:
         dynamic.check_valid(corpus.valid[: FLAGS.tune_symbols])
     finish(runs.open_run(WORKDIR.value), s, corpus, learner, weights, steps, seconds)

@@ -225,9 +225,11 @@ def train():
 
 
 def evaluate():
+    asking.check()
     run, net, state, elapsed = reopen()
     corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
     runs.check(WORKDIR.value, 'about.json', nets.about(corpus))
+    asking.prompt(corpus.alphabet)
     finish(run, corpus, net, state, elapsed, evaluator(net))
 
 

@@ -100,7 +100,8 @@ class Drawn(NamedTuple):
     Attributes:
       points: (B, N, 3) offsets, normalised; zeros behind a line's end.
       lengths: (B,) how many of them are the line's.
-      stopped: (B,) whether the rule ended the line; else it came to the cap.
+      stopped: (B,) whether the rule was met, also where the cap came before the stroke was finished; else the line came
+        to the cap.
       state: the net's after each line's last point.
     """
 

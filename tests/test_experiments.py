@@ -227,6 +227,7 @@ def test_a_run_with_other_flags_is_not_touched(finished, call):
         (['--mode=score', '--input=/no/such'], 'no file'),
         (['--mode=score', '--text=a', '--plot=a.svg'], 'in .png'),
         (['--mode=sample', '--beam=9000', '--sample_length=20000'], 'a beam holds'),
+        (['--mode=evaluate', '--beam=9000', '--sample_length=20000'], 'a beam holds'),
     ):
         status, _, err = call(f'--workdir={workdir}', *flags)
         assert status == 1

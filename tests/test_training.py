@@ -214,7 +214,7 @@ def test_an_optimiser_is_given_each_objective_on_its_batch(own, x64):
 
 
 def test_each_batch_of_a_step_serves_its_purpose(x64):
-    """Another one for the line search or for backtracking touches neither CG nor rho; another curvature's does."""
+    """Another one for the line search touches neither CG nor rho, for backtracking not CG; another curvature's does."""
     state = training.init(NET, OWN, jax.random.key(0))
     a, other = hf_own_batches(0), batch(300, 4)
     new = {name: spread('hf, all options', 1)(state, a._replace(**{name: other}))[0] for name in a._fields[1:]}

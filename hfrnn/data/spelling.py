@@ -40,7 +40,8 @@ def spell(text: str, alphabet: str) -> tuple[str, dict[str, str]]:
     symbol.  An accent that belongs to no letter is left out.
 
     Returns:
-      The text, and what stands in it for each character that was replaced: for the user to see.
+      The text, and what stands in it for each character of its composed form (NFC) that was replaced: for the user to
+      see.
 
     Raises:
       DataError: for any other character.
