@@ -27,6 +27,7 @@ MOST_LINES = 64  # lines in one text
 BIAS_AFTER = 15  # points; the likeliest beginning is a pen at rest, which a bias from the first on makes near certain
 FINISH = 20  # points; the rule ends a line some 6 points before people do, which is within its last letter
 POINTS_A_CHARACTER = 50  # of the cap; IAM-OnDB has 21
+PRIMERS_POINTS = 2.4  # of the cap, against those of a primer's character, where that is more
 MORE_POINTS = 100  # of the cap of a line, besides
 
 
@@ -192,13 +193,14 @@ def write(
     """
     before = '' if primer is None else f'{primer.text} '
     texts = texts_of([before + line for line in lines], scribe.alphabet)
-    caps = [cap or cap_of(line) for line in lines]
+    caps = [cap or cap_of(line, primer) for line in lines]
     return _written(scribe, caps, seed, bias, bias_after, primer, texts, window.finished, finish)
 
 
-def cap_of(line: str) -> int:
-    """More points than a line should take."""
-    return POINTS_A_CHARACTER * len(line) + MORE_POINTS
+def cap_of(line: str, primer: Primer | None = None) -> int:
+    """More points than a line should take; and more of a primer whose pen is slow."""
+    theirs = 0 if primer is None else PRIMERS_POINTS * len(primer.offsets) / len(primer.text)
+    return round(max(POINTS_A_CHARACTER, theirs) * len(line)) + MORE_POINTS
 
 
 def scribble(

@@ -45,6 +45,8 @@ def test_a_line_that_never_ends_is_cut_off_by_its_own_length():
     endless = writing.write(writing.scribe(weights(advance=1e-6)), lines)
     assert not endless.stopped.any()
     assert [len(line) for line in endless.lines] == [writing.cap_of(line) for line in lines]
+    slow, quick = (writing.Primer(np.zeros((n, 3)), 'abe') for n in (90, 30))
+    assert writing.cap_of('a', slow) > writing.cap_of('a', quick) == writing.cap_of('a')
 
 
 def test_what_ships_writes_to_the_end_and_more_for_more():
