@@ -58,7 +58,8 @@ VERSION = 1  # to be raised where something in hfrnn/baselines comes to compute 
 def main(argv):
     cli.begin(argv)
     for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.default_int_handler)
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # as by nohup
+            signal.signal(signum, signal.default_int_handler)
     with cli.errors_in_a_line('nothing is written'):
         done = code()
     with cli.errors_in_a_line(f'{OUTPUT.value} is written'):

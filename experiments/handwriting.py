@@ -353,6 +353,8 @@ def train(task: Task) -> None:
     )
     state = parallel.replicate(state, FLAGS.devices)
     history = runs.history(run, step=int(state.step))
+    if best_row(history).get('step') == int(state.step):
+        runs.save_best(run, weights(state))  # which a kill behind the checkpoint can have kept from being written
     epoch = data.steps_per_epoch
     dropout = f' and dropout of {FLAGS.dropout}' if FLAGS.dropout else ''
     distorted = f' (distorted by {FLAGS.distort})' if FLAGS.distort else ''

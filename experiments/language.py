@@ -281,6 +281,8 @@ def train():
     state = parallel.replicate(state, FLAGS.devices)
     rows = _measured(runs.history(run, step=int(state.step)))
     lowest = min((row['valid_bits_per_char'] for row in rows), default=math.inf)
+    if rows and best_step(run.path, 0) == int(state.step):
+        runs.save_best(run, trained(s, state))  # which a kill behind the checkpoint can have kept from being written
     weights = weight_noise.means(state.params)
     say(
         f'{describe(s)} of {model.size(weights):,} weights on {corpus.name}: {len(corpus.train):,} / '

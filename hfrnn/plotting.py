@@ -26,15 +26,16 @@ def learning_curve(
       label: of y, for people.
     """
     figure = Figure(figsize=(7, 4.5), layout='constrained')
-    axes = figure.subplots()
+    axes, keys = figure.subplots(), (y, f'valid_{y}')
     for i, (name, rows) in enumerate(runs.items()):
-        for key, style in ((y, '--'), (f'valid_{y}', '.-')):
+        for key, style in zip(keys, ('--', '.-'), strict=True):
             points = [(row[x], row[key]) for row in rows if row.get(key) is not None]
             if points:
                 said = f'{name} {"validation" if key.startswith("valid") else "training batches"}'.strip()
                 axes.plot(*zip(*points, strict=True), style, color=f'C{i}', label=said, linewidth=1)
-    values = sorted(row[y] for rows in runs.values() for row in rows if row.get(y) is not None) or [1.0]
-    lowest = values[0]
+    shown = {key: [row[key] for rows in runs.values() for row in rows if row.get(key) is not None] for key in keys}
+    values = sorted(shown[y]) or [1.0]
+    lowest = min(values + shown[f'valid_{y}'])  # with weight noise, validation is the lower one
     if lowest > 0:
         limits = 0.9 * lowest, min(3 * lowest, lowest + 3)
     else:  # a density's nats have no natural zero; what stands highest is from before anything was learnt

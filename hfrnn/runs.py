@@ -136,13 +136,15 @@ def train_in(workdir: str, flags: dict, about: dict, untold: dict | None = None)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a process that ends, however it ends, frees it
         except OSError as e:
             os.close(lock)
-            raise RunError(f'another process is training in {workdir}') from e
+            if isinstance(e, BlockingIOError):
+                raise RunError(f'another process is training in {workdir}') from e
+            raise RunError(f'{workdir} cannot be locked against other processes: {e.strerror}') from e
         if not (path / 'flags.json').exists():
             _write(path / 'about.json', _dump(about))
             _write(path / 'flags.json', _dump(flags))
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices('the folder is there')
-    return Run(path, _manager(path), lock)
+    return Run(path, _manager(path, cleans=lock is not None), lock)
 
 
 def close(run: Run) -> None:
@@ -169,11 +171,16 @@ def open_run(workdir: str) -> Run:
     return Run(path, _manager(path))
 
 
-def _manager(path):
+def _manager(path, cleans=False):
+    """That of the checkpoints of a run; one that ``cleans`` removes what killed saves have left."""
     me = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me))
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=2, create=False, enable_async_checkpointing=False, multiprocessing_options=alone
+        max_to_keep=2,
+        create=False,
+        cleanup_tmp_directories=cleans,
+        enable_async_checkpointing=False,
+        multiprocessing_options=alone,
     )
     return ocp.CheckpointManager(path / 'checkpoints', options=options)
 
@@ -207,7 +214,7 @@ def restore(run: Run, state: Any) -> tuple[Any, float] | None:
     """The newest whole checkpoint, as (state, seconds of training), or None if there never was one.
 
     A damaged one is passed over with a warning; where the run is open to train, and goes on from an older one, it is
-    set aside as STEP.damaged.
+    set aside as STEP.damaged-PID.
 
     Args:
       state: a state, or the shapes of one, of the structure that is to be found.

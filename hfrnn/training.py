@@ -7,6 +7,7 @@ sequences is a ``psum`` over its axis.
 import contextlib
 import functools
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -387,9 +388,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def _signals():
-    """Catches Ctrl-C, SIGTERM and a closed terminal; yields the list of those that came."""
+    """Catches Ctrl-C, SIGTERM and a closed terminal; yields the list of those that came.
+
+    What is ignored stays so, as by nohup; and a thread that is not the main one catches nothing.
+    """
     caught = []
-    old = {s: signal.signal(s, lambda signum, frame: caught.append(signum)) for s in SIGNALS}
+    main = threading.current_thread() is threading.main_thread()
+    taken = [s for s in SIGNALS if main and signal.getsignal(s) is not signal.SIG_IGN]
+    old = {s: signal.signal(s, lambda signum, frame: caught.append(signum)) for s in taken}
     try:
         yield caught
     finally:

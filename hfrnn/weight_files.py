@@ -43,7 +43,10 @@ def shipped() -> list[str]:
 
 
 def names_a_file(name: str) -> bool:
-    """Whether a name is one that ``read`` takes, shipped or a file's, and not that of a run's folder."""
+    """Whether a name is one that ``read`` takes, shipped or a file's, and not that of a run's folder.
+
+    A shipped name goes before that of a folder, which is then ./NAME.
+    """
     return name in shipped() or not pathlib.Path(name).is_dir()
 
 

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 
@@ -29,6 +30,10 @@ if 'JAX_PLATFORMS' not in os.environ:  # also on a machine with a GPU, which has
     jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is to run in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item):

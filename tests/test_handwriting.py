@@ -330,6 +330,17 @@ def test_muon_with_an_average_and_a_schedule_goes_on_bit_for_bit(call, tmp_path,
     assert (tmp_path / 'whole' / 'best.npz').read_bytes() == (tmp_path / 'cut' / 'best.npz').read_bytes()
 
 
+def test_weights_that_a_kill_has_kept_from_being_written_are_written(call, tmp_path, cache):
+    """Behind the checkpoint of the step that is best, and before best.npz."""
+    workdir = tmp_path / 'run'
+    flags = [*SMALL, cache, f'--workdir={workdir}', '--evaluate_every=2', '--steps=2']
+    assert call(*flags)[::2] == (0, '')
+    best = (workdir / 'best.npz').read_bytes()
+    (workdir / 'best.npz').write_bytes(b'of an earlier step')
+    assert call(*flags)[::2] == (0, '')
+    assert (workdir / 'best.npz').read_bytes() == best
+
+
 def test_killed_it_goes_on_bit_for_bit_and_leaves_what_it_promises(start, call, tmp_path, cache):
     """With everything that has a state or is drawn: adaptive noise, an average, a schedule, dropout, distortion."""
     plain = f'--workdir={tmp_path}/plain'

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 
@@ -56,6 +57,27 @@ def test_states_come_back_and_two_are_kept(folder):
     assert (state['step'], seconds) == (3, 1.5)
     np.testing.assert_array_equal(state['params'], STATE['params'])
     assert list(run.manager.all_steps()) == [2, 3]
+
+
+def test_what_a_killed_save_leaves_goes_when_training_goes_on(folder):
+    """And not before: a reader may see a save that is under way."""
+    run = runs.train_in(folder, FLAGS, ABOUT)
+    runs.save(run, STATE, 1, 0.0)
+    runs.close(run)
+    left = run.path / 'checkpoints' / '2.orbax-checkpoint-tmp'
+    left.mkdir()
+    assert runs.restore(runs.open_run(folder), STATE)[0]['step'] == 7 and left.exists()
+    assert runs.has_begun(folder) and left.exists()
+    assert runs.restore(runs.train_in(folder, FLAGS, ABOUT), STATE)[0]['step'] == 7 and not left.exists()
+
+
+def test_a_folder_that_cannot_be_locked_is_no_busy_one(folder, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(runs.fcntl, 'flock', flock)
+    with pytest.raises(runs.RunError, match='cannot be locked against other processes: No locks available'):
+        runs.train_in(folder, FLAGS, ABOUT)
 
 
 def test_metrics_are_rewound_to_the_checkpoint(folder):

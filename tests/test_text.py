@@ -46,6 +46,12 @@ def test_windows_score_every_symbol_once(n, context, stride, left):
     assert len(batch.xs) == -(-n // stride)
 
 
+@pytest.mark.parametrize('before, context', [(np.arange(3), 0), (np.arange(0), 3)])
+def test_windows_without_a_context_are_refused(before, context):
+    with pytest.raises(ValueError, match='give a context'):
+        text.windows(before, np.arange(9), context)
+
+
 def test_bytes_are_written_and_read_as_utf_8():
     symbols = text.symbols_of('Grün', text.BYTES)
     assert bytes(symbols) == 'Grün'.encode()

@@ -391,6 +391,24 @@ def test_fit_saves_the_state_before_the_step_in_flight(signum):
     assert signal.getsignal(signum) is before
 
 
+def test_what_is_ignored_stays_ignored():
+    """As nohup has it: the terminal is closed, and the training goes on."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        saved, error = fit(on_step=lambda state, *_: os.kill(os.getpid(), signal.SIGHUP) if state.step == 2 else None)
+        assert (saved, error) == ([5], None) and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_it_fits_in_a_thread_too():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(fit()))
+    thread.start()
+    thread.join()
+    assert found == [([5], None)]
+
+
 def test_first_order_keeps_the_last_good_state():
     state = training.init(NET, optax.adam(0.1), jax.random.key(0))
     bad = state._replace(params=jax.tree.map(lambda p: p * jnp.inf, state.params))

@@ -270,14 +270,20 @@ def windows(before: np.ndarray, symbols: np.ndarray, context: int = 50, stride: 
     """Cuts a text into windows that together score every symbol exactly once, each after some left context (S11c).
 
     Args:
-      before: what precedes the text; its end is the first window's context, and must hold at least one symbol.
+      before: what precedes the text, at least one symbol; its end is the first window's context.
       symbols: (N,) the text to be scored.
-      context: how many symbols a window reads before the first that it scores (fewer where there are no more).
+      context: how many symbols a window reads before the first that it scores (fewer where there are no more), at least
+        one.
       stride: how many it scores; the last one the rest.
 
     Returns:
       ceil(N / stride) sequences of context + stride - 1 predictions, the surplus with weight 0.
+
+    Raises:
+      ValueError: without a context.
     """
+    if context < 1 or not len(before):
+        raise ValueError('the first symbol of a window is scored after one before it: give a context')
     before = before[-context:]
     text = np.concatenate([before, symbols])
     n = -(-len(symbols) // stride)
