@@ -33,13 +33,13 @@ def learning_curve(
             if points:
                 said = f'{name} {"validation" if key.startswith("valid") else "training batches"}'.strip()
                 axes.plot(*zip(*points, strict=True), style, color=f'C{i}', label=said, linewidth=1)
-    shown = {key: [row[key] for rows in runs.values() for row in rows if row.get(key) is not None] for key in keys}
-    values = sorted(shown[y]) or [1.0]
-    lowest = min(values + shown[f'valid_{y}'])  # with weight noise, validation is the lower one
+    shown = [sorted(row[key] for rows in runs.values() for row in rows if row.get(key) is not None) for key in keys]
+    shown = [values for values in shown if values] or [[1.0]]
+    lowest = min(values[0] for values in shown)
     if lowest > 0:
         limits = 0.9 * lowest, min(3 * lowest, lowest + 3)
     else:  # a density's nats have no natural zero; what stands highest is from before anything was learnt
-        span = values[int(0.9 * (len(values) - 1))] - lowest or 1.0
+        span = max(values[int(0.9 * (len(values) - 1))] for values in shown) - lowest or 1.0
         limits = lowest - 0.1 * span, lowest + 1.3 * span
     axes.set(xlabel=x, ylabel=label, ylim=limits)
     axes.grid(alpha=0.3)
