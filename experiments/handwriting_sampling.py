@@ -116,7 +116,7 @@ def stops(scribe, biases):
     rows = []
     say(f'\n{"bias":>6s} {"stopped":>9s} {"points a character":>20s}      of {len(lines)} lines')
     for bias in biases:
-        how = handwriting_writing.biased() | {'bias': bias, 'finish': FLAGS.finish}
+        how = handwriting_writing.manner() | {'bias': bias}
         parts = [
             writing.write(scribe, lines[first : first + 50], seed=FLAGS.seed + first, cap=FLAGS.points, **how)
             for first in range(0, len(lines), 50)
@@ -201,7 +201,7 @@ def pages():
     broken = [writing.in_lines(sentence, scribe.alphabet, width=200) for sentence in sentences()]
     said = [lines[0] for lines, _ in broken]
     handwriting_writing.tell({c: new for _, replaced in broken for c, new in replaced.items()})
-    how = handwriting_writing.biased() | {'finish': FLAGS.finish}
+    how = handwriting_writing.manner()
     for first in range(0, len(said), PAGE):
         lines = said[first : first + PAGE]
         drawn = writing.write(scribe, lines, seed=FLAGS.seed + first, cap=FLAGS.points, **how).lines

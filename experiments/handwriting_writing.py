@@ -219,7 +219,7 @@ def look(task: Task) -> None:
         for line in (said, *texts) if scribe.alphabet else ():
             strangers(scribe, 'a line of the data', line)
         if task.reads_text:
-            drawn = writing.write(scribe, texts, seed=FLAGS.seed, finish=FLAGS.finish, **biased()).lines
+            drawn = writing.write(scribe, texts, seed=FLAGS.seed, **manner()).lines
         else:
             drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, **biased()).lines
     if len(offsets) < 3:
@@ -244,6 +244,11 @@ def biased() -> dict:
     return {'bias': FLAGS.bias, 'bias_after': FLAGS.bias_after}
 
 
+def manner() -> dict:
+    """How a text is written."""
+    return {**biased(), 'finish': FLAGS.finish}
+
+
 def by_hand(task: Task, first: bool = False) -> tuple[writing.Scribe, list[str], list[np.ndarray]]:
     """Who writes --text, or the text of --text_file; its lines, or the first; and these as strokes, in units."""
     if TEXT.value is not None and FLAGS.text_file is not None:
@@ -258,8 +263,7 @@ def by_hand(task: Task, first: bool = False) -> tuple[writing.Scribe, list[str],
         raise FlagError(f'{len(lines)} lines {FLAGS.copies} times: at most {writing.MOST_LINES} are written at once')
     lines = lines[:1] if first else lines * FLAGS.copies
     primer = chosen_primer(scribe)
-    how = {'seed': FLAGS.seed, 'finish': FLAGS.finish, 'cap': FLAGS.points, **biased()}
-    written = writing.write(scribe, lines, primer=primer, **how)
+    written = writing.write(scribe, lines, seed=FLAGS.seed, primer=primer, cap=FLAGS.points, **manner())
     if primer and not all(map(len, written.lines)):
         raise FlagError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
     if primer:

@@ -207,9 +207,12 @@ def best(s, workdir, state):
 
 def best_step(workdir, steps):
     """Of which step those are, of a run that has done so many."""
-    return min(
-        _measured(runs.read_metrics(workdir)), key=lambda row: row['valid_bits_per_char'], default={'step': steps}
-    )['step']
+    return best_row(runs.read_metrics(workdir)).get('step', steps)
+
+
+def best_row(rows):
+    """The reading of validation text that was best so far; empty if there was none."""
+    return min(_measured(rows), key=lambda row: row['valid_bits_per_char'], default={})
 
 
 def _measured(rows):
@@ -279,9 +282,9 @@ def train():
     run = cli.train_in(WORKDIR.value, vars(s), about(corpus))
     state, elapsed = runs.restore_or_begin(run, learner.shapes, lambda: learner.init(first))
     state = parallel.replicate(state, FLAGS.devices)
-    rows = _measured(runs.history(run, step=int(state.step)))
-    lowest = min((row['valid_bits_per_char'] for row in rows), default=math.inf)
-    if rows and best_step(run.path, 0) == int(state.step):
+    row = best_row(runs.history(run, step=int(state.step)))
+    lowest = row.get('valid_bits_per_char', math.inf)
+    if row.get('step') == int(state.step):
         runs.save_best(run, trained(s, state))  # which a kill behind the checkpoint can have kept from being written
     weights = weight_noise.means(state.params)
     say(

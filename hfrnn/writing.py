@@ -25,7 +25,7 @@ from hfrnn.outputs import mixture
 WIDTH = 40  # characters in a line, of which the lines of IAM-OnDB have 29 on average, 64 at most
 MOST_LINES = 64  # lines in one text
 BIAS_AFTER = 15  # points; the likeliest beginning is a pen at rest, which a bias from the first on makes near certain
-FINISH = 20  # points; the rule ends a line some 6 points before people do, which is within its last letter
+FINISH = 20  # points; the rule ends a line a little before people do, often within its last letter
 POINTS_A_CHARACTER = 50  # of the cap; IAM-OnDB has 21
 PRIMERS_POINTS = 2.4  # of the cap, against those of a primer's character, where that is more
 MORE_POINTS = 100  # of the cap of a line, besides
