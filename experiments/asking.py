@@ -116,8 +116,9 @@ def _symbols_of(content, alphabet):
     """The symbols of what a user writes; of words, without an end of line that he did not write."""
     if isinstance(alphabet, str):
         return text.symbols_of(content, alphabet)
-    found = words.split(content)
-    return words.encode(found if content.endswith('\n') else found[:-1], alphabet)
+    found = words.split(content) or [words.END] * ('\n' in content)
+    ended = content.rpartition('\n')[2].split() == []  # behind the last end of a line stands no word
+    return words.encode(found if ended else found[:-1], alphabet)
 
 
 def _text_of(symbols, alphabet):

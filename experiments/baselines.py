@@ -24,7 +24,7 @@ CORPUS = flags.DEFINE_string('corpus', 'pydoc', f'One of {", ".join(text.NAMES)}
 UNIT = flags.DEFINE_enum('unit', 'characters', ['characters', 'bytes'], 'What a symbol of a text file is.')
 DATA = flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write results.json; nowhere if not given.')
-RIVALS = flags.DEFINE_list('rivals', None, f'Some of {", ".join(rivals.RIVALS)}; all if not given.')
+RIVALS = flags.DEFINE_list('rivals', None, f'Some of {", ".join(rivals.RIVALS)}; all if not given, none if empty.')
 NETS = flags.DEFINE_list(
     'nets',
     [],
@@ -99,7 +99,9 @@ def chosen():
         if name not in rivals.RIVALS:
             raise FlagError(f'no rival {name!r}; there are {", ".join(rivals.RIVALS)}')
         rivals.check(name)  # now, and not after an hour
-    return RIVALS.value or list(rivals.RIVALS)
+    if not (RIVALS.value is None or RIVALS.value or NETS.value):
+        raise FlagError('neither --rivals nor --nets: there is nothing to measure')
+    return list(rivals.RIVALS) if RIVALS.value is None else RIVALS.value
 
 
 def net_rivals(corpus):

@@ -10,9 +10,10 @@ import pathlib
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, nets
 from experiments.cli import FlagError
 from hfrnn import plotting, runs
+from hfrnn.data import text
 
 RUNS = flags.DEFINE_list('runs', [], 'Folders of runs of nets of text, with commas between.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write the table and the plot.')
@@ -40,6 +41,7 @@ def compare(paths, workdir):
     check_symbols(histories)
     shared = {x: min(rows[-1][x] for rows in histories.values()) for x in ('seconds', 'characters')}
 
+    letter = text.letter_of(nets.alphabet_of(runs.read_json(str(paths[0]), 'about.json')))
     table = []
     for path, (name, rows) in zip(paths, histories.items(), strict=True):
         row = {'run': name, 'seconds': rows[-1]['seconds'], 'characters': rows[-1]['characters']}
@@ -56,9 +58,9 @@ def compare(paths, workdir):
     path, _ = cli.results_so_far(str(workdir), 'compare')
     runs.write_json(path, {'experiment': 'compare', 'equal': shared, 'runs': table})
     for x in shared:
-        plotting.learning_curve(workdir / f'{x}.png', histories, x)
+        plotting.learning_curve(workdir / f'{x}.png', histories, x, label=f'bits per {letter}')
     print(
-        f'bits per character: validation at {shared["seconds"]:.0f} s, at {shared["characters"] / 1e6:.1f} M characters'
+        f'bits per {letter}: validation at {shared["seconds"]:.0f} s, at {shared["characters"] / 1e6:.1f} M characters'
     )
     print(f'test at the end\n{"run":28s} {"seconds":>8s} {"M chars":>8s} {"=time":>7s} {"=chars":>7s} {"test":>7s}')
     for row in table:

@@ -111,8 +111,8 @@ def debagging(folder, knowers, corpus, n, seed):
 
 def balance(folder, knowers, corpus, n, seed):
     known, content = (text.decode(part, corpus.alphabet) for part in (corpus.train, corpus.test))
-    pairs = {}
-    for pair in analysis.pairs_in(corpus.alphabet, known):
+    used, pairs = analysis.pairs_in(corpus.alphabet, known), {}
+    for pair in used:
         passages = analysis.fillers(content, pair, n, seed=seed)
         if passages:
             pairs[pair] = {
@@ -120,7 +120,8 @@ def balance(folder, knowers, corpus, n, seed):
                 for name, knower in knowers.items()
             }
     if not pairs:
-        say('balance: no brackets or quotes in this alphabet')
+        free = f'no passage of the test text is free of {" or ".join(used)}'
+        say(f'balance: {free if used else "the training text has no brackets or quotes to speak of"}')
         return None
     for pair, curves in pairs.items():
         for name, curve in curves.items():

@@ -297,6 +297,7 @@ def train():
 
     read = dynamic.static_reader(learner.model, s.length)
     per_char = len(corpus.train) / evaluation.units(corpus.alphabet, corpus.train)[0]  # symbols in a character
+    letter = text.letter_of(corpus.alphabet)
     last = round(FLAGS.epochs * learner.steps_per_epoch)
 
     def about_step(i, seconds):
@@ -329,7 +330,7 @@ def train():
         if not evaluated and i % FLAGS.log_every:
             return
         row = about_step(i, seconds) | {'bits_per_char': float(metrics['nats']) * BITS * per_char}
-        line = f'step {i:6d}  epoch {row["epoch"]:6.3f}  {row["bits_per_char"]:6.3f} bits/char'
+        line = f'step {i:6d}  epoch {row["epoch"]:6.3f}  {row["bits_per_char"]:6.3f} bits/{letter}'
         if evaluated:
             row |= read_valid(state)
             line += f'  valid {row["valid_bits_per_char"]:.4f}'
@@ -424,6 +425,8 @@ def reopen():
     """(settings, Learner, weights, (steps, seconds)) of --workdir, whose flags the command line must not contradict."""
     if not WORKDIR.value:
         raise FlagError('say which run: --workdir=FOLDER')
+    if FLAGS.weights is not None and MODE.value in ('evaluate', 'export'):
+        raise FlagError(f'--mode={MODE.value} is of a run: leave out --weights')
     mine = {name: value for name, value in vars(settings()).items() if FLAGS[name].present}
     cli.check_flags(WORKDIR.value, mine)
     s, learner, params, done = open_learner(WORKDIR.value)

@@ -14,7 +14,7 @@ from absl import flags
 from experiments import cli
 from experiments.cli import clock, say
 from hfrnn import dynamic, model, plotting, runs
-from hfrnn.data import DataError
+from hfrnn.data import DataError, text
 from hfrnn.evaluation import measured
 
 FLAGS = flags.FLAGS
@@ -25,7 +25,7 @@ def dynamic_results(net, weights, corpus, test):
     null = len(corpus.alphabet)
     valid = corpus.valid[: FLAGS.tune_symbols]
     reader = dynamic.dynamic_reader(net, FLAGS.segment)
-    results = {}
+    results, bits_per = {}, f'bits/{text.letter_of(corpus.alphabet)}'
     for name in FLAGS.dynamic:
         rms = None
         if name == 'rms':
@@ -35,7 +35,7 @@ def dynamic_results(net, weights, corpus, test):
         def bits(rate, decay, rms=rms, name=name):
             reading = reader(weights, valid, null, dynamic.Rule(rate, decay, rms))
             found = measured(reading, corpus.alphabet, valid)['bits_per_char']
-            say(f'  {name}: rate {rate:.2g}, decay {decay:.2g}: {found:.4f} bits/char on validation text')
+            say(f'  {name}: rate {rate:.2g}, decay {decay:.2g}: {found:.4f} {bits_per} on validation text')
             return found
 
         try:
@@ -81,7 +81,7 @@ def write(run, net, weights, corpus, facts, sampled):
     What other rules have made of the same weights and text stays in results.json; and all of it, if that was of more of
     the text.
     """
-    null = len(corpus.alphabet)
+    null, letter = len(corpus.alphabet), text.letter_of(corpus.alphabet)
     test = corpus.test[: FLAGS.test_symbols or None]
     read = dynamic.static_reader(net)
     static = measured(read(weights, test, null, FLAGS.static_streams, FLAGS.context), corpus.alphabet, test)
@@ -110,9 +110,9 @@ def write(run, net, weights, corpus, facts, sampled):
         (run.path / 'sample.txt').write_text(sampled, 'utf-8')
         history = runs.history(run)
         if history:
-            plotting.learning_curve(run.path / 'learning_curve.png', {'LSTM': history})
+            plotting.learning_curve(run.path / 'learning_curve.png', {'LSTM': history}, label=f'bits per {letter}')
     say(f'\nA sample:\n\n{sampled}\n')
-    say(f'{"on the test text":28s} {"bits/char":>10s} {"perplexity":>11s} {"error":>7s}   {len(test):,} symbols')
+    say(f'{"on the test text":28s} {f"bits/{letter}":>10s} {"perplexity":>11s} {"error":>7s}   {len(test):,} symbols')
     for name, row in (('static', static), *((f'dynamic, {k}', v) for k, v in results['dynamic'].items())):
         chosen = f'  rate {row["rate"]:.2g}, decay {row["decay"]:.2g}' if 'rate' in row else ''
         say(f'  {name:26s} {row["bits_per_char"]:10.4f} {row["perplexity"]:11.2f} {row["error"]:7.2%}{chosen}')

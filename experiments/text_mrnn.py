@@ -249,6 +249,7 @@ def analyse():
         raise FlagError('say which run: --workdir=FOLDER')
     net = nets.open_net(WORKDIR.value)
     path = runs.open_run(WORKDIR.value).path
+    cli.check_flags(WORKDIR.value, {name: value for name, value in defining_flags().items() if FLAGS[name].present})
     corpus = nets.corpus_of(net.flags, FLAGS.data)
     runs.check(WORKDIR.value, 'about.json', nets.about(corpus))
     knowers = {net.flags.get('cell', 'lstm'): knowledge.net(net.model, net.params)}
@@ -261,12 +262,15 @@ def reopen():
     """(run, model, state, seconds) of --workdir, whose flags hold wherever the command line says nothing else."""
     if not WORKDIR.value:
         raise FlagError('say which run: --workdir=FOLDER')
-    for name, value in runs.read_json(WORKDIR.value, 'flags.json').items():
+    told, about = (runs.read_json(WORKDIR.value, name) for name in ('flags.json', 'about.json'))
+    if not (told.keys() >= set(nets.RECURRENT) - {'gain'} and 'alphabet' in about):  # the first runs tell no gain
+        raise runs.RunError(f'{WORKDIR.value} holds a run of another experiment')
+    for name, value in told.items():
         if name in FLAGS and not FLAGS[name].present:
             FLAGS[name].value = value
     run = runs.open_run(WORKDIR.value)
     cli.check_flags(WORKDIR.value, defining_flags())
-    alphabet = runs.read_json(run.path, 'about.json')['alphabet']
+    alphabet = about['alphabet']
     net, optimizer = make_model(len(alphabet)), make_optimizer()
     found = runs.restore(run, jax.eval_shape(functools.partial(training.init, net, optimizer), jax.random.key(0)))
     if not found:
@@ -325,19 +329,25 @@ def finish(run, corpus, net, state, seconds, measure):
         results['test_unknown_symbols'] = int(np.sum(corpus.test == corpus.alphabet.index(text.UNKNOWN)))
     rows = [(f'{FLAGS.cell} by {FLAGS.optimizer}', test)]
     if FLAGS.compressors:
-        known, unseen = (compressors.as_bytes(part, corpus.alphabet) for part in (corpus.train, corpus.test))
+        known, unseen = (text.as_bytes(part, corpus.alphabet) for part in (corpus.train, corpus.test))
         results['compressors'] = {
             name: compressors.conditional_bits(compress, known, unseen) / len(corpus.test)
             for name, compress in compressors.COMPRESSORS.items()
         }
-        rows += results['compressors'].items()
+    elif (run.path / 'results.json').exists():
+        before = runs.read_json(run.path, 'results.json')
+        if 'compressors' in before and before.get('test_symbols') == len(corpus.test):
+            results['compressors'] = before['compressors']
+    rows += results.get('compressors', {}).items()
     sampled = asking.sample(net, state.params, corpus.alphabet)
     if runs.writes():
         runs.write_json(run.path / 'results.json', results)
         (run.path / 'sample.txt').write_text(sampled, 'utf-8')
         history = runs.history(run)
         if history:
-            plotting.learning_curve(run.path / 'learning_curve.png', {FLAGS.cell: history})
+            plotting.learning_curve(
+                run.path / 'learning_curve.png', {FLAGS.cell: history}, label=f'bits per {unit[:-1]}'
+            )
     say(f'\nA sample:\n\n{sampled}\n')
     what = f'bits per {unit[:-1]} on the test text'
     say(f'{what:40s} {len(corpus.test):,} symbols')

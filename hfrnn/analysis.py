@@ -1,4 +1,4 @@
-"""What a model of text knows (Sutskever, Martens & Hinton 2011, SMH11, sec. 5.2-5.5): nets and their rivals alike.
+"""What a model of text knows (Sutskever, Martens & Hinton 2011, SMH11): nets and their rivals alike.
 
 Each is asked through one function, ``Judge``, for log2 P(targets[b, t] | context, texts[b, :t]).  Texts are strings of
 one character a symbol here: of bytes, latin-1's.
@@ -29,7 +29,7 @@ PLACES = (  # noqa: SIM905
     'France Germany Greece Hungary India Indonesia Iran Iraq Ireland Israel Italy Japan Korea Mexico Norway Pakistan '
     'Poland Portugal Romania Russia Scotland Spain Sweden Switzerland Turkey Ukraine Wales'
 ).split()
-PROMPTS = {'list': 'England, Spain, France, Germany, ', 'control': 'The meaning of life is '}  # SMH11 sec. 5.5
+PROMPTS = {'list': 'England, Spain, France, Germany, ', 'control': 'The meaning of life is '}  # SMH11's
 
 
 def net_judge(model: Model, params: Any, rows: int = 1024, steps: int = 16) -> Judge:
@@ -112,7 +112,7 @@ def orders(bag: Bag) -> list[str]:
 
 
 def is_debagged(judge: Judge, bag: Bag, alphabet: str) -> bool:
-    """Whether none of the orders is likelier than the true one, those that read the same aside (SMH11 sec. 5.2)."""
+    """Whether none of the orders is likelier than the true one, those that read the same aside."""
     texts = list(dict.fromkeys(orders(bag)))
     symbols = np.stack([text.encode(one, alphabet) for one in texts])
     bits = -judge(text.encode(bag.before, alphabet), symbols, symbols).sum(1)
@@ -140,7 +140,8 @@ def balance(judge: Judge, pair: str, passages: Sequence[str], alphabet: str) -> 
     Returns:
       'open' and 'none': for each of DISTANCES, and as far as the next, behind an opening sign, and behind none.
     """
-    ends = np.array([[c.isspace() for c in one] for one in passages])  # before a space a word has ended
+    blank = np.array([[c.isspace() for c in one] for one in passages])
+    ends = np.diff(blank, axis=1, prepend=True) & blank  # a word has ended before the first of the blanks behind it
     which = np.broadcast_to(np.searchsorted(DISTANCES, np.arange(ends.shape[1]), 'right') - 1, ends.shape)
     rows = np.stack([text.encode(one, alphabet) for one in passages])
     targets = np.full_like(rows, alphabet.index(pair[1]))

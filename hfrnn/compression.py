@@ -247,7 +247,7 @@ def _decoded(predictor, state, alphabet, payload, n):
             start = time.perf_counter()
             state = predictor.update(state, int(symbols[i]))
             seconds -= start - time.perf_counter()
-        yield state, _bytes_of(symbols, alphabet), len(symbols), seconds
+        yield state, text.as_bytes(symbols, alphabet), len(symbols), seconds
 
 
 def _followed(predictor, state, alphabet, raw):
@@ -260,7 +260,7 @@ def _followed(predictor, state, alphabet, raw):
         part = symbols[first : first + PIECE]
         start = time.perf_counter()
         state, _ = read(predictor, state, part)
-        yield state, _bytes_of(part, alphabet), len(part), time.perf_counter() - start
+        yield state, text.as_bytes(part, alphabet), len(part), time.perf_counter() - start
 
 
 def _symbols(source, alphabet):
@@ -287,12 +287,6 @@ def _symbols(source, alphabet):
         if not part:
             return
         yield part, symbols
-
-
-def _bytes_of(symbols, alphabet):
-    if alphabet == text.BYTES:
-        return symbols.astype(np.uint8).tobytes()
-    return text.decode(symbols, alphabet).encode()
 
 
 def _trimmed(words):

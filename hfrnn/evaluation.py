@@ -23,7 +23,8 @@ def totals(step: Callable, params: Any, batch: Batch, chunk: int) -> tuple[float
     """What ``step(params, part)`` gives, a tuple of sums, added up over any number of sequences.
 
     Args:
-      step: ``training.evaluation_step`` or ``answers_step``, spread over devices.
+      step: such as ``training.evaluation_step`` or ``answers_step``, spread over devices.
+      batch: of one sequence at least.
       chunk: how many sequences to evaluate at a time; the devices must divide it.
     """
     sums = []
@@ -78,14 +79,15 @@ def bits_per_char(step: Callable, params: Any, batch: Batch, chunk: int) -> floa
 def units(alphabet: str | tuple[str, ...], symbols: np.ndarray) -> tuple[int, int]:
     """(characters, words) of a text of symbols (N,), by its alphabet, which is a tuple if they are words.
 
-    Of characters, a word is what a space or the end of a line stands behind, and there is one at least.  Of words, each
-    is followed by a character, and the ``words.END`` of a line is a word that takes the place of its last one.
+    Of characters, a word is what has no space or end of a line in it and one behind it, and there is one at least.  Of
+    words, each is followed by a character, and the ``words.END`` of a line is a word that takes the place of its last
+    one.
     """
     if not isinstance(alphabet, str):
         lengths = np.array([0 if word == words.END else len(word) + 1 for word in alphabet])
         return int(lengths[symbols].sum()), len(symbols)
-    behind = [i for i, c in enumerate(alphabet) if c in ' \n']
-    return len(symbols), max(1, int(np.isin(symbols, behind).sum()))
+    blank = np.isin(symbols, [i for i, c in enumerate(alphabet) if c in ' \n'])
+    return len(symbols), max(1, int(np.sum(blank & ~np.append(True, blank[:-1]))))
 
 
 def measured(reading: Reading, alphabet: str | tuple[str, ...], symbols: np.ndarray) -> dict[str, float]:

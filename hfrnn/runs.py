@@ -77,7 +77,7 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 
 def _dump(content):
-    return json.dumps(content, indent=1, ensure_ascii=False) + '\n'
+    return json.dumps(content, indent=1) + '\n'  # in ASCII, which can also say a file name that is no UTF-8
 
 
 def _write(path, content):
@@ -117,7 +117,7 @@ def train_in(workdir: str, flags: dict, about: dict, untold: dict | None = None)
     """Opens a run folder to train in, or to go on in; made if need be.
 
     Args:
-      untold: the flags of a run that tells nothing of them.
+      untold: the flags and facts of a run that tells nothing of them.
 
     Raises:
       RunError: if it holds a run with other flags or on other data, or something else, or is being trained in.
@@ -125,7 +125,7 @@ def train_in(workdir: str, flags: dict, about: dict, untold: dict | None = None)
     path = pathlib.Path(workdir).resolve()
     if (path / 'flags.json').exists():
         check(workdir, 'flags.json', flags, untold)
-        check(workdir, 'about.json', about)
+        check(workdir, 'about.json', about, untold)
     elif path.exists() and (not path.is_dir() or any(not _ours(p.name) for p in path.iterdir())):
         raise RunError(f'{workdir} is there and holds no run; name a new or an empty folder')
     lock = None

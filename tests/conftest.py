@@ -94,7 +94,9 @@ def text_run(tmp_path_factory, environment):
         'caf\xe9',
     ]
     rng = np.random.default_rng(0)
-    (folder / 'text').write_text('\n'.join(' '.join(rng.choice(words, 14)) for _ in range(360)), encoding='utf-8')
+    lines = [' '.join(rng.choice(words, 14)) for _ in range(360)]
+    lines += [' '.join(rng.choice(words[:9], 14)) for _ in range(10)]  # a long passage without brackets and quotes
+    (folder / 'text').write_text('\n'.join(lines), encoding='utf-8')
     flags = ['--flagfile=experiments/flags/mrnn_ci.flags', f'--corpus={folder}/text', '--steps=2', '--nocompressors']
     command = [sys.executable, '-m', 'experiments.text_mrnn', *flags, f'--workdir={folder}/run']
     subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)

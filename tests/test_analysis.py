@@ -137,5 +137,11 @@ def test_analyse_by_the_command_line(text_run, call):
         assert found['new_words'][name]['words'] > 0
         assert len(found['list']['samples'][name]) == 5
     assert found['debagging']['bags'] == 2
-    for name in ('debagging', 'list', 'new_words'):
+    assert set(found['balance']['pairs']) == {'()', '""'}
+    for models in found['balance']['pairs'].values():
+        for curves in models.values():
+            for curve in curves.values():
+                assert all(p is None or 0 < p < 0.5 for p in curve)
+                assert sum(p is not None for p in curve) > 4
+    for name in ('debagging', 'balance', 'list', 'new_words'):
         assert (text_run / f'{name}.png').read_bytes().startswith(b'\x89PNG')

@@ -58,12 +58,6 @@ def test_what_others_compress_they_give_back():
     assert decoder.decode(compressors.ppmd('H', 8)(text), len(text)) == text
 
 
-def test_compressors_read_bytes_as_they_are():
-    data = RNG.bytes(1000)
-    assert compressors.as_bytes(np.frombuffer(data, np.uint8), text.BYTES) == data
-    assert compressors.as_bytes(np.array([0, 1, 1]), 'a\xe9') == 'a\xe9\xe9'.encode()
-
-
 def test_what_is_missing_is_said_in_one_line(monkeypatch):
     monkeypatch.setenv('PATH', '')
     for module in ('pyppmd', 'brotli', 'zstandard'):
@@ -121,6 +115,7 @@ def test_bad_input_is_one_line(tmp_path):
         (('--corpus=nowhere.txt', '--rivals=gzip'), 'nowhere.txt'),
         ((corpus, '--rivals=zpaq'), 'apt install zpaq'),
         ((corpus, '--rivals=paq9'), 'paq9'),
+        ((corpus, '--rivals='), 'nothing to measure'),
         ((corpus, f'--workdir={tmp_path}'), 'something else'),
     ):
         done = script(*args, PATH='')

@@ -13,8 +13,8 @@ SCRIPT = 'experiments.compare'
 def folder(tmp_path):
     """A folder with two runs, the second of which began late."""
 
-    def begin(name, rows, clock='wall', text=1, **more):
-        run = runs.train_in(str(tmp_path / name), {'clock': clock}, {'train_crc32': text})
+    def begin(name, rows, clock='wall', text=1, alphabet='ab', **more):
+        run = runs.train_in(str(tmp_path / name), {'clock': clock}, {'train_crc32': text, 'alphabet': alphabet})
         for i, (seconds, characters, valid) in enumerate(rows):
             row = {'step': i + 1, 'seconds': seconds, 'characters': characters, 'bits_per_char': 2.0}
             runs.log(run, row | more | ({} if valid is None else {'valid_bits_per_char': valid}))

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from hfrnn import runs
 from tests.scripts import assert_same_run, last_params, wait_for_step
 
 SCRIPT = 'experiments.text_mrnn'
@@ -228,12 +229,24 @@ def test_a_run_with_other_flags_is_not_touched(finished, call):
         (['--mode=score', '--text=a', '--plot=a.svg'], 'in .png'),
         (['--mode=sample', '--beam=9000', '--sample_length=20000'], 'a beam holds'),
         (['--mode=evaluate', '--beam=9000', '--sample_length=20000'], 'a beam holds'),
+        (['--mode=analyse', '--corpus=novel.txt'], 'corpus'),
     ):
         status, _, err = call(f'--workdir={workdir}', *flags)
         assert status == 1
         assert said in err
         assert err.count('\n') == 1
     assert (workdir / 'metrics.jsonl').read_text() == before
+
+
+@pytest.mark.parametrize(
+    'flags, about', [({'task': 'addition', 'hidden': 3}, {}), ({'hidden': 3, 'layers': 1}, {'alphabet': 'ab'})]
+)
+def test_a_run_of_another_experiment_is_told_apart(call, tmp_path, flags, about):
+    runs.close(runs.train_in(str(tmp_path / 'run'), flags, about))
+    for mode in ('evaluate', 'sample', 'score'):
+        status, _, err = call(f'--mode={mode}', f'--workdir={tmp_path}/run', '--text=a')
+        assert (status, err.count('\n')) == (1, 1)
+        assert 'another experiment' in err
 
 
 def test_first_order_that_diverges_stops_with_the_last_good_state(call, tmp_path):

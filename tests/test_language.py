@@ -27,7 +27,7 @@ def test_training_leaves_what_it_promises(finished):
     assert 0 < results['epochs'] < 0.01
     corpus = text.load('pydoc')
     assert abs(results['static']['bits_per_char'] - np.log2(len(corpus.alphabet))) < 0.5  # it has hardly been trained
-    words = sum(corpus.alphabet[x] in ' \n' for x in corpus.test[:1500])
+    words = len(re.findall(r'[^ \n]+[ \n]', text.decode(corpus.test[:1500], corpus.alphabet)))
     for row in (results['static'], results['dynamic']['sgd'], results['dynamic']['rms']):
         assert 1 < row['bits_per_char'] < 7
         assert_allclose(np.log2(row['perplexity']), row['bits_per_char'] * 1500 / words)
@@ -276,7 +276,8 @@ def test_words(call, tmp_path):
     assert (status, err) == (0, '')
     assert '3 words' in out
     assert call('--mode=export', f'--workdir={tmp_path}/run', f'--output={tmp_path}/net.npz')[0] == 0
-    assert '3 words' in call('--mode=score', f'--weights={tmp_path}/net.npz', '--text=a cat sat')[1]
+    for written, n in (('a cat sat', 3), ('a cat sat\n', 4), ('a cat\n  ', 3), ('\n', 1)):
+        assert f'{n} words' in call('--mode=score', f'--weights={tmp_path}/net.npz', f'--text={written}')[1]
     status, _, err = call('--mode=score', f'--workdir={tmp_path}/run', '--text=a dog sat')
     assert status == 1
     assert "not in the vocabulary of this model: 'dog'" in err
@@ -313,6 +314,7 @@ def test_words(call, tmp_path):
         (['--mode=score', '--weights=penn_treebank', '--workdir=', '--text=a', '--plot=a.xyz'], 'in .png'),
         (['--mode=sample', '--weights=penn_treebank'], 'read one net'),
         (['--mode=sample', '--workdir='], 'say which run'),
+        (['--mode=export', '--output=a.npz', '--weights=penn_treebank'], 'leave out --weights'),
         (
             ['--mode=score', '--weights=penn_treebank', '--workdir=', '--text=a', '--unit=words'],
             'another net than --unit',

@@ -17,6 +17,12 @@ def folder(tmp_path):
     return str(tmp_path / 'run')
 
 
+def test_file_names_of_any_bytes(tmp_path):
+    odd = {'corpus': 'caf\udce9.txt'}  # as Python has the arguments that are no UTF-8
+    runs.close(runs.train_in(str(tmp_path / 'run'), odd, ABOUT))
+    assert runs.read_json(str(tmp_path / 'run'), 'flags.json') == odd
+
+
 def test_it_opens_again_with_the_same_flags_alone(folder):
     run = runs.train_in(folder, FLAGS, ABOUT)
     assert runs.open_run(folder).path == run.path

@@ -58,6 +58,8 @@ def test_bytes_are_written_and_read_as_utf_8():
     assert text.text_of(symbols, text.BYTES) == 'Grün'
     assert text.text_of(symbols[:3], text.BYTES) == 'Gr\N{REPLACEMENT CHARACTER}'
     assert text.text_of(text.symbols_of('ab', 'abc'), 'abc') == 'ab'
+    assert text.as_bytes(np.frombuffer(b'\xff\0', np.uint8), text.BYTES) == b'\xff\0'
+    assert text.as_bytes(np.array([0, 1, 1]), 'a\xe9') == 'a\xe9\xe9'.encode()
 
 
 def test_random_substrings_are_substrings_and_uniform():

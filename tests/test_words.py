@@ -20,6 +20,9 @@ def test_words_and_ends_of_lines():
 def test_bits_perplexity_and_error_are_a_hand_count():
     """The same text by words and by characters, of which each costs 2 bits."""
     content = 'the cat sat\non the mat\n'
+    spaced = '\n  the  cat sat \n\n\ton the mat\n\n mat'  # a tab is no blank to a net; and the last word has no end
+    letters = text.alphabet_of(spaced)
+    assert evaluation.units(letters, text.encode(spaced, letters)) == (len(spaced), 6)
     found = words.split(content)
     vocabulary, alphabet = words.vocabulary_of(found), text.alphabet_of(content)
     for names, symbols, n_words in (

@@ -10,10 +10,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 
-import numpy as np
-
-from hfrnn.data import text
-
 MEMORY = 1 << 30  # bytes for PPMd's model, whatever the text: what it has made of one does not depend on what follows
 
 
@@ -85,10 +81,3 @@ ALL: dict[str, Callable[[bytes], bytes]] = COMPRESSORS | {
 def conditional_bits(compress: Callable[[bytes], bytes], before: bytes, data: bytes) -> int:
     """8 (|C(before + data)| - |C(before)|): the bits of data for a compressor that has read what stands before it."""
     return 8 * (len(compress(before + data)) - len(compress(before)))
-
-
-def as_bytes(symbols: np.ndarray, alphabet: str) -> bytes:
-    """What a compressor is given of a text (N,): its bytes, where the symbols are bytes; UTF-8 otherwise."""
-    if alphabet == text.BYTES:
-        return symbols.astype(np.uint8).tobytes()
-    return text.decode(symbols, alphabet).encode()

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hfrnn.baselines import compressors
+from hfrnn.data import text
 
 Rival = Callable[[np.ndarray, np.ndarray, str], tuple[float | None, float]]
 
@@ -38,14 +39,14 @@ class Measured(NamedTuple):
 
 def _compressor(compress):
     def rival(known, symbols, alphabet):
-        before, text = (compressors.as_bytes(part, alphabet) for part in (known, symbols))
-        return None, compressors.conditional_bits(compress, before, text) / len(symbols)
+        before, unseen = (text.as_bytes(part, alphabet) for part in (known, symbols))
+        return None, compressors.conditional_bits(compress, before, unseen) / len(symbols)
 
     return rival
 
 
 def _zpaq(known, symbols, alphabet):
-    sizes = [len(compressors.as_bytes(part, alphabet)) for part in (known, symbols)]
+    sizes = [len(text.as_bytes(part, alphabet)) for part in (known, symbols)]
     if compressors.zpaq_model(sizes[0]) != compressors.zpaq_model(sum(sizes)):
         raise compressors.Unavailable('zpaq would not use the same model for the first text alone and for both')
     return _compressor(compressors.zpaq)(known, symbols, alphabet)

@@ -84,11 +84,23 @@ def text_of(symbols: np.ndarray, alphabet: str) -> str:
     return decode(symbols, alphabet)
 
 
+def as_bytes(symbols: np.ndarray, alphabet: str) -> bytes:
+    """A file of symbols (N,): its bytes, where the symbols are bytes; UTF-8 otherwise."""
+    if alphabet == BYTES:
+        return symbols.astype(np.uint8).tobytes()
+    return decode(symbols, alphabet).encode()
+
+
 def unit_of(alphabet: Sequence[str]) -> str:
     """What its symbols are called: bytes, characters or words."""
     if not isinstance(alphabet, str):
         return 'words'
     return 'bytes' if alphabet == BYTES else 'characters'
+
+
+def letter_of(alphabet: Sequence[str]) -> str:
+    """What bits are counted by, in short: byte where the symbols are bytes, char otherwise, for words too."""
+    return 'byte' if unit_of(alphabet) == 'bytes' else 'char'
 
 
 def alphabet_of(text: str) -> str:
