@@ -1,4 +1,4 @@
-"""Bouncing balls, a RNN by Hessian-Free against an LSTM by gradient descent: Martens & Sutskever 2011, natural data.
+"""Bouncing balls, an RNN by Hessian-Free against an LSTM by gradient descent: Martens & Sutskever 2011, natural data.
 
     python -m experiments.bouncing_balls --flagfile=experiments/flags/balls_rnn_hf.flags --workdir=runs/balls/rnn_hf
     python -m experiments.bouncing_balls --flagfile=experiments/flags/balls_lstm_adam.flags --workdir=runs/balls/lstm

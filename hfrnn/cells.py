@@ -86,7 +86,7 @@ SCALE = 15**-0.5  # 15 inputs of variance 1 then give a sum of variance 1
 def sparse(key: jax.Array, shape: tuple[int, int], scale: float = SCALE, connections: int = 15) -> jax.Array:
     """Sparse initialisation: every unit (row) starts with exactly ``connections`` non-zero weights.
 
-    Their values are N(0, scale^2); a row with fewer columns than that is dense.  SMH11 sec. 5.2.
+    Their values are N(0, scale^2); a row with fewer columns than that is dense.  SMH11, on training.
 
     Returns:
       (units, sources) weights.
@@ -162,7 +162,7 @@ def tensor_rnn(n_in: int, n_hidden: int) -> Cell:
 
     def step(p, h, x):
         symbol = jnp.issubdtype(x.dtype, jnp.integer)
-        W_hh = p['W_hh'][x] if symbol else jnp.einsum('m,mij->ij', x, p['W_hh'])
+        W_hh = p['W_hh'].at[x].get(mode='fill', fill_value=0) if symbol else jnp.einsum('m,mij->ij', x, p['W_hh'])
         h = jnp.tanh(take(p['W_hx'], x) + W_hh @ h + p['b_h'])
         return h, h
 
@@ -380,7 +380,7 @@ def _lstm_core(clip, gain=1.0):
 
 
 def stack(*cells: Cell) -> Cell:
-    """Layers with skip connections, G13 eq. 1-4: the input goes to every layer, every layer's output to the readout.
+    """Layers with skip connections, G13 eq. 1-2: the input goes to every layer, every layer's output to the readout.
 
         h^1_t = layer_1(x_t, h^1_{t-1})
         h^n_t = layer_n(x_t, h^{n-1}_t, h^n_{t-1})

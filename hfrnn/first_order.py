@@ -1,4 +1,4 @@
-"""First-order optimisation: the rmsprop of Graves 2013, Muon for recurrent nets, and an average of the weights."""
+"""First-order optimisation: the rmsprop of Graves 2013, Muon for LSTMs, and an average of the weights."""
 
 from typing import Any, NamedTuple
 
@@ -20,7 +20,22 @@ def graves_rmsprop(learning_rate: float = 1e-4) -> optax.GradientTransformation:
 
     for g a gradient on the scale of one sequence's nats: the offset under the root belongs to it.
     """
-    return optax.rmsprop(learning_rate, decay=0.95, eps=1e-4, centered=True, momentum=0.9)
+    return optax.chain(_centred(), optax.scale_by_learning_rate(learning_rate), optax.trace(0.9))
+
+
+def _centred():
+    """optax.scale_by_stddev, whose state it has, for gradients of any size."""
+
+    def init(params):
+        return optax.ScaleByRStdDevState(mu=optax.tree.zeros_like(params), nu=optax.tree.zeros_like(params))
+
+    def update(g, state, params=None):
+        m, n = (optax.tree.update_moment(g, old, 0.95, order) for old, order in ((state.mu, 1), (state.nu, 2)))
+        # of large gradients that hardly change, rounding takes n below m^2
+        updates = jax.tree.map(lambda g, n, m: g / jnp.sqrt(jnp.maximum(n - m**2, 0.0) + 1e-4), g, n, m)
+        return updates, optax.ScaleByRStdDevState(mu=m, nu=n)
+
+    return optax.GradientTransformation(init, update)
 
 
 def muon(learning_rate: float = 1e-3) -> optax.GradientTransformation:
@@ -29,13 +44,19 @@ def muon(learning_rate: float = 1e-3) -> optax.GradientTransformation:
     ``W_h`` leads from cells, and a window, to all four net inputs of an LSTM (``cells.lstm``), and is one matrix here.
     A step is the gradient's momentum with its singular values brought near 1, scaled to the root mean square of 0.2
     that Adam's steps have (Liu et al. 2025, arXiv:2502.16982, sec. 2.2), so that Adam's learning rates serve.
+
+    Raises:
+      ValueError: by ``init``, for weights without a ``W_h``.
     """
 
     def orthogonal(params):
         def axes(path, _):
             return optax.contrib.MuonDimensionNumbers(1, 0) if path[-1] == jax.tree_util.DictKey('W_h') else None
 
-        return jax.tree_util.tree_map_with_path(axes, params)
+        found = jax.tree_util.tree_map_with_path(axes, params)
+        if not jax.tree.leaves(found):
+            raise ValueError('muon is for LSTMs: none of these weights is a W_h')
+        return found
 
     return optax.contrib.muon(learning_rate, muon_weight_dimension_numbers=orthogonal, consistent_rms=0.2)
 

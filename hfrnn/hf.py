@@ -34,10 +34,11 @@ on to the next step, arrays alone, so that it can be saved, carried by ``lax.sca
 **In a chain**, what stands behind it acts on the finished update: ``optax.scale``, ``optax.add_decayed_weights``.
 What stands before it changes the gradient, and so the model that rho is measured against: clipping has no meaning here.
 
-**Errors**: ValueError where ``params``, ``curvature`` or ``value_fn`` is missing, where the gradient or a product has
-not the structure and shapes of params, and where ``value_fn`` gives no scalar; TypeError for params that are not all
-float32 or all float64, and for a choice that is no function.  Numbers that are not finite raise nothing: such a step is
-rejected, and says so by ``step_size`` 0.
+**Errors**: ValueError where ``params``, ``curvature`` or ``value_fn`` is missing, where the gradient, a product or
+``squared_gradients`` has not the structure and shapes of params, and where an objective gives no scalar; TypeError for
+params that are not all float32 or all float64, and for a choice that is no function.  An objective of another type than
+params, as of float64 data, is rounded to theirs.  Numbers that are not finite raise nothing: such a step is rejected,
+and says so by ``step_size`` 0.
 
 Sources: Martens 2010 (M10) and his demo code (M10c); Martens & Sutskever 2011 (MS11); Sutskever's code release of 2011
 (S11c); Martens & Sutskever 2012 (MS12), whose choices we know through a public re-implementation.
@@ -76,7 +77,7 @@ class HessianFreeState(NamedTuple):
       start: where the next CG run starts: the last solution, un-backtracked and not yet decayed.
       cg_iterations: of the last step.
       backtracked: how many of the CG iterates that were kept backtracking gave up.
-      rho: the actual reduction over the model's.
+      rho: the actual reduction over the model's; -inf where the objective rose, NaN where nothing tells.
       reduction: how much the line search's objective fell, >= 0.
       step_size: alpha of the line search; 0 if the step was rejected.
     """
@@ -117,7 +118,7 @@ def hessian_free(
 ) -> optax.GradientTransformationExtraArgs:
     """Hessian-Free: minimise a local quadratic by conjugate gradient, then check it against the objective.
 
-    At theta, with the gradient g and B = G + lambda (I + H_D) from ``curvature``, a step is (M10 algorithm 2)::
+    At theta, with the gradient g and B = G + lambda (I + H_D) from ``curvature``, a step is (M10 algorithm 1)::
 
         q(d)   = g.d + 1/2 d'Bd
         x_1.. = CG on B x = -g from decay * (the last step's solution)
@@ -125,8 +126,8 @@ def hessian_free(
         rho    = (f(theta + d) - f(theta)) / q(d);   lambda *= 3/2, 1 or 2/3
         alpha  = line search along d;                theta += alpha d
 
-    A step that the line search rejects, or whose numbers are not finite, leaves theta as it is: the updates are zeros,
-    ``step_size`` is 0, and the next CG run starts from zero.
+    A step that the line search rejects, that goes nowhere, or whose numbers are not finite, leaves theta as it is: the
+    updates are zeros, ``step_size`` is 0, and the next CG run starts from zero.
 
     The update takes, beside gradients, state and params:
 
@@ -199,9 +200,12 @@ def hessian_free(
         if missing:
             raise ValueError(f'hessian_free needs {", ".join(missing)} in its update')
         _check_like(params, updates, 'the gradient')
+        if squared_gradients is not None:
+            _check_like(params, squared_gradients, 'squared_gradients')
+        value_fn = _objective(value_fn, 'value_fn', state.damping.dtype)
+        backtrack_fn = _objective(backtrack_fn, 'backtrack_fn', state.damping.dtype) if backtrack_fn else value_fn
+        search = _objective(line_search_fn, 'line_search_fn', state.damping.dtype) if line_search_fn else value_fn
         f_0 = value_fn(params)
-        if jnp.shape(f_0) != ():
-            raise ValueError(f'value_fn gives shape {jnp.shape(f_0)}, not a scalar')
         g, lam = updates, state.damping
 
         def moved(value, d):
@@ -231,23 +235,23 @@ def hessian_free(
         if judge_by_model:
             merit = functools.partial(model, product=backtrack_curvature or curvature, lam=lam)
         else:
-            merit = functools.partial(moved, backtrack_fn or value_fn)
+            merit = functools.partial(moved, backtrack_fn)
         d, chosen = backtrack(cg, merit)
 
         rise = moved(value_fn, d) - (moved(value_fn, start) if rho_from_start else f_0)
         fall = model(d, curvature, lam if rho_damped else 0.0)
         if rho_from_start:
             fall -= model(start, curvature, lam if rho_damped else 0.0)
-        rho = jnp.where(rise > 0, -jnp.inf, rise / fall)
+        rho = jnp.where(rise > 0, -jnp.inf, jnp.where(jnp.isfinite(rise), rise / fall, jnp.nan))
 
-        search = line_search_fn or value_fn
         if line_search_value is not None:
-            f_0 = line_search_value
+            f_0 = _objective(lambda _: line_search_value, 'line_search_value', lam.dtype)(params)
         elif line_search_fn is not None:
-            f_0 = line_search_fn(params)
+            f_0 = search(params)
         alpha, f_d = line_search(lambda alpha: moved(search, optax.tree.scale(alpha, d)), f_0, optax.tree.vdot(g, d))
         usable = optax.tree.sum((g, 0.0 if squared_gradients is None else squared_gradients))
-        accepted = (alpha > 0) & jnp.isfinite(fall) & jnp.isfinite(usable)
+        moves = optax.tree.norm(d) > 0  # CG finds no way where the gradient is 0, or its first curvature below 0
+        accepted = (alpha > 0) & moves & jnp.isfinite(fall) & jnp.isfinite(usable)
         zeros = optax.tree.zeros_like(params)
         new_state = HessianFreeState(
             step=state.step + 1,
@@ -266,6 +270,18 @@ def hessian_free(
 
 def _identity(r):
     return r
+
+
+def _objective(value, name, dtype):
+    """``params -> scalar`` of params' type, which may be another than that of the data."""
+
+    def of(params):
+        found = value(params)
+        if jnp.shape(found) != ():
+            raise ValueError(f'{name} gives shape {jnp.shape(found)}, not a scalar')
+        return jnp.asarray(found, dtype)
+
+    return of
 
 
 def _check_floating(params):

@@ -49,7 +49,7 @@ def sequence_model(
     *,
     bias_scale: float = 0.0,
 ) -> Model:
-    """o_t = W_oh h_t + b_o on top of a cell, Sutskever, Martens & Hinton 2011 eq. 2 and 9, Graves 2013 eq. 5.
+    """o_t = W_oh h_t + b_o on top of a cell, Sutskever, Martens & Hinton 2011 eq. 2 and 9, Graves 2013 eq. 3.
 
     Args:
       weights: ``weights(key, shape)`` draws W_oh.

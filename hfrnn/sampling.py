@@ -13,7 +13,7 @@ from hfrnn.model import Conditioned, Model
 def continue_text(
     model: Model, params: Any, key: jax.Array, prompt: jax.Array, length: int, temperature: float = 1.0
 ) -> jax.Array:
-    """Symbols drawn one after the other, each the next input (Sutskever, Martens & Hinton 2011 sec. 5.4).
+    """Symbols drawn one after the other, each the next input (Sutskever, Martens & Hinton 2011).
 
     Args:
       prompt: (P,) symbols that the model reads first, P >= 1.

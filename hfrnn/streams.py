@@ -156,7 +156,7 @@ def stream_step(
         params = optax.apply_updates(state.params, updates)
         carry = jax.lax.all_gather(carry, AXIS, tiled=True)
         new = StreamState(params, opt_state, state.step + 1, carry)
-        finite = jnp.isfinite(nats) & jnp.isfinite(optax.tree.norm(grads))
+        finite = jnp.isfinite(nats) & jnp.isfinite(optax.tree.norm((grads, updates)))
         return optax.tree.where(finite, new, state), {'nats': nats / weight, 'finite': finite}
 
     return step

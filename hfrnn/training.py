@@ -118,9 +118,9 @@ def first_order_step(
 ) -> Callable:
     """A gradient step on the mean nats per target, or per sequence; ``batches`` is one Batch.
 
-    A loss or gradient that is not finite leaves the state as it was, and the metric ``finite`` says so.  The metrics
-    ``nats`` (per target, without a complexity), ``targets``, ``sequences`` and ``gradient``, its norm, are of the whole
-    batch.
+    A loss, gradient or update that is not finite leaves the state as it was, and the metric ``finite`` says so.  The
+    metrics ``nats`` (per target, without a complexity), ``targets``, ``sequences`` and ``gradient``, its norm, are of
+    the whole batch.
 
     Args:
       per: the scale of the gradient, 'target' or 'sequence'.  Graves' rmsprop has an offset that belongs to the latter.
@@ -155,7 +155,7 @@ def first_order_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1)
         norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(updates))
         metrics = {'nats': loss / weight, 'targets': weight, 'sequences': count, 'gradient': norm, 'finite': finite}
         return optax.tree.where(finite, new, state), metrics
 
@@ -304,7 +304,7 @@ class Interrupted(Exception):
 
 
 class NotFinite(ValueError):
-    """A loss or gradient is not finite; the last state before, whose loss was seen and was finite, has been saved."""
+    """A loss, gradient or update is not finite; the last state before, whose loss was finite, has been saved."""
 
     def __init__(self, what: str, good_step: int):
         super().__init__(f'{what}; the last good state, of step {good_step}, is saved')
@@ -342,11 +342,11 @@ def fit(
 
     Raises:
       Interrupted: after a signal.
-      NotFinite: if a step's loss or gradient is not finite.
+      NotFinite: if a step's loss, gradient or update is not finite.
     """
     begun = clock() - elapsed
     saved = begun + elapsed
-    good = state  # the last state whose loss and gradient were seen, and were finite
+    good = state  # the last state whose loss, gradient and update were seen, and were finite
 
     def keep(state):
         save(state, clock() - begun)
@@ -363,7 +363,9 @@ def fit(
                     break
                 metrics = jax.device_get(metrics)
                 if not metrics.pop('finite'):
-                    raise NotFinite(f'the loss or its gradient is not finite at step {i + 1}', int(good.step))
+                    raise NotFinite(
+                        f'the loss, its gradient or the update is not finite at step {i + 1}', int(good.step)
+                    )
                 good, state, i = state, new, i + 1
                 if on_step(state, metrics | {'seconds': clock() - started}, clock() - begun):
                     break

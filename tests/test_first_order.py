@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hfrnn import first_order, handwriting
@@ -12,6 +13,8 @@ def test_graves_rmsprop_is_as_printed(x64):
     rng = np.random.default_rng(0)
     w, rule = jnp.asarray(rng.normal(size=5)), first_order.graves_rmsprop()
     state, by_hand, n, m, D = rule.init(w), np.asarray(w), 0.0, 0.0, 0.0
+    as_optax = optax.rmsprop(1e-4, decay=0.95, eps=1e-4, centered=True, momentum=0.9).init(w)
+    assert jax.tree.structure(state) == jax.tree.structure(as_optax)  # so that checkpoints of both can be read
     for scale in (1.0, 30.0, 0.01, 5.0):
         g = scale * rng.normal(size=5)
         updates, state = rule.update(jnp.asarray(g), state, w)
@@ -20,6 +23,23 @@ def test_graves_rmsprop_is_as_printed(x64):
         D = 0.9 * D - 1e-4 * g / np.sqrt(n - m**2 + 1e-4)
         by_hand = by_hand + D
         assert_allclose(w, by_hand, rtol=1e-12)
+
+
+def test_graves_rmsprop_stays_finite_where_gradients_hardly_change():
+    """In float32, n falls below m^2 by rounding."""
+    rule, g = first_order.graves_rmsprop(), jnp.asarray(np.random.default_rng(0).uniform(10, 1e4, 500), jnp.float32)
+
+    def step(state, i):
+        updates, state = rule.update(g * (1 + 1e-4 * jnp.sin(i)), state)
+        return state, jnp.isfinite(updates).all()
+
+    _, finite = jax.lax.scan(step, rule.init(g), jnp.arange(400.0))
+    assert finite.all()
+
+
+def test_muon_is_for_weights_that_have_recurrent_ones():
+    with pytest.raises(ValueError, match='none of these weights is a W_h'):
+        first_order.muon().init({'W_hh': jnp.ones((3, 3))})
 
 
 def test_muon_levels_the_singular_values_of_recurrent_weights_and_is_nadam_elsewhere(x64):

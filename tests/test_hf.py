@@ -347,6 +347,10 @@ def test_what_has_another_shape_is_named():
         ((x, x), {}, 'the gradient is not'),
         (x, {'curvature': lambda v, lam: (v, v)}, 'a product of curvature is not'),
         (x, {'value_fn': lambda y: y}, r'value_fn gives shape \(2,\), not a scalar'),
+        (x, {'backtrack_fn': lambda y: y}, 'backtrack_fn gives shape'),
+        (x, {'line_search_fn': lambda y: y}, 'line_search_fn gives shape'),
+        (x, {'line_search_fn': f, 'line_search_value': x}, 'line_search_value gives shape'),
+        (x, {'squared_gradients': jnp.ones((3, 2))}, 'squared_gradients is not'),
     ):
         with pytest.raises(ValueError, match=said):
             optimizer.update(grads, optimizer.init(x), x, **given | changed)
@@ -366,6 +370,48 @@ def test_params_that_cannot_be_moved_are_named():
 def test_params_are_of_one_type(x64):
     with pytest.raises(TypeError, match=r"params\['y'\] is float64 where others are float32"):
         hf.hessian_free().init({'x': jnp.ones(2, jnp.float32), 'y': jnp.ones(2, jnp.float64)})
+
+
+@pytest.mark.parametrize('preset', hf.PRESETS.values(), ids=hf.PRESETS)
+@pytest.mark.parametrize('dtype', [jnp.float64, jnp.bfloat16])
+def test_data_may_be_of_another_type_than_params(preset, dtype, x64):
+    xs, ys = (jnp.asarray(np.random.default_rng(i).normal(size=(5, 3)), dtype) for i in range(2))
+    params, optimizer = {'W': jnp.zeros((3, 3), jnp.float32)}, preset(1.0)
+
+    def predict(params):
+        return xs @ params['W'].astype(dtype)
+
+    def loss(z):
+        return 0.5 * jnp.sum((z - ys) ** 2)
+
+    def step(carry, _):
+        params, state = carry
+        curvature = gauss_newton(predict, loss, params)
+        grads = jax.grad(lambda p: loss(predict(p)))(params)
+        updates, state = optimizer.update(
+            grads, state, params, curvature=curvature, value_fn=lambda p: loss(predict(p))
+        )
+        return (optax.apply_updates(params, updates), state), state.reduction
+
+    (params, state), reduction = jax.lax.scan(step, (params, optimizer.init(params)), None, 2)
+    assert params['W'].dtype == state.step_size.dtype == state.rho.dtype == jnp.float32
+    assert reduction[0] > 0
+
+
+@pytest.mark.parametrize('preset', hf.PRESETS.values(), ids=hf.PRESETS)
+def test_a_step_to_nowhere_is_no_step(preset, x64):
+    """CG takes no iteration where the first curvature is negative, as at a maximum."""
+    updates, state = one_step(preset(0.5), lambda x: -0.5 * x @ x, lambda v, lam: -v + lam * v, jnp.ones(3))
+    assert (updates == 0).all() and state.step_size == 0 and state.damping == 0.75
+
+
+def test_from_a_start_that_is_infinitely_bad_nothing_is_learnt_of_the_model(x64):
+    f, curvature, _ = quadratic()
+    x = jnp.ones(6)
+    optimizer = hf.martens_sutskever2012(2.0)
+    state = optimizer.init(x)._replace(start=jnp.full(6, 1e3))
+    _, state = one_step(optimizer, lambda y: jnp.where(jnp.abs(y).max() > 500, jnp.inf, f(y)), curvature, x, state)
+    assert jnp.isnan(state.rho) and state.damping == 3.0
 
 
 def test_it_chains_and_scans_inside_jit():

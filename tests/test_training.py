@@ -415,6 +415,11 @@ def test_first_order_keeps_the_last_good_state():
     new, metrics = parallel.spread(STEPS['adam'][1], 1)(bad, batch())
     assert not metrics['finite']
     jax.tree.map(assert_array_equal, new, bad)
+    wild = optax.chain(optax.adam(0.1), optax.stateless(lambda updates, _: optax.tree.scale(jnp.inf, updates)))
+    state = training.init(NET, wild, jax.random.key(0))
+    new, metrics = parallel.spread(training.first_order_step(NET, wild, 3), 1)(state, batch())
+    assert not metrics['finite'] and np.isfinite(metrics['gradient'])
+    jax.tree.map(assert_array_equal, new, state)
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------
