@@ -188,14 +188,25 @@ def defaults(flags: dict) -> dict:
     return {name: FLAGS[name].default for name in flags}
 
 
-def train_in(workdir: str, flags: dict, about: dict) -> runs.Run:
-    """``runs.train_in``, also for a run of before some of these flags."""
-    return runs.train_in(workdir, flags, about, defaults(flags))
+def train_in(workdir: str, flags: dict, about: dict, untold: dict | None = None) -> runs.Run:
+    """``runs.train_in``, also for a run of before some of these flags; ``untold`` is what else it need not tell."""
+    return runs.train_in(workdir, flags, about, defaults(flags) | (untold or {}))
 
 
 def check_flags(workdir: str, flags: dict) -> None:
     """That a run's flags are these; see ``runs.check``."""
     runs.check(workdir, 'flags.json', flags, defaults(flags))
+
+
+def refuse_weights(mode: str) -> None:
+    """That --weights is not given to a mode that is of a run.
+
+    Raises:
+      FlagError: if it is.
+    """
+    if FLAGS.weights is not None and mode in ('train', 'evaluate', 'export'):
+        instead = ', or begin with them: --init_from' if mode == 'train' else ''
+        raise FlagError(f'--mode={mode} is of a run: leave out --weights{instead}')
 
 
 def join_devices() -> None:
@@ -258,9 +269,10 @@ def check_memory(weights: int, copies: int, others: int = 0) -> None:
 def hessian_free_row(opt_state) -> dict:
     """What happened in a Hessian-Free step, for metrics.jsonl.
 
-    ``rho``, ``cg_iterations``, ``backtracked`` (how many of them were given up), ``step_size`` (alpha, 0 if rejected)
-    and ``reduction`` are of this step, ``damping`` (lambda) is for the next.  Of the rest of a row, the loss is that of
-    the weights before the step, and what is of validation or test text that of the weights after it.
+    ``rho``, ``cg_iterations``, ``backtracked`` (how many of the iterates kept on their way were given up),
+    ``step_size`` (alpha, 0 if rejected) and ``reduction`` are of this step, ``damping`` (lambda) is for the next.  Of
+    the rest of a row, the loss is that of the weights before the step, and what is of validation or test text that of
+    the weights after it.
     """
     happened = jax.device_get(opt_state._replace(start=None))
     names = ('rho', 'damping', 'cg_iterations', 'backtracked', 'step_size', 'reduction')
@@ -268,7 +280,7 @@ def hessian_free_row(opt_state) -> dict:
 
 
 def hessian_free_line(row: dict) -> str:
-    """The same, to be read: of 80 CG iterations 3 given up are ``CG  80 -3``."""
+    """The same, to be read: ``CG  80 -3`` are 80 CG iterations, and the last 3 of the iterates kept given up."""
     rejected = '' if row['step_size'] else '  rejected'
     return (
         f'  rho {row["rho"]:6.2f}  lambda {row["damping"]:8.2g}  CG {row["cg_iterations"]:3d}'

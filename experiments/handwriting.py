@@ -95,7 +95,10 @@ FREE = (
     flags.DEFINE_integer('say_every', 10, 'Say how it goes every so many steps.', lower_bound=1),
     flags.DEFINE_float('save_minutes', 10.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
     flags.DEFINE_integer(
-        'chunk_points', 40_000, 'Points in memory at once, on each device, while it learns.', lower_bound=1
+        'chunk_points',
+        40_000,
+        'Points in memory at once, on each device, while it learns; with another number, dropout and noise are others.',
+        lower_bound=1,
     ),
     flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of IAM-OnDB (or $HFRNN_DATA).'),
     flags.DEFINE_string('cache', '~/.cache/hfrnn', 'A folder for what was read or made of data; empty for none.'),
@@ -133,14 +136,14 @@ class Data(NamedTuple):
     lines: strokes.Handwriting
     sizes: buckets.Sizes
 
-    @property
-    def points(self) -> int:
-        """To predict, of the training lines."""
-        return len(self.lines.train.offsets) - len(self.lines.train.names)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return len(buckets.epoch(self.lines.train, self.sizes.up_to, FLAGS.batch))
+def points_of(data: Data) -> int:
+    """To predict, of the training lines."""
+    return len(data.lines.train.offsets) - len(data.lines.train.names)
+
+
+def steps_per_epoch(data: Data) -> int:
+    return len(buckets.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
 
 
 def cache_folder() -> str | None:
@@ -188,6 +191,8 @@ def about(data: Data) -> dict:
     lines = data.lines
     sizes = {name: len(part.names) for name, part in (('train', lines.train), ('valid', lines.valid))}
     crc = {f'{name}_crc32': zlib.crc32(getattr(lines, name).offsets.tobytes()) for name in sizes}
+    if data.sizes.texts:
+        crc['texts_crc32'] = zlib.crc32('\n'.join([*lines.train.texts, *lines.valid.texts]).encode())
     return {
         'source': lines.name,
         'alphabet': lines.alphabet,
@@ -196,6 +201,11 @@ def about(data: Data) -> dict:
         **sizes,
         **crc,
     }
+
+
+def untold(what: dict) -> dict:
+    """What of ``about`` a run of an earlier version does not tell."""
+    return {name: value for name, value in what.items() if name == 'texts_crc32'}
 
 
 # -- what the flags mean ----------------------------------------------------------------------------------------------
@@ -347,7 +357,7 @@ def train(task: Task) -> None:
     if FLAGS.init_from and not runs.has_begun(WORKDIR.value):
         first, what['begun_from'] = params_to_begin_with(task, data, net)
 
-    run = cli.train_in(WORKDIR.value, defining_flags(task), what)
+    run = cli.train_in(WORKDIR.value, defining_flags(task), what, untold(what))
     state, elapsed = runs.restore_or_begin(
         run, shapes, lambda: begin(optimizer, first_params(net, jax.random.key(FLAGS.seed)) if first is None else first)
     )
@@ -355,13 +365,13 @@ def train(task: Task) -> None:
     history = runs.history(run, step=int(state.step))
     if best_row(history).get('step') == int(state.step):
         runs.save_best(run, weights(state))  # which a kill behind the checkpoint can have kept from being written
-    epoch = data.steps_per_epoch
+    epoch = steps_per_epoch(data)
     dropout = f' and dropout of {FLAGS.dropout}' if FLAGS.dropout else ''
     distorted = f' (distorted by {FLAGS.distort})' if FLAGS.distort else ''
     say(
         f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(weight_noise.means(state.params)):,} weights by '
         f'{FLAGS.optimizer}{dropout} on {data.lines.name}: {len(data.lines.train.names):,} lines{distorted}, '
-        f'{data.points:,} points, {epoch} steps an epoch; {len(data.lines.valid.names):,} for validation'
+        f'{points_of(data):,} points, {epoch} steps an epoch; {len(data.lines.valid.names):,} for validation'
     )
     say(strokes.describe(data.lines.report))
     if int(state.step):
@@ -372,7 +382,7 @@ def train(task: Task) -> None:
     def on_step(state, metrics, seconds):
         i, nats, targets = int(state.step), float(metrics['nats']), float(metrics['targets'])
         row = {'step': i, 'seconds': round(seconds, 2), 'epochs': round(i / epoch, 4)}
-        row['nats_per_line'] = nats * data.points / len(data.lines.train.names)  # as if its lines were as long as all
+        row['nats_per_line'] = nats * points_of(data) / len(data.lines.train.names)  # as if of lines as long as all
         row['gradient'] = float(metrics['gradient'])
         row['points_per_second'] = round(targets / max(float(metrics['seconds']), 1e-6))
         better = False
@@ -425,7 +435,8 @@ def reopen(task: Task) -> tuple[runs.Run, Data, model.Model, training.TrainState
     run = runs.open_run(WORKDIR.value)
     cli.check_flags(WORKDIR.value, defining_flags(task))
     data = load(task)
-    runs.check(WORKDIR.value, 'about.json', about(data))
+    what = about(data)
+    runs.check(WORKDIR.value, 'about.json', what, untold(what))
     net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
     found = runs.restore(run, state_shapes(net, optimizer))
     if not found:
@@ -483,7 +494,7 @@ def impatient(rows: list[dict]) -> bool:
 
 def finish(task, run, data, net, state, seconds, measure):
     """Evaluates the best weights: results.json, learning_curve.png, and a table."""
-    history, kept, measured, epoch = runs.history(run), None, None, data.steps_per_epoch
+    history, kept, measured, epoch = runs.history(run), None, None, steps_per_epoch(data)
     if not history or history[-1]['step'] != int(state.step) or not _measured(history[-1:]):
         row = {'step': int(state.step), 'seconds': round(seconds, 2), 'epochs': round(int(state.step) / epoch, 4)}
         last = weights(state)
@@ -519,7 +530,7 @@ def finish(task, run, data, net, state, seconds, measure):
         'best_step': best,
         'epochs': round(int(state.step) / epoch, 3),
         'seconds': round(seconds, 1),
-        'points_per_second': round(int(state.step) / epoch * data.points / seconds) if seconds else 0,
+        'points_per_second': round(int(state.step) / epoch * points_of(data) / seconds) if seconds else 0,
         **({'begun_from': begun} if begun else {}),
         'machine': cli.machine(),
         'jax': jax.__version__,

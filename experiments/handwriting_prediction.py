@@ -47,6 +47,7 @@ def main(argv):
     def mode():
         if FLAGS.text is not None or FLAGS.text_file is not None:
             raise cli.FlagError('a prediction net writes what it likes; texts are written by handwriting_synthesis')
+        cli.refuse_weights(MODE.value)
         MODES[MODE.value](TASK)
 
     cli.main(argv, mode)

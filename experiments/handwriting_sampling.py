@@ -98,8 +98,10 @@ def chosen_scribe():
     if FLAGS.weights is None and MODE.value == 'speed':
         net = net_of_flags()
         return writing.Scribe(net, jax.jit(net.init)(jax.random.key(0)), ALPHABET, None, 'a net at random')
-    FLAGS.weights = FLAGS.weights or handwriting_writing.SHIPPED  # --workdir is where the results go
-    return handwriting_writing.chosen_scribe(TASK)
+    if FLAGS.weights == '':
+        raise FlagError('--weights names nothing')
+    FLAGS.weights = FLAGS.weights or handwriting_writing.SHIPPED
+    return writing.scribe(handwriting_writing.weights_of(TASK, FLAGS.weights), TASK.name)
 
 
 def net_of_flags(dtype=None):

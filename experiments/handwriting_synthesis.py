@@ -61,6 +61,7 @@ def main(argv):
         name = MODE.value or ('write' if text else 'train')
         if text and name not in ('write', 'look'):
             raise cli.FlagError(f'--mode={name} writes no text; leave --mode out')
+        cli.refuse_weights(name)
         MODES[name](TASK)
 
     cli.main(argv, mode)

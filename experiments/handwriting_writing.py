@@ -75,16 +75,21 @@ def chosen_weights(task: Task) -> weight_files.Weights:
     """Those of --weights, or --workdir, or the package.
 
     Raises:
-      FlagError: if there are none.
+      FlagError: if there are none, or two.
     """
     if FLAGS.weights == '':
         raise FlagError('--weights names nothing')
-    if FLAGS.workdir and not FLAGS.weights:
-        return weights_of_run(task, FLAGS.workdir)
-    given = FLAGS.weights or (SHIPPED if task.reads_text else None)
+    if FLAGS.workdir and FLAGS.weights:
+        raise FlagError('write with one net: that of --workdir or that of --weights')
+    given = FLAGS.workdir or FLAGS.weights or (SHIPPED if task.reads_text else None)
     if not given:
         raise FlagError('say with which weights: --weights=NAME, a file, or the folder of a run')
-    return cli.read_weights(given) if weight_files.names_a_file(given) else weights_of_run(task, given)
+    return weights_of_run(task, given) if given == FLAGS.workdir else weights_of(task, given)
+
+
+def weights_of(task: Task, name: str) -> weight_files.Weights:
+    """Those of the package, a file, or a run's folder."""
+    return cli.read_weights(name) if weight_files.names_a_file(name) else weights_of_run(task, name)
 
 
 def chosen_scribe(task: Task) -> writing.Scribe:
@@ -151,6 +156,8 @@ def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
         if FLAGS.prime_text:
             said, replaced = spelling.spell(said, scribe.alphabet)
             said = ' '.join(said.split())
+            if not said:
+                raise FlagError(f'--prime_text={FLAGS.prime_text} says nothing that these weights could read')
         else:
             replaced = strangers(scribe, f'without --prime_text, {FLAGS.prime}', said)
         tell(replaced, 'read')

@@ -113,7 +113,12 @@ FREE = (
 
 def main(argv):
     modes = {'train': train, 'evaluate': evaluate, 'sample': sample, 'score': score, 'export': export}
-    cli.main(argv, modes[MODE.value])
+
+    def mode():
+        cli.refuse_weights(MODE.value)
+        modes[MODE.value]()
+
+    cli.main(argv, mode)
 
 
 # -- what the flags mean ----------------------------------------------------------------------------------------------
@@ -297,7 +302,7 @@ def train():
 
     read = dynamic.static_reader(learner.model, s.length)
     per_char = len(corpus.train) / evaluation.units(corpus.alphabet, corpus.train)[0]  # symbols in a character
-    letter = text.letter_of(corpus.alphabet)
+    letter = text.letter_of(corpus.alphabet)[:4]
     last = round(FLAGS.epochs * learner.steps_per_epoch)
 
     def about_step(i, seconds):
@@ -425,8 +430,6 @@ def reopen():
     """(settings, Learner, weights, (steps, seconds)) of --workdir, whose flags the command line must not contradict."""
     if not WORKDIR.value:
         raise FlagError('say which run: --workdir=FOLDER')
-    if FLAGS.weights is not None and MODE.value in ('evaluate', 'export'):
-        raise FlagError(f'--mode={MODE.value} is of a run: leave out --weights')
     mine = {name: value for name, value in vars(settings()).items() if FLAGS[name].present}
     cli.check_flags(WORKDIR.value, mine)
     s, learner, params, done = open_learner(WORKDIR.value)

@@ -25,7 +25,7 @@ def dynamic_results(net, weights, corpus, test):
     null = len(corpus.alphabet)
     valid = corpus.valid[: FLAGS.tune_symbols]
     reader = dynamic.dynamic_reader(net, FLAGS.segment)
-    results, bits_per = {}, f'bits/{text.letter_of(corpus.alphabet)}'
+    results, bits_per = {}, f'bits/{text.letter_of(corpus.alphabet)[:4]}'
     for name in FLAGS.dynamic:
         rms = None
         if name == 'rms':
@@ -112,7 +112,8 @@ def write(run, net, weights, corpus, facts, sampled):
         if history:
             plotting.learning_curve(run.path / 'learning_curve.png', {'LSTM': history}, label=f'bits per {letter}')
     say(f'\nA sample:\n\n{sampled}\n')
-    say(f'{"on the test text":28s} {f"bits/{letter}":>10s} {"perplexity":>11s} {"error":>7s}   {len(test):,} symbols')
+    what, n = f'bits/{letter[:4]}', len(test)
+    say(f'{"on the test text":28s} {what:>10s} {"perplexity":>11s} {"error":>7s}   {n:,} symbols')
     for name, row in (('static', static), *((f'dynamic, {k}', v) for k, v in results['dynamic'].items())):
         chosen = f'  rate {row["rate"]:.2g}, decay {row["decay"]:.2g}' if 'rate' in row else ''
         say(f'  {name:26s} {row["bits_per_char"]:10.4f} {row["perplexity"]:11.2f} {row["error"]:7.2%}{chosen}')

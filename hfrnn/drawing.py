@@ -191,7 +191,7 @@ def beside_figure(real: Sequence[np.ndarray], drawn: Sequence[np.ndarray], texts
             middle = height / 2
             axes.set(xlim=(0, wide), ylim=(middle + high / 2, middle - high / 2), aspect='equal')
             axes.axis('off')
-        axes_row[0].set_title(text, fontsize=6, loc='left')
+        axes_row[0].set_title(text, fontsize=6, loc='left', parse_math=False)
     for axes, name in zip(grid[0], ('the data', 'the net'), strict=True):
         axes.set_title(name, fontsize='small')
     return figure

@@ -42,6 +42,7 @@ def test_other_modes_need_only_the_folder(finished, call, tmp_path):
     assert (status, err) == (0, '')
     again = json.loads((workdir / 'results.json').read_text())
     assert f'{again["test_bits_per_char"]:.3f}' in out
+    assert again['compressors'].keys() == {'gzip', 'bzip2', 'xz'}  # which training has measured
 
     prompt = ['--prompt=The ', '--sample_length=30']
     status, out, _ = call('--mode=sample', f'--workdir={workdir}', *prompt)

@@ -437,12 +437,19 @@ def test_patience_ends_a_run_and_a_run_of_before_a_flag_goes_on(call, tmp_path, 
     told = read(tmp_path / 'flags.json')
     assert told.pop('distort') == 0
     (tmp_path / 'flags.json').write_text(json.dumps(told))
+    about = read(tmp_path / 'about.json')
+    texts = about.pop('texts_crc32')
+    (tmp_path / 'about.json').write_text(json.dumps(about))
     status, out, err = call(*here, '--steps=9')
     assert (status, err) == (0, '') and 'ends at step 4: nothing better in 1 evaluations (--patience)' in out
     assert read(tmp_path / 'results.json')['steps'] == 4
     assert call('--mode=evaluate', cache, f'--workdir={tmp_path}')[0] == 0
     status, _, err = call(*here, '--steps=9', '--distort=0.5')
     assert status == 1 and 'other distort (0.0, not 0.5)' in err
+    (tmp_path / 'about.json').write_text(json.dumps(about | {'texts_crc32': texts + 1}))
+    for command in ((*here, '--steps=9'), ('--mode=evaluate', cache, f'--workdir={tmp_path}')):
+        status, _, err = call(*command)
+        assert status == 1 and 'other texts_crc32' in err
 
 
 def test_prediction_and_its_devices(call, tmp_path, cache):
@@ -494,6 +501,9 @@ def places(tmp_path_factory):
         (['--decay_steps=5', '--warmup_steps=5'], 'leaves nothing'),
         (['--optimizer=muon', '--noise=adaptive'], 'log variances'),
         (['--mode=evaluate'], 'holds no run'),
+        (['--weights=iamondb'], 'leave out --weights, or begin with them: --init_from'),
+        (['--mode=export', '--weights=iamondb'], 'leave out --weights'),
+        (['--text=a', '--weights=iamondb'], 'write with one net'),
     ],
     ids=lambda v: v[-1] if isinstance(v, list) else '',
 )

@@ -96,6 +96,7 @@ def test_bad_input_is_one_clear_line(weights, start, tmp_path):
         'no weights of that name': ['--weights=/no/such', '--text=a', f'--output={tmp_path}/no'],
         '--prime_text': [*write, '--text=a', f'--prime={tmp_path}/ink.json'],
         '100,000 characters: strokes': [*write, '--text=a', '--prime=pen-0-3', '--prime_text=' + 'a' * 100_000],
+        'says nothing that': [*write, '--text=a', '--prime=pen-0-3', '--prime_text=' + 9 * '\N{ACUTE ACCENT}'],
         'writes no text': [*write, '--text=a', '--mode=export'],
         'holds no strokes': [*write, '--text=a', f'--prime={tmp_path}/ink.json', '--prime_text=a'],
         'would take the place of --prime': [*mine, f'--output={tmp_path}/ink'],

@@ -315,6 +315,7 @@ def test_words(call, tmp_path):
         (['--mode=sample', '--weights=penn_treebank'], 'read one net'),
         (['--mode=sample', '--workdir='], 'say which run'),
         (['--mode=export', '--output=a.npz', '--weights=penn_treebank'], 'leave out --weights'),
+        (['--weights=penn_treebank'], 'begin with them: --init_from'),
         (
             ['--mode=score', '--weights=penn_treebank', '--workdir=', '--text=a', '--unit=words'],
             'another net than --unit',

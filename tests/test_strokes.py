@@ -1,6 +1,7 @@
 """Laws of handwriting data: what is recorded is what is learnt from, and nothing is lost on the way."""
 
 import os
+import shutil
 import string
 import tarfile
 
@@ -108,6 +109,12 @@ def test_folder_archive_cache_and_packed_file_hold_the_same(made, tmp_path):
     read = [iamondb.load(str(tmp_path / name), str(cache)) for name in ('archived', 'outer', 'outer', 'archived')]
     packed = sorted(cache.iterdir())
     assert len(packed) == 2
+    (tmp_path / 'linked').mkdir()
+    for name in ('lineStrokes', 'ascii'):
+        (tmp_path / 'linked' / name).symlink_to(tmp_path / 'outer' / 'iamondb' / name)
+    shutil.copytree(tmp_path / 'outer' / 'iamondb' / 'splits', tmp_path / 'linked' / 'splits')
+    (tmp_path / 'linked' / 'again').symlink_to(tmp_path / 'linked')  # goes round, and is not followed
+    read.append(iamondb.load(str(tmp_path / 'linked')))
     read += [iamondb.load(str(packed[0])), iamondb.load(str(tmp_path / 'archived'))]
     for data in read:
         for mine, first in zip(
@@ -136,6 +143,7 @@ def test_every_rule_is_counted_and_named(made):
     made('ascii/a02/a02-000/a02-000.txt', 'OCR:\n\none\ntwo\n')
     far = [[(0, 0), (10, 0), (400, 0), (410, 0)], [], [(900, 0), (901, 0)]]
     made('lineStrokes/a00/a00-000/a00-000-01.xml', xml(far, {1: 0.5}))
+    made('lineStrokes/a02/a02-000/a02-000-02.xml', xml([[(5, 5)]]))
     folder = made('lineStrokes/a03/a03-000/a03-000-01.xml', xml([[]]))
     (folder / 'lineStrokes/a00/a00-000/a00-000-02.xml').rename(folder / 'lineStrokes/a00/a00-000/a00-000-03.xml')
     made('ascii/a00/a00-000/a00-000.txt', 'CSR:\n\none\ntwo\nthree\n')
@@ -148,13 +156,14 @@ def test_every_rule_is_counted_and_named(made):
         (1, ('c0-000',)),
         (4, ('a01-000-01', 'a01-000-02', 'a02-000-01', 'a02-000-02')),
         (2, ('a00-000-01', 'a03-000-01')),
-        (1, ('a03-000-01',)),
+        (2, ('a02-000-02', 'a03-000-01')),
         (1, ('a00-000-01',)),
         (2, ('a00-000-01',)),
     ]
     np.testing.assert_array_equal(strokes.line(data.train, 0)[:, 2], [0, 1, 0, 1, 0, 1])
     assert data.valid.names == ('a03-000-02',)
     assert data.valid.texts == (f'second {UNKNOWN} one',)  # its own, though the line before it has no points
+    assert 'a02-000-02' not in data.train.names and min(strokes.lengths(data.train)) > 1
     assert strokes.with_text(data.train).names == ('a00-000-01', 'a00-000-03')
     assert data.train.texts[:3] == ('one', 'three', '')
     table = strokes.describe(data.report)
@@ -283,6 +292,8 @@ def test_an_alphabet_has_what_is_not_rare():
     assert spelling.alphabet_of(['aab', 'ab'], rare=2) == 'ab'
     assert spelling.alphabet_of(['aab', 'ac'], rare=2) == 'a' + UNKNOWN
     assert spelling.alphabet_of([UNKNOWN * 9], rare=2) == UNKNOWN
+    assert spelling.alphabet_of(['aab', 'ab'], rare=2, others=['ab']) == 'ab'
+    assert spelling.alphabet_of(['aab', 'ab'], rare=2, others=['a', 'cb']) == 'ab' + UNKNOWN
 
 
 LETTERS = string.ascii_letters.replace('X', '').replace('Z', '') + ' .,;:!?\'"-()0123456789' + UNKNOWN
@@ -435,8 +446,9 @@ def test_a_packed_file_that_is_none(tmp_path):
 @pytest.fixture(scope='module')
 def real(tmp_path_factory):
     folder = os.environ.get('HFRNN_DATA')
-    if not folder or not os.path.exists(os.path.join(folder, iamondb.ARCHIVE)):
-        pytest.skip(f'HFRNN_DATA names no folder with {iamondb.ARCHIVE}')
+    places = (iamondb.ARCHIVE, 'lineStrokes', 'iamondb/lineStrokes')
+    if not folder or not any(os.path.exists(os.path.join(folder, place)) for place in places):
+        pytest.skip('HFRNN_DATA names no folder with IAM-OnDB')
     cache = tmp_path_factory.mktemp('cache')
     return iamondb.load(folder, str(cache)), cache
 

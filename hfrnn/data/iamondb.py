@@ -28,6 +28,7 @@ PAPER = {'trainset': 5_364, 'testset_t': 1_518, 'testset_f': 3_859, 'testset_v':
 MOST_LINES = 99  # of a form, which has 15 at most
 LONGEST_STEP = 300  # units; of the steps within strokes, 1 in 22,000 is longer
 LAST = 1e12  # seconds; no clock has gone on for longer
+VERSION = 2  # of how the files are read: what another has cached is read anew
 LONGEST_GAP = 0.05  # seconds; the sensor reads every 0.013
 STRUCK_OUT = '#'  # in the transcripts, for a word that was crossed out or cannot be read
 
@@ -66,7 +67,8 @@ def _wanted(path: pathlib.PurePath) -> bool:
 
 
 def _walk(folder):
-    for path in sorted(folder.rglob('*')):
+    links = [path for path in (folder / 'lineStrokes', folder / 'ascii') if path.is_symlink()]
+    for path in sorted(path for top in (folder, *links) for path in top.rglob('*')):
         if _wanted(path.relative_to(folder)) and path.is_file():
             yield path.relative_to(folder), path
 
@@ -94,7 +96,7 @@ def _files(root: pathlib.Path) -> Iterator[tuple[pathlib.PurePath, bytes]]:
 
 def _fingerprint(root, longest_step):
     """Of the archive's content, or of the names, sizes and times of the files in the folder; and of how it is read."""
-    digest = hashlib.sha256(f'{strokes.FORMAT} {longest_step} {LONGEST_GAP} {spelling.RARE}'.encode())
+    digest = hashlib.sha256(f'{VERSION} {strokes.FORMAT} {longest_step} {LONGEST_GAP} {spelling.RARE}'.encode())
     folder = _unpacked(root)
     if folder:
         for path, file in _walk(folder):
@@ -249,13 +251,17 @@ def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longe
         for part, mine in lists.items()
     }
     train, valid = (
-        strokes.pack((name, line.offsets, text) for part in names for name, line, text in parts[part] if line.strokes)
+        strokes.pack((name, line.offsets, text) for part in names for name, line, text in parts[part] if _drawn(line))
         for names in (TRAIN, VALID)
     )
-    alphabet = spelling.alphabet_of(train.texts)
+    alphabet = spelling.alphabet_of(train.texts, others=valid.texts)
     scale = strokes.scale_of(train)
     report = _report(parts, forms, transcripts, lists, alphabet, longest_step, broken)
     return strokes.Handwriting('IAM-OnDB', alphabet, train, valid, scale, report)
+
+
+def _drawn(line):
+    return line.strokes and len(line.offsets) > 1  # there is something to predict
 
 
 def _report(parts, forms, transcripts, lists, alphabet, longest_step, broken):
@@ -263,7 +269,7 @@ def _report(parts, forms, transcripts, lists, alphabet, longest_step, broken):
     listed = {form for part in lists.values() for form in part}
 
     def count(part):
-        drawn = [line for _, line, _ in parts[part] if line.strokes]
+        drawn = [line for _, line, _ in parts[part] if _drawn(line)]
         points = sum(len(line.offsets) for line in drawn)
         return strokes.Part(part, len(lists[part]), len(drawn), sum(line.strokes for line in drawn), points)
 
@@ -295,7 +301,7 @@ def _report(parts, forms, transcripts, lists, alphabet, longest_step, broken):
             times(lambda line, text: not text),
         ),
         rule('strokes without points, left out', times(lambda line, text: line.empty)),
-        rule('lines without points, left out', times(lambda line, text: not line.strokes)),
+        rule('lines of fewer than two points, left out', times(lambda line, text: not _drawn(line))),
         rule(
             f'steps over {longest_step:g} units within a stroke, made a lift of the pen',
             times(lambda line, text: line.lifts),

@@ -22,14 +22,16 @@ LOOK_ALIKES = {
 }  # fmt: skip
 
 
-def alphabet_of(texts: Iterable[str], rare: int = RARE) -> str:
+def alphabet_of(texts: Iterable[str], rare: int = RARE, others: Iterable[str] = ()) -> str:
     """The characters that texts hold at least ``rare`` times, in order, and the unknown symbol if any is rarer.
+
+    And if one stands in ``others`` alone.
 
     In training, a rare character is the unknown symbol: it says 'some mark'.  For writing, see ``spell``.
     """
     found = Counter(c for text in texts for c in text)
     common = ''.join(sorted(c for c, n in found.items() if n >= rare and c != UNKNOWN))
-    return common + UNKNOWN * (len(common) < len(found))
+    return common + UNKNOWN * bool(set(found).union(*others) - set(common))
 
 
 def spell(text: str, alphabet: str) -> tuple[str, dict[str, str]]:

@@ -99,8 +99,8 @@ def unit_of(alphabet: Sequence[str]) -> str:
 
 
 def letter_of(alphabet: Sequence[str]) -> str:
-    """What bits are counted by, in short: byte where the symbols are bytes, char otherwise, for words too."""
-    return 'byte' if unit_of(alphabet) == 'bytes' else 'char'
+    """What bits are counted by: byte where the symbols are bytes, character otherwise, for words too."""
+    return 'byte' if unit_of(alphabet) == 'bytes' else 'character'
 
 
 def alphabet_of(text: str) -> str:
