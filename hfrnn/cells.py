@@ -35,8 +35,9 @@ class Cell(NamedTuple):
       run: ``run(params, state, xs, key=None) -> (state, ys)``, the loop over steps, of cells that have a faster way, or
         one that is random while it is trained, by a key; else None.
       run_fed: ``run_fed(params, state, xs, feed, given, U, b, fed, below, key=None) -> (state, fed, ys, belows)``, the
-        loop of a layer whose input from below depends on what it put out itself, or None.  U is (E, size) and b (E,);
-        ``below`` is what comes from below in the first step, and ``belows`` what would in each step after::
+        loop of a layer whose input from below depends on what it put out itself, or None.  xs are vectors, U is (E,
+        size) and b (E,); ``below`` is what comes from below in the first step, and ``belows`` what would in each step
+        after::
 
             for x in xs:
                 state, y = step(params, state, (x, below))
@@ -246,10 +247,12 @@ def lstm(
         step by itself, and the rest larger by 1 / (1 - dropout), so that no key gives the mean (SSB16).
 
     Raises:
-      ValueError: for dropout that is no share below 1, or without ``reverse``.
+      ValueError: for dropout that is no share below 1; for it, or a dtype, without ``reverse``.
     """
     if not 0 <= dropout < 1 or (dropout and not reverse):
         raise ValueError(f'dropout is a share from 0 to below 1, of cells with reverse=True; not {dropout}')
+    if dtype is not None and not reverse:
+        raise ValueError('only the products of cells with reverse=True are rounded to a dtype')
 
     def init(key):
         k_x, k_h, k_c = jax.random.split(key, 3)

@@ -73,7 +73,8 @@ def averaged(decay: float) -> optax.GradientTransformation:
 
         average = d average + (1 - d) w,    d = min(decay, (1 + t) / (10 + t)) after t steps
 
-    so that the first weights, which are far off, do not stay in it.  ``optax.tree.get(opt_state, 'average')`` finds it.
+    so that the first weights, which are far off, do not stay in it: a warm-up as that of TensorFlow's
+    ``ExponentialMovingAverage``.  ``optax.tree.get(opt_state, 'average')`` finds it.
     """
 
     def init(params):

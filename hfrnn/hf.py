@@ -245,7 +245,7 @@ def hessian_free(
         rho = jnp.where(rise > 0, -jnp.inf, jnp.where(jnp.isfinite(rise), rise / fall, jnp.nan))
 
         if line_search_value is not None:
-            f_0 = _objective(lambda _: line_search_value, 'line_search_value', lam.dtype)(params)
+            f_0 = _scalar(line_search_value, 'line_search_value', lam.dtype)
         elif line_search_fn is not None:
             f_0 = search(params)
         alpha, f_d = line_search(lambda alpha: moved(search, optax.tree.scale(alpha, d)), f_0, optax.tree.vdot(g, d))
@@ -274,14 +274,13 @@ def _identity(r):
 
 def _objective(value, name, dtype):
     """``params -> scalar`` of params' type, which may be another than that of the data."""
+    return lambda params: _scalar(value(params), name, dtype)
 
-    def of(params):
-        found = value(params)
-        if jnp.shape(found) != ():
-            raise ValueError(f'{name} gives shape {jnp.shape(found)}, not a scalar')
-        return jnp.asarray(found, dtype)
 
-    return of
+def _scalar(found, name, dtype):
+    if jnp.shape(found) != ():
+        raise ValueError(f'{name} gives shape {jnp.shape(found)}, not a scalar')
+    return jnp.asarray(found, dtype)
 
 
 def _check_floating(params):

@@ -105,6 +105,8 @@ def scribe(weights: weight_files.Weights, experiment: str = 'handwriting_synthes
     weight_files.check(weights, experiment=experiment)
     told = weights.facts
     try:
+        if told['sizes']['layers'] > len(weights.arrays):
+            raise ValueError('a layer has an array at the least')
         model = net(told)
         alphabet = str(told['alphabet']) if experiment == 'handwriting_synthesis' else ''
         source = str(told['source'])

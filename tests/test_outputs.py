@@ -43,6 +43,13 @@ def test_the_density_is_the_printed_one(x64):
         assert_allclose(nll(z, jnp.asarray(x)), by_hand(np.asarray(z), x), rtol=1e-9)
 
 
+@pytest.mark.parametrize('narrow', [-6.0, -14.0])
+def test_a_narrow_component_keeps_its_density(narrow, x64):
+    z = some_z(2).at[1 + M : 1 + 3 * M].set(0.3).at[1 + 3 * M : 1 + 5 * M].set(narrow)
+    x = np.array([0.3 + 0.5 * math.exp(narrow), 0.3 - 0.2 * math.exp(narrow), 0.0])
+    assert_allclose(PEN.nll(z, jnp.asarray(x)), by_hand(np.asarray(z), x), rtol=1e-8)
+
+
 def test_it_integrates_to_one(x64):
     z, side = some_z(), np.linspace(-12, 12, 481)
     places = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
@@ -115,6 +122,7 @@ def test_moments_of_samples(bias):
     assert_allclose(np.cov(xs[:, :2].T), covariance, atol=0.06)
     assert_allclose(xs[:, 2].mean(), 1 / (1 + np.exp(z[0])), atol=0.015)  # whatever the bias
     assert set(np.unique(xs[:, 2])) == {0, 1}
+    assert_allclose(np.cov(xs.T)[2, :2], 0, atol=0.02)
 
 
 def test_bias(x64):
@@ -137,7 +145,3 @@ def test_clipped_outputs(x64):
     assert_allclose(jax.grad(soft.nll)(z, x), np.clip(free, -0.3, 0.3))
     assert abs(free).max() > 0.3
     assert_allclose(jax.grad(outputs.clipped(PEN, None).nll)(z, x), free)
-
-
-def test_sizes():
-    assert outputs.pen().size == 121

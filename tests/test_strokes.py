@@ -172,6 +172,7 @@ def test_every_rule_is_counted_and_named(made):
 
 
 BOMB = b'<!DOCTYPE W [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><W><StrokeSet>&b;</StrokeSet></W>'
+OUTSIDE = b'<W><StrokeSet><Stroke><Point x="1" y="1"/></Stroke><Point x="9" y="9"/></StrokeSet></W>'
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,8 @@ BOMB = b'<!DOCTYPE W [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><W><StrokeSet>&b;
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(0, 0), (10**6, 0)]]), 'a00-000-01.xml: a step .* no pen'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(2**60, 0), (2**60 + 9, 0)]]), 'not two whole numbers'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(0, 0), (10**30, 0)]]), 'not two whole numbers'),
-        ('lineStrokes/a00/a00-000/a00-000-01.xml', b'<W><StrokeSet><Point x="1" y="1"/></StrokeSet></W>', 'outside of'),
+        ('lineStrokes/a00/a00-000/a00-000-01.xml', OUTSIDE, 'a point outside of'),
+        ('lineStrokes/a00/a00-000/a00-000-01.xml', OUTSIDE.replace(b'</Stroke>', b'<Stroke/>'), 'inside of another'),
         ('lineStrokes/a00/a00-000/a00-000-1.xml', xml(ZIGZAG), 'holds a00-000-1.xml twice'),
         ('lineStrokes/a00/a00-000/a00-000-00.xml', xml(ZIGZAG), 'no name of a file of lineStrokes'),
         ('lineStrokes/a00/a00-000/a00-000-999999999.xml', xml(ZIGZAG), 'no name of a file of lineStrokes'),

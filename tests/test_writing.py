@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hfrnn import drawing, evaluation, outputs, weight_files, writing
+from hfrnn import drawing, evaluation, outputs, weight_files, window, writing
 from hfrnn.data import DataError, pens, spelling, strokes
 from hfrnn.model import Conditioned
 
@@ -73,14 +73,11 @@ def test_a_line_ends_with_its_last_stroke():
 
 def test_what_a_line_is_begun_with_is_left_out_and_makes_a_difference(scribe):
     primer = writing.Primer(pens.line(0, 1)[1][:15], 'bead')
-    with_it, without = (writing.write(scribe, ['abe'], primer=p, cap=25) for p in (primer, None))
-    assert len(with_it.lines[0]) <= 25 and len(without.lines[0]) <= 25  # of which the null vector is one
-    n = min(len(with_it.lines[0]), len(without.lines[0]))
-    assert (with_it.lines[0][:n] != without.lines[0][:n]).any()
-    other = writing.Primer(primer.offsets, 'hood')
-    again = writing.write(scribe, ['abe'], primer=other, cap=25).lines[0]
-    n = min(len(again), n)
-    assert (with_it.lines[0][:n] != again[:n]).any()
+    others = writing.Primer(primer.offsets, 'hood'), writing.Primer(primer.offsets[:, [1, 0, 2]], 'bead')
+    lines = [writing.write(scribe, ['abe'], primer=p, cap=25).lines[0] for p in (primer, *others)]
+    n = min(map(len, lines))
+    assert max(map(len, lines)) <= 25  # of which the null vector is one
+    assert all((lines[0][:n] != line[:n]).any() for line in lines[1:])
     biased = [
         writing.write(scribe, ['abe'], primer=p, cap=25, bias=2.0, bias_after=n).lines[0]
         for p in (primer, None)
@@ -131,7 +128,11 @@ def test_what_is_seen_along_a_line_is_what_scoring_it_predicts(scribe):
     m = jax.vmap(outputs.mixture)(z)
     for mine, theirs in zip(seen.mixture, m, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
-    assert seen.window.shape == (39, len(text)) and (seen.window >= 0).all() and seen.window.any()
+    state, windows = scribe.model.initial_state(scribe.params), []
+    for x in points:
+        state, _ = scribe.model.step(scribe.params, state, Conditioned(x, on))
+        windows.append(window.phi(state, jnp.arange(1.0, 1 + len(text))))
+    np.testing.assert_allclose(seen.window, windows, rtol=1e-3, atol=1e-5)
 
 
 def test_a_prediction_net_writes_too():
@@ -157,6 +158,7 @@ def test_a_prediction_net_writes_too():
         ({'scale': {'mean': [1.0, 2.0], 'sd': [1.0, 0.0]}}, 'does not tell'),
         ({'scale': {'mean': [1.0, np.nan], 'sd': [1.0, 2.0]}}, 'does not tell'),
         ({'sizes': SIZES | {'hidden': 0}}, 'does not tell'),
+        ({'sizes': SIZES | {'layers': 10**9}}, 'does not tell'),
         ({'sizes': SIZES | {'hidden': np.inf}}, 'does not tell'),
     ],
 )

@@ -54,7 +54,11 @@ def plant(prior: context_tree.Prior, seed: int = 0) -> Model:
 
 
 def learn(model: Model, symbols: np.ndarray) -> Model:
-    """The model after it has learnt more text; consumes the one given."""
+    """The model after it has learnt more text; consumes the one given.
+
+    Raises:
+      ValueError: for symbols that are not in its alphabet; so in ``online_bits``.
+    """
     return _read(model, symbols, False)[0]
 
 
@@ -96,6 +100,9 @@ def online(model: Model, most: int | None = None) -> Predictor:
     Args:
       most: the most symbols to remember, at some 220 bytes each at the most: where there are so many, the older half is
         forgotten, and the tree planted anew of the newer one.  None for no end.
+
+    Raises:
+      ValueError: if it may not even remember two.
     """
     if most is not None and most < 2:
         raise ValueError(f'a model remembers at least 2 symbols, not {most}')

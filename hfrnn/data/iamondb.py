@@ -28,7 +28,7 @@ PAPER = {'trainset': 5_364, 'testset_t': 1_518, 'testset_f': 3_859, 'testset_v':
 MOST_LINES = 99  # of a form, which has 15 at most
 LONGEST_STEP = 300  # units; of the steps within strokes, 1 in 22,000 is longer
 LAST = 1e12  # seconds; no clock has gone on for longer
-VERSION = 2  # of how the files are read: what another has cached is read anew
+VERSION = 3  # of how the files are read: what another has cached is read anew
 LONGEST_GAP = 0.05  # seconds; the sensor reads every 0.013
 STRUCK_OUT = '#'  # in the transcripts, for a word that was crossed out or cannot be read
 
@@ -127,13 +127,16 @@ def read_recording(data: bytes, name: str) -> Recording:
     """The strokes in a file of lineStrokes.
 
     Raises:
-      DataError: if it is broken or hostile XML, no such file, or a point is not two whole numbers.
+      DataError: if it is broken or hostile XML, no such file, a point is not two whole numbers or in no stroke, or a
+        stroke is in another.
     """
     xs, ys, times, starts, tags = [], [], [], [], set()
+    inside = False  # of a stroke
 
     def start(tag, attributes):
+        nonlocal inside
         if tag == 'Point':
-            if not starts:
+            if not inside:
                 raise DataError(f'{name} has a point outside of the strokes')
             if attributes[::2] == ['x', 'y', 'time']:
                 _, x, _, y, _, time = attributes
@@ -144,11 +147,18 @@ def read_recording(data: bytes, name: str) -> Recording:
             ys.append(y)
             times.append(time)
         elif tag == 'Stroke':
+            if inside:
+                raise DataError(f'{name} has a stroke inside of another')
+            inside = True
             starts.append(len(xs))
         else:
             tags.add(tag)
 
-    safe_xml.parse(data, name, start)
+    def end(tag):
+        nonlocal inside
+        inside = inside and tag != 'Stroke'
+
+    safe_xml.parse(data, name, start, end)
     if 'StrokeSet' not in tags:
         raise DataError(f'{name} holds no StrokeSet; it is no file of lineStrokes')
     try:
