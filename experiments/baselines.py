@@ -14,9 +14,9 @@ import os
 import numpy as np
 from absl import flags
 
-from experiments import cli, nets
+from experiments import cli, corpora, nets
 from experiments.cli import FlagError
-from hfrnn import dynamic, runs
+from hfrnn import language, runs
 from hfrnn.baselines import compressors, rivals
 from hfrnn.data import text
 
@@ -49,8 +49,8 @@ def compare():
     names = chosen()
     path, before = cli.results_so_far(WORKDIR.value, 'baselines')  # now, and not after an hour
     corpus = text.load(CORPUS.value, DATA.value, UNIT.value)
-    nets.check_held_out(corpus, HELD_OUT.value)
-    corpus = nets.with_held_out(corpus, HELD_OUT.value)
+    corpora.check_held_out(corpus, HELD_OUT.value)
+    corpus = corpora.with_held_out(corpus, HELD_OUT.value)
     known = np.concatenate([corpus.train, corpus.valid]) if VALID.value else corpus.train
     measured_as = dict.fromkeys(names) | net_rivals(corpus)
     results = {
@@ -108,9 +108,9 @@ def net_rivals(corpus):
     """{name: rival} of --nets, each of which has been trained on the same training text."""
     found, by = {}, NETS_LEARN.value
     if NETS.value and by == 'rms':
-        dynamic.check_valid(corpus.valid, 'leave out --nets_learn=rms')
+        corpora.check_tuning_text(corpus.valid, 'leave out --nets_learn=rms')
     for workdir in NETS.value:
-        if nets.open_net(workdir).about != nets.about(corpus):  # now, and not after an hour
+        if language.open_net(workdir).about != corpora.about(corpus):  # now, and not after an hour
             raise FlagError(
                 f'--nets: the net in {workdir} was trained on another text than that of --corpus={CORPUS.value} '
                 f'with --held_out={HELD_OUT.value}'

@@ -23,7 +23,6 @@ from experiments import cli
 from experiments.cli import FlagError, clock, say
 from hfrnn import cells, evaluation, hf, model, outputs, parallel, plotting, runs, sampling, training
 from hfrnn.data import balls
-from hfrnn.parallel import AXIS
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(cli)
@@ -116,17 +115,9 @@ def make_step(net):
     return optimizer, training.first_order_step(net, optimizer, FLAGS.chunk)
 
 
-def squared_errors(net):
-    """``(params, batch) -> (sum of nats, sum of weights, sum over pixels of (P(1) - target)^2)`` over all devices."""
-
-    def step(params, batch):
-        z = training.predict(net, params, batch).z
-        error = jnp.sum((jax.nn.sigmoid(z) - batch.targets) ** 2, -1)
-        return jax.lax.psum(
-            (training.nats(net, z, batch), jnp.sum(batch.weights), jnp.sum(error * batch.weights)), AXIS
-        )
-
-    return step
+def squared_errors(z, batch):
+    """The sum over pixels of (P(1) - target)^2."""
+    return jnp.sum(jnp.sum((jax.nn.sigmoid(z) - batch.targets) ** 2, -1) * batch.weights)
 
 
 def without_learning(test, train):
@@ -155,13 +146,13 @@ def train():
     if found:
         say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
 
-    errors = parallel.spread(squared_errors(net), FLAGS.devices)
-    devices = FLAGS.devices or jax.device_count()
+    errors = parallel.spread(evaluation.step(net, squared=squared_errors), FLAGS.devices)
+    devices = cli.n_devices()
     rows_at_once = devices * min(FLAGS.chunk, -(-FLAGS.test_videos // devices))
 
     def measure(params):
-        nats, frames, error = evaluation.totals(errors, params, test, rows_at_once)
-        return {'test_nats': nats / frames, 'test_error': error / frames}
+        sums = evaluation.totals(errors, params, evaluation.parts(test, rows_at_once))
+        return {'test_nats': sums['nats'] / sums['targets'], 'test_error': sums['squared'] / sums['targets']}
 
     def on_step(state, metrics, seconds):
         i = int(state.step)
@@ -200,8 +191,7 @@ def train():
         'steps': int(state.step),
         'seconds': round(elapsed, 1),
         'parameters': model.size(state.params),
-        'machine': cli.machine(),
-        'jax': jax.__version__,
+        **cli.here(),
     }
     if runs.writes():
         runs.write_json(run.path / 'results.json', result)

@@ -118,9 +118,9 @@ def fail(message: str) -> None:
     sys.exit(1)
 
 
-def say(*args, sep: str = ' ') -> None:
+def say(*args) -> None:
     if runs.writes():
-        print(*args, sep=sep, flush=True)
+        print(*args, flush=True)
 
 
 _shipped_read = []  # names of weights that came with the package
@@ -173,6 +173,16 @@ def best_times(functions: dict[Any, Callable[[], Any]], repeats: int) -> dict[An
     return best
 
 
+def here() -> dict:
+    """Where something was measured."""
+    return {'machine': machine(), 'jax': jax.__version__}
+
+
+def n_devices() -> int:
+    """How many are used: --devices, or all."""
+    return FLAGS.devices or jax.device_count()
+
+
 def machine() -> str:
     return f'{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores'
 
@@ -198,12 +208,14 @@ def check_flags(workdir: str, flags: dict) -> None:
     runs.check(workdir, 'flags.json', flags, defaults(flags))
 
 
-def refuse_weights(mode: str) -> None:
-    """That --weights is not given to a mode that is of a run.
+def check_weights(mode: str) -> None:
+    """That --weights, if it is given, names something, and to a mode that is not of a run.
 
     Raises:
-      FlagError: if it is.
+      FlagError: if not.
     """
+    if FLAGS.weights == '':
+        raise FlagError('--weights names nothing')
     if FLAGS.weights is not None and mode in ('train', 'evaluate', 'export'):
         instead = ', or begin with them: --init_from' if mode == 'train' else ''
         raise FlagError(f'--mode={mode} is of a run: leave out --weights{instead}')
@@ -232,7 +244,7 @@ def check_batches(*names: str) -> None:
     Raises:
       FlagError: if not.
     """
-    devices = FLAGS.devices or jax.device_count()
+    devices = n_devices()
     sizes = {name: FLAGS[name].value for name in names}
     curvature = sizes.get('curvature_batch')
     if curvature and curvature > sizes['batch']:

@@ -10,9 +10,9 @@ import pathlib
 
 from absl import flags
 
-from experiments import cli, nets
+from experiments import cli
 from experiments.cli import FlagError
-from hfrnn import plotting, runs
+from hfrnn import language, plotting, runs
 from hfrnn.data import text
 
 RUNS = flags.DEFINE_list('runs', [], 'Folders of runs of nets of text, with commas between.')
@@ -41,7 +41,7 @@ def compare(paths, workdir):
     check_symbols(histories)
     shared = {x: min(rows[-1][x] for rows in histories.values()) for x in ('seconds', 'characters')}
 
-    letter = text.letter_of(nets.alphabet_of(runs.read_json(str(paths[0]), 'about.json')))
+    letter = text.letter_of(language.alphabet_of(runs.read_json(str(paths[0]), 'about.json')))
     table = []
     for path, (name, rows) in zip(paths, histories.items(), strict=True):
         row = {'run': name, 'seconds': rows[-1]['seconds'], 'characters': rows[-1]['characters']}

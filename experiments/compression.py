@@ -21,6 +21,7 @@ from absl import flags
 
 from experiments import cli, nets
 from experiments.cli import FlagError, clock
+from hfrnn import language
 from hfrnn.baselines import mixing
 from hfrnn.baselines import net as predictors
 from hfrnn.data import DataError, text
@@ -115,7 +116,7 @@ def build(Header):
         flags.FLAGS.model = 'net' if WORKDIR.value else 'memoizer'
     if MODEL.value in ('net', 'mix') and not WORKDIR.value:
         raise FlagError(f'--model={MODEL.value} needs a net: name the --workdir of its run')
-    net = nets.open_net(WORKDIR.value) if WORKDIR.value else None
+    net = language.open_net(WORKDIR.value) if WORKDIR.value else None
     alphabet = net.alphabet if net else text.BYTES
     known = prime(alphabet)
     # All that the probabilities depend on.

@@ -105,6 +105,7 @@ FREE = (
 )
 
 
+VALID = 'valid_nats_per_line'  # in metrics.jsonl, by which the best weights are chosen
 SIZES = ('layers', 'hidden', 'mixtures', 'gaussians')  # of a net; gaussians where it reads text
 GROW = ('layers', 'hidden')  # those that may be larger than where --init_from leads
 
@@ -243,7 +244,7 @@ def _faster_variances(updates, _):
 def numbers_at_once(data: Data) -> int:
     """What a device holds for the lines in memory at once, at the least."""
     longest = int(data.sizes.up_to[-1])
-    lines = min(FLAGS.batch // (FLAGS.devices or jax.device_count()), max(1, FLAGS.chunk_points // longest))
+    lines = min(FLAGS.batch // cli.n_devices(), max(1, FLAGS.chunk_points // longest))
     if FLAGS.noise != 'none':
         lines = min(lines, FLAGS.noise_lines)
     return lines * longest * 8 * FLAGS.hidden * FLAGS.layers
@@ -274,12 +275,8 @@ def first_params(net: model.Model, key: jax.Array) -> Any:
     return make_noise().begin(net.init(key))
 
 
-def begin(optimizer: optax.GradientTransformation, params: Any) -> training.TrainState:
-    return training.TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-
-
 def state_shapes(net: model.Model, optimizer: optax.GradientTransformation) -> training.TrainState:
-    return jax.eval_shape(lambda key: begin(optimizer, first_params(net, key)), jax.random.key(0))
+    return jax.eval_shape(lambda key: training.begin(optimizer, first_params(net, key)), jax.random.key(0))
 
 
 def weights(state: training.TrainState) -> Any:
@@ -298,7 +295,7 @@ def kept_of_run(task: Task, workdir: str) -> tuple[dict, Callable[[], Any]]:
     if not known or ('gaussians' in settings) != task.reads_text:
         raise runs.RunError(f'{workdir} holds no run of {task.name}')
     sizes = {name: settings[name] for name in SIZES if name in settings}
-    best = best_row(runs.read_metrics(workdir))
+    best = runs.best_row(runs.read_metrics(workdir), VALID)
     took = {name: number for name, number in best.items() if name in ('step', 'epochs', 'seconds') or 'valid' in name}
     if 'begun_from' in data:
         took['begun_from'] = data['begun_from']
@@ -359,11 +356,13 @@ def train(task: Task) -> None:
 
     run = cli.train_in(WORKDIR.value, defining_flags(task), what, untold(what))
     state, elapsed = runs.restore_or_begin(
-        run, shapes, lambda: begin(optimizer, first_params(net, jax.random.key(FLAGS.seed)) if first is None else first)
+        run,
+        shapes,
+        lambda: training.begin(optimizer, first_params(net, jax.random.key(FLAGS.seed)) if first is None else first),
     )
     state = parallel.replicate(state, FLAGS.devices)
     history = runs.history(run, step=int(state.step))
-    if best_row(history).get('step') == int(state.step):
+    if runs.best_row(history, VALID).get('step') == int(state.step):
         runs.save_best(run, weights(state))  # which a kill behind the checkpoint can have kept from being written
     epoch = steps_per_epoch(data)
     dropout = f' and dropout of {FLAGS.dropout}' if FLAGS.dropout else ''
@@ -391,13 +390,12 @@ def train(task: Task) -> None:
             kept = weights(state)
             row |= {f'valid_{name}': value for name, value in measure(kept).items()}
             row |= complexity(kept)
-            better = row['valid_nats_per_line'] < lowest(history)
-            line += f'  valid {row["valid_nats_per_line"]:.1f}'
+            better = row[VALID] < lowest(history)
+            line += f'  valid {row[VALID]:.1f}'
         history.append(row)
         runs.log(run, row)
-        if better:  # with a checkpoint, so that who goes on from the newest one knows of which step the best are
-            runs.save(run, state, i, seconds)
-            runs.save_best(run, weights(state))
+        if better:
+            runs.keep_best(run, state, weights(state), i, seconds)
         if i % every == 0 or i % FLAGS.say_every == 0:
             say(f'{line}  {row["points_per_second"]} points/s  {cli.progress(i, FLAGS.steps, seconds)}')
         return impatient(history)
@@ -448,16 +446,23 @@ def reopen(task: Task) -> tuple[runs.Run, Data, model.Model, training.TrainState
 
 
 def evaluator(net: model.Model, data: Data) -> Callable[[Any], dict]:
-    """``measure(params)``: nats per line and squared error per point, on the validation lines."""
-    step = parallel.spread(evaluation.pen_step(net), FLAGS.devices)
+    """``measure(params)``, of the validation lines.
+
+    Nats per line, and those of them where the pen rests; squared error per point, and the share of them where it does.
+    """
+    rest = strokes.at_rest(data.lines.scale)
+    step = parallel.spread(evaluation.step(net, **evaluation.pen_sums(net, rest)), FLAGS.devices)
     lines = data.lines.valid
 
     def measure(params):
-        sums, tested = np.zeros(4), weight_noise.means(params)
-        for choice in buckets.epoch(lines, data.sizes.up_to, FLAGS.batch):
-            sums += [float(number) for number in jax.device_get(step(tested, make_batch(data, lines, choice)))]
-        nats, squared, points, count = sums
-        return {'nats_per_line': nats / count, 'sse': squared / points}
+        batches = (make_batch(data, lines, choice) for choice in buckets.epoch(lines, data.sizes.up_to, FLAGS.batch))
+        sums = evaluation.totals(step, weight_noise.means(params), batches)
+        return {
+            'nats_per_line': sums['nats'] / sums['sequences'],
+            'nats_at_rest': sums['nats_at_rest'] / sums['sequences'],
+            'sse': sums['squared'] / sums['targets'],
+            'points_at_rest': sums['targets_at_rest'] / sums['targets'],
+        }
 
     return measure
 
@@ -469,18 +474,9 @@ def complexity(params: Any) -> dict:
     return {'complexity_nats': float(jax.jit(weight_noise.complexity)(params))}
 
 
-def _measured(rows):
-    return [row for row in rows if math.isfinite(row.get('valid_nats_per_line') or math.nan)]
-
-
-def best_row(rows: list[dict]) -> dict:
-    """The evaluation that was best so far; empty if there was none."""
-    return min(_measured(rows), key=lambda row: row['valid_nats_per_line'], default={})
-
-
 def lowest(rows: list[dict]) -> float:
     """The best validation so far."""
-    return best_row(rows).get('valid_nats_per_line', math.inf)
+    return runs.best_row(rows, VALID).get(VALID, math.inf)
 
 
 def impatient(rows: list[dict]) -> bool:
@@ -488,26 +484,27 @@ def impatient(rows: list[dict]) -> bool:
 
     The evaluation that a run ended with, before it went on, is not counted: it had no step of its own.
     """
-    found = [row['valid_nats_per_line'] for row in _measured(rows) if 'gradient' in row]
+    found = [row[VALID] for row in runs.measured(rows, VALID) if 'gradient' in row]
     return bool(found) and len(found) - 1 - int(np.argmin(found)) >= FLAGS.patience
 
 
 def finish(task, run, data, net, state, seconds, measure):
     """Evaluates the best weights: results.json, learning_curve.png, and a table."""
+    runs.wait('the training is written down')
     history, kept, measured, epoch = runs.history(run), None, None, steps_per_epoch(data)
-    if not history or history[-1]['step'] != int(state.step) or not _measured(history[-1:]):
+    if not history or history[-1]['step'] != int(state.step) or not runs.measured(history[-1:], VALID):
         row = {'step': int(state.step), 'seconds': round(seconds, 2), 'epochs': round(int(state.step) / epoch, 4)}
         last = weights(state)
         found = measure(last)
         row |= {f'valid_{name}': value for name, value in found.items()}
-        if row['valid_nats_per_line'] < lowest(history):
+        if row[VALID] < lowest(history):
             kept, measured = last, found
         if run.lock is not None:  # --mode=evaluate adds nothing to what was trained
             if kept is not None:
                 runs.save_best(run, kept)
             runs.log(run, row)  # so that a run that goes on from here knows what it has to better
         history.append(row)
-    best = best_row(history).get('step')
+    best = runs.best_row(history, VALID).get('step')
     if best is None:
         raise runs.RunError(f'no weights of {run.path} give validation lines a finite likelihood; none are kept')
     if kept is None:
@@ -532,16 +529,15 @@ def finish(task, run, data, net, state, seconds, measure):
         'seconds': round(seconds, 1),
         'points_per_second': round(int(state.step) / epoch * points_of(data) / seconds) if seconds else 0,
         **({'begun_from': begun} if begun else {}),
-        'machine': cli.machine(),
-        'jax': jax.__version__,
+        **cli.here(),
     }
     if runs.writes():
         runs.write_json(run.path / 'results.json', results)
-        if history:
-            label = 'nats per line'
-            plotting.learning_curve(run.path / 'learning_curve.png', {'': history}, 'epochs', 'nats_per_line', label)
+        label = 'nats per line'
+        plotting.learning_curve(run.path / 'learning_curve.png', {'': history}, 'epochs', 'nats_per_line', label)
     say(f'\non {len(data.lines.valid.names):,} validation lines of {data.lines.name}, weights of step {best}')
     say(f'  nats per line        {measured["nats_per_line"]:10.1f}')
+    say(f'  of them at rest      {measured["nats_at_rest"]:10.1f} at {measured["points_at_rest"]:.1%} of the points')
     say(f'  squared error        {measured["sse"]:10.3f} per point')
     for name, nats in complexity(kept).items():
         say(f'  {name:20s} {nats:10.0f}')

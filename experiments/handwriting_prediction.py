@@ -34,7 +34,12 @@ MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
 
 def make_net(n_symbols, **while_training):
     return prediction_net(
-        FLAGS.layers, FLAGS.hidden, FLAGS.mixtures, FLAGS.clip or None, FLAGS.output_clip or None, **while_training
+        FLAGS.layers,
+        FLAGS.hidden,
+        FLAGS.mixtures,
+        clip=FLAGS.clip or None,
+        output_clip=FLAGS.output_clip or None,
+        **while_training,
     )
 
 
@@ -47,7 +52,7 @@ def main(argv):
     def mode():
         if FLAGS.text is not None or FLAGS.text_file is not None:
             raise cli.FlagError('a prediction net writes what it likes; texts are written by handwriting_synthesis')
-        cli.refuse_weights(MODE.value)
+        cli.check_weights(MODE.value)
         MODES[MODE.value](TASK)
 
     cli.main(argv, mode)

@@ -95,11 +95,10 @@ def numbers(flag, kind):
 
 def chosen_scribe():
     """With the weights of --weights; a net at random, which has only a speed, if there are none."""
+    cli.check_weights(MODE.value)
     if FLAGS.weights is None and MODE.value == 'speed':
         net = net_of_flags()
         return writing.Scribe(net, jax.jit(net.init)(jax.random.key(0)), ALPHABET, None, 'a net at random')
-    if FLAGS.weights == '':
-        raise FlagError('--weights names nothing')
     FLAGS.weights = FLAGS.weights or handwriting_writing.SHIPPED
     return writing.scribe(handwriting_writing.weights_of(TASK, FLAGS.weights), TASK.name)
 
@@ -154,14 +153,11 @@ def speeds(scribe, batches):
         compiling = time.perf_counter() - begin
         spent = cli.best_times({n: functools.partial(compiled, *given)}, REPEATS.value)[n]
         wall, cpu = (1e3 * seconds / (n * SPEED_POINTS.value) for seconds in spent)
-        rows.append({'lines': n, 'cpu_ms_per_point': cpu, 'ms_per_point': wall, 'compile_seconds': compiling} | here())
+        rows.append(
+            {'lines': n, 'cpu_ms_per_point': cpu, 'ms_per_point': wall, 'compile_seconds': compiling} | cli.here()
+        )
         say(f'{n:6d} {cpu:15.3f} {wall:12.3f} {compiling:12.2f}')
     return rows
-
-
-def here():
-    """Where a speed was measured."""
-    return {'machine': cli.machine(), 'jax': jax.__version__}
 
 
 def learning_speeds(scribe):
@@ -172,7 +168,7 @@ def learning_speeds(scribe):
     points = np.random.default_rng(0).normal(size=(2, B, T, 3)).astype(np.float32)
     points[..., 2] = points[..., 2] > 1
     batch = training.Batch(model.Conditioned(points[0], texts), points[1], np.ones((B, T), np.float32))
-    state = training.TrainState(scribe.params, ADAM.init(scribe.params), jnp.zeros((), jnp.int32))
+    state = training.begin(ADAM, scribe.params)
     steps = {}
     for products in ('float32', 'bfloat16'):
         net = net_of_flags(jnp.bfloat16 if products == 'bfloat16' else None)
@@ -182,7 +178,7 @@ def learning_speeds(scribe):
     say(f'\n{"products":>10s} {"points a CPU-second":>20s} {"points a second":>16s}      {B} lines of {T} points')
     for products, spent in cli.best_times(steps, REPEATS.value).items():
         by_wall, by_cpu = (B * T / seconds for seconds in spent)
-        rows.append({'products': products, 'points_per_cpu_second': by_cpu, 'points_per_second': by_wall} | here())
+        rows.append({'products': products, 'points_per_cpu_second': by_cpu, 'points_per_second': by_wall} | cli.here())
         say(f'{products:>10s} {by_cpu:20,.0f} {by_wall:16,.0f}')
     return rows
 

@@ -43,8 +43,8 @@ def make_net(n_symbols, **while_training):
         FLAGS.hidden,
         FLAGS.mixtures,
         FLAGS.gaussians,
-        FLAGS.clip or None,
-        FLAGS.output_clip or None,
+        clip=FLAGS.clip or None,
+        output_clip=FLAGS.output_clip or None,
         **while_training,
     )
 
@@ -61,7 +61,7 @@ def main(argv):
         name = MODE.value or ('write' if text else 'train')
         if text and name not in ('write', 'look'):
             raise cli.FlagError(f'--mode={name} writes no text; leave --mode out')
-        cli.refuse_weights(name)
+        cli.check_weights(name)
         MODES[name](TASK)
 
     cli.main(argv, mode)

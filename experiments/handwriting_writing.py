@@ -77,8 +77,6 @@ def chosen_weights(task: Task) -> weight_files.Weights:
     Raises:
       FlagError: if there are none, or two.
     """
-    if FLAGS.weights == '':
-        raise FlagError('--weights names nothing')
     if FLAGS.workdir and FLAGS.weights:
         raise FlagError('write with one net: that of --workdir or that of --weights')
     given = FLAGS.workdir or FLAGS.weights or (SHIPPED if task.reads_text else None)

@@ -20,13 +20,14 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments import asking, cli, nets
+from experiments import asking, cli, corpora
 from experiments.cli import FlagError, clock, say
 from experiments.language_results import write
 from hfrnn import (
     dynamic,
     evaluation,
     first_order,
+    language,
     model,
     parallel,
     runs,
@@ -39,6 +40,7 @@ from hfrnn.data import text, words
 from hfrnn.evaluation import BITS
 
 FLAGS = flags.FLAGS
+VALID = 'valid_bits_per_char'  # in metrics.jsonl, by which the best weights are chosen
 SHIPPED = 'penn_treebank'  # the one that comes with the package
 flags.adopt_module_key_flags(cli)
 flags.adopt_module_key_flags(asking)
@@ -51,7 +53,7 @@ flags.DEFINE_string('corpus', 'ptb', f'One of {", ".join(text.NAMES)}, or the pa
 flags.DEFINE_enum('unit', 'characters', ['characters', 'words', 'bytes'], 'What a symbol is; enwik8 is of bytes.')
 flags.DEFINE_integer('held_out', 0, 'The end of the validation text that is kept; 0 for all of it.', lower_bound=0)
 flags.DEFINE_integer('hidden', 1000, 'LSTM cells of a layer, H.', lower_bound=1)
-flags.DEFINE_integer('layers', 1, 'How many layers.', lower_bound=1, upper_bound=nets.MOST_LAYERS)
+flags.DEFINE_integer('layers', 1, 'How many layers.', lower_bound=1, upper_bound=language.MOST_LAYERS)
 flags.DEFINE_float('initial_sd', None, "Of the weights at the start; by a unit's inputs if not given.", lower_bound=0.0)
 flags.DEFINE_enum('products', 'float32', ['float32', 'bfloat16'], 'What the LSTM multiplies while it is trained.')
 flags.DEFINE_float('clip', 1.0, "Of the LSTM's derivatives, each by itself; 0 for none.", lower_bound=0.0)
@@ -115,7 +117,7 @@ def main(argv):
     modes = {'train': train, 'evaluate': evaluate, 'sample': sample, 'score': score, 'export': export}
 
     def mode():
-        cli.refuse_weights(MODE.value)
+        cli.check_weights(MODE.value)
         modes[MODE.value]()
 
     cli.main(argv, mode)
@@ -148,21 +150,21 @@ def check(s):
 def load(s):
     corpus = words.load(s.corpus, FLAGS.data) if s.unit == 'words' else text.load(s.corpus, FLAGS.data, s.unit)
     if FLAGS['held_out'].present:
-        nets.check_held_out(corpus, s.held_out)
-    return nets.with_held_out(corpus, s.held_out)
+        corpora.check_held_out(corpus, s.held_out)
+    return corpora.with_held_out(corpus, s.held_out)
 
 
 def about(corpus):
-    return nets.about(corpus) | {'alphabet': listed(corpus.alphabet)}
+    return corpora.about(corpus) | {'alphabet': listed(corpus.alphabet)}
 
 
 def numbers_at_once(s, V):
     """What a device holds for its part of a batch while it learns, at the least."""
-    return s.batch // (FLAGS.devices or jax.device_count()) * s.length * (8 * s.hidden * s.layers + 3 * V)
+    return s.batch // cli.n_devices() * s.length * (8 * s.hidden * s.layers + 3 * V)
 
 
 def make_model(s, V, **while_training):
-    return nets.lstm(V, **nets.settings(vars(s)), initial_sd=s.initial_sd, **while_training)
+    return language.lstm(V, **language.settings(vars(s)), initial_sd=s.initial_sd, **while_training)
 
 
 def make_optimizer(s, steps_per_epoch):
@@ -212,16 +214,7 @@ def best(s, workdir, state):
 
 def best_step(workdir, steps):
     """Of which step those are, of a run that has done so many."""
-    return best_row(runs.read_metrics(workdir)).get('step', steps)
-
-
-def best_row(rows):
-    """The reading of validation text that was best so far; empty if there was none."""
-    return min(_measured(rows), key=lambda row: row['valid_bits_per_char'], default={})
-
-
-def _measured(rows):
-    return [row for row in rows if row.get('valid_bits_per_char') is not None]
+    return runs.best_row(runs.read_metrics(workdir), VALID).get('step', steps)
 
 
 def first_params(s, learner, alphabet):
@@ -234,7 +227,7 @@ def first_params(s, learner, alphabet):
         return learner.noise.begin(random)
     if weight_files.names_a_file(s.init_from):
         kept = cli.read_weights(s.init_from)
-        weight_files.check(kept, kind=nets.KIND, alphabet=listed(alphabet))
+        weight_files.check(kept, kind=language.KIND, alphabet=listed(alphabet))
         return learner.noise.begin(weight_files.restore(kept, random))
     params = open_learner(s.init_from)[2]
     weights = weight_noise.means(params)
@@ -279,7 +272,7 @@ def train():
     corpus = load(s)
     streams.check(len(corpus.train), s.batch, s.length)
     if FLAGS.dynamic:
-        dynamic.check_valid(corpus.valid[: FLAGS.tune_symbols])
+        corpora.check_tuning_text(corpus.valid[: FLAGS.tune_symbols])
     asking.prompt(corpus.alphabet)  # now, and not after the training
     learner = make_learner(s, len(corpus.alphabet), len(corpus.train))
     cli.check_memory(model.size(learner.shapes.params), 8, numbers_at_once(s, len(corpus.alphabet)))
@@ -287,9 +280,8 @@ def train():
     run = cli.train_in(WORKDIR.value, vars(s), about(corpus))
     state, elapsed = runs.restore_or_begin(run, learner.shapes, lambda: learner.init(first))
     state = parallel.replicate(state, FLAGS.devices)
-    row = best_row(runs.history(run, step=int(state.step)))
-    lowest = row.get('valid_bits_per_char', math.inf)
-    if row.get('step') == int(state.step):
+    history = runs.history(run, step=int(state.step))
+    if runs.best_row(history, VALID).get('step') == int(state.step):
         runs.save_best(run, trained(s, state))  # which a kill behind the checkpoint can have kept from being written
     weights = weight_noise.means(state.params)
     say(
@@ -314,7 +306,7 @@ def train():
         valid = corpus.valid[: s.evaluate_symbols]
         reading = read(weight_noise.means(trained(s, state)), valid, len(corpus.alphabet), s.batch, 0)
         return {
-            'valid_bits_per_char': evaluation.measured(reading, corpus.alphabet, valid)['bits_per_char'],
+            VALID: evaluation.measured(reading, corpus.alphabet, valid)['bits_per_char'],
             'valid_symbols': len(valid),
         }
 
@@ -322,12 +314,11 @@ def train():
         runs.save(run, state, int(state.step), seconds)
 
     def log(row, state, seconds):
-        nonlocal lowest
+        better = VALID in row and row[VALID] < runs.best_row(history, VALID).get(VALID, math.inf)
+        history.append(row)
         runs.log(run, row)
-        if row.get('valid_bits_per_char', math.inf) < lowest:
-            lowest = row['valid_bits_per_char']
-            keep(state, seconds)  # so that who goes on from the newest checkpoint knows of which step the best are
-            runs.save_best(run, trained(s, state))
+        if better:
+            runs.keep_best(run, state, trained(s, state), int(state.step), seconds)
 
     def on_step(state, metrics, seconds):
         i = int(state.step)
@@ -338,7 +329,7 @@ def train():
         line = f'step {i:6d}  epoch {row["epoch"]:6.3f}  {row["bits_per_char"]:6.3f} bits/{letter}'
         if evaluated:
             row |= read_valid(state)
-            line += f'  valid {row["valid_bits_per_char"]:.4f}'
+            line += f'  valid {row[VALID]:.4f}'
         log(row, state, seconds)
         say(f'{line}  {cli.progress(i, last, seconds)}')
 
@@ -357,8 +348,9 @@ def train():
         save_every=FLAGS.save_minutes * 60,
         on_step=on_step,
     )
-    if int(state.step) not in {row['step'] for row in _measured(runs.history(run))}:
+    if int(state.step) not in {row['step'] for row in runs.measured(history, VALID)}:
         log(about_step(int(state.step), elapsed) | read_valid(state), state, elapsed)
+    runs.wait('the training is written down')
     weights = weight_noise.means(best(s, run.path, state))
     finish(run, s, corpus, learner, weights, int(state.step), elapsed)
 
@@ -370,7 +362,7 @@ def evaluate():
     runs.check(WORKDIR.value, 'about.json', about(corpus))
     asking.prompt(corpus.alphabet)
     if FLAGS.dynamic:
-        dynamic.check_valid(corpus.valid[: FLAGS.tune_symbols])
+        corpora.check_tuning_text(corpus.valid[: FLAGS.tune_symbols])
     finish(runs.open_run(WORKDIR.value), s, corpus, learner, weights, steps, seconds)
 
 
@@ -392,7 +384,7 @@ def export():
     facts = runs.read_json(WORKDIR.value, 'about.json')
     begun = s.init_from and pathlib.Path(s.init_from).name  # where its folder stands is nobody else's business
     content = {
-        'kind': nets.KIND,
+        'kind': language.KIND,
         'alphabet': facts['alphabet'],
         'about': facts,
         'flags': vars(s) | {'init_from': begun},
@@ -409,16 +401,14 @@ def export():
 
 def reader():
     """(model, weights, alphabet) of --workdir, or of --weights, or of the file that came with the package."""
-    if FLAGS.weights == '':
-        raise FlagError('--weights names nothing')
     if WORKDIR.value and FLAGS.weights:
         raise FlagError('read one net: that of --workdir or that of --weights')
     if WORKDIR.value:
         _, learner, weights, _ = reopen()
-        return learner.model, weights, nets.alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))
+        return learner.model, weights, language.alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))
     if not FLAGS.weights and (FLAGS.corpus != 'ptb' or SHIPPED not in weight_files.shipped()):
         raise FlagError('say which run: --workdir=FOLDER, or --weights=FILE')
-    net = nets.of_file(cli.read_weights(FLAGS.weights or SHIPPED))
+    net = language.of_file(cli.read_weights(FLAGS.weights or SHIPPED))
     mine = {name: value for name, value in vars(settings()).items() if FLAGS[name].present}
     others = [f'--{name}={value}' for name, value in mine.items() if net.flags.get(name) != value]
     if others:

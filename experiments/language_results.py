@@ -8,7 +8,6 @@ import pathlib
 import sys
 import time
 
-import jax
 from absl import flags
 
 from experiments import cli
@@ -95,8 +94,7 @@ def write(run, net, weights, corpus, facts, sampled):
         'test_bits_per_char': static['bits_per_char'],  # what experiments.compare reads
         'static': static,
         'dynamic': dynamic_results(net, weights, corpus, test),
-        'machine': cli.machine(),
-        'jax': jax.__version__,
+        **cli.here(),
     }
     before = runs.read_json(run.path, 'results.json') if (run.path / 'results.json').exists() else {}
     if any(before.get(name, facts[name]) != facts[name] for name in ('steps', 'best_step')):

@@ -138,14 +138,14 @@ def make_parts(s) -> Parts:
         optimizer = optax.chain(optax.clip_by_global_norm(s.clip), rule)
         step = training.first_order_step(net, optimizer, FLAGS.chunk)
 
-    answers = parallel.spread(evaluation.answers_step(net, task.wrong), FLAGS.devices)
+    answers = parallel.spread(evaluation.step(net, wrong=evaluation.wrong_sequences(task.wrong)), FLAGS.devices)
     test = task.draw(np.random.default_rng((0, 0, 1)), s.test_sequences)  # a stream that no step has
-    devices = FLAGS.devices or jax.device_count()
+    devices = cli.n_devices()
     chunk = devices * min(FLAGS.chunk, -(-s.test_sequences // devices))
 
     def measure(params):
-        nats, weight, wrong, sequences = evaluation.totals(answers, params, test, chunk)
-        return {'wrong': wrong / sequences, 'test_nats': nats / weight}
+        sums = evaluation.totals(answers, params, evaluation.parts(test, chunk))
+        return {'wrong': sums['wrong'] / sums['sequences'], 'test_nats': sums['nats'] / sums['targets']}
 
     return Parts(task, net, optimizer, parallel.spread(step, FLAGS.devices), measure)
 
@@ -235,8 +235,7 @@ def train(s, folder, parts) -> dict:
             )
         except training.NotFinite as e:  # an answer too: the task is not solved
             say(f'warning: {e}')
-            state, elapsed = runs.restore(run, jax.eval_shape(init, jax.random.key(0)))
-            finite = False
+            state, elapsed, finite = e.state, e.seconds, False
     measured = parts.measure(state.params)
     result = {
         'experiment': 'long_term',
@@ -248,8 +247,7 @@ def train(s, folder, parts) -> dict:
         'finite': finite,
         'seconds': round(elapsed, 1),
         'parameters': model.size(state.params),
-        'machine': cli.machine(),
-        'jax': jax.__version__,
+        **cli.here(),
     }
     if runs.writes():
         runs.write_json(run.path / 'results.json', result)

@@ -17,9 +17,9 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments import asking, cli, knowledge, nets
+from experiments import asking, cli, corpora, knowledge
 from experiments.cli import FlagError, clock, say
-from hfrnn import evaluation, hf, model, parallel, plotting, runs, training
+from hfrnn import evaluation, hf, language, model, parallel, plotting, runs, training
 from hfrnn.baselines import compressors
 from hfrnn.data import text
 from hfrnn.evaluation import BITS
@@ -115,7 +115,7 @@ def check_sizes():
 
 def numbers_at_once(n_symbols):
     """What a device holds for the symbols of a part of a batch: a little less than experiments.benchmark measures."""
-    devices = FLAGS.devices or jax.device_count()
+    devices = cli.n_devices()
     H, F, V = FLAGS.hidden, FLAGS.factors if FLAGS.cell == 'mrnn' else 0, n_symbols
     gradient = min(FLAGS.chunk, FLAGS.batch // devices) * (4 * H + 3 * F + 3 * V)
     curvature = FLAGS.curvature_batch // devices * (6 * H + 4 * F + 3 * V) if FLAGS.optimizer == 'hf' else 0
@@ -123,7 +123,7 @@ def numbers_at_once(n_symbols):
 
 
 def make_model(n_symbols):
-    return nets.recurrent(n_symbols, **{name: FLAGS[name].value for name in nets.RECURRENT})
+    return language.recurrent(n_symbols, **{name: FLAGS[name].value for name in language.RECURRENT})
 
 
 def make_optimizer():
@@ -177,7 +177,7 @@ def train():
     copies = cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations)
     cli.check_memory(model.size(shapes.params), copies, numbers_at_once(len(corpus.alphabet)))
 
-    run = cli.train_in(WORKDIR.value, defining_flags(), nets.about(corpus))
+    run = cli.train_in(WORKDIR.value, defining_flags(), corpora.about(corpus))
     found = runs.restore(run, shapes)
     state, elapsed = found or (init(jax.random.key(FLAGS.seed)), 0.0)
     state = parallel.replicate(state, FLAGS.devices)
@@ -228,7 +228,7 @@ def evaluate():
     asking.check()
     run, net, state, elapsed = reopen()
     corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
-    runs.check(WORKDIR.value, 'about.json', nets.about(corpus))
+    runs.check(WORKDIR.value, 'about.json', corpora.about(corpus))
     asking.prompt(corpus.alphabet)
     finish(run, corpus, net, state, elapsed, evaluator(net))
 
@@ -247,11 +247,11 @@ def analyse():
     """Of any net of text: also of an LSTM's run, of penn_treebank or wikipedia."""
     if not WORKDIR.value:
         raise FlagError('say which run: --workdir=FOLDER')
-    net = nets.open_net(WORKDIR.value)
+    net = language.open_net(WORKDIR.value)
     path = runs.open_run(WORKDIR.value).path
     cli.check_flags(WORKDIR.value, {name: value for name, value in defining_flags().items() if FLAGS[name].present})
-    corpus = nets.corpus_of(net.flags, FLAGS.data)
-    runs.check(WORKDIR.value, 'about.json', nets.about(corpus))
+    corpus = corpora.corpus_of(net.flags, FLAGS.data)
+    runs.check(WORKDIR.value, 'about.json', corpora.about(corpus))
     knowers = {net.flags.get('cell', 'lstm'): knowledge.net(net.model, net.params)}
     knowers |= knowledge.rivals(corpus.train[-FLAGS.rival_symbols :], len(corpus.alphabet))
     sizes = FLAGS.bags, FLAGS.passages, FLAGS.sampled
@@ -263,7 +263,7 @@ def reopen():
     if not WORKDIR.value:
         raise FlagError('say which run: --workdir=FOLDER')
     told, about = (runs.read_json(WORKDIR.value, name) for name in ('flags.json', 'about.json'))
-    if not (told.keys() >= set(nets.RECURRENT) - {'gain'} and 'alphabet' in about):  # the first runs tell no gain
+    if not (told.keys() >= set(language.RECURRENT) - {'gain'} and 'alphabet' in about):  # the first runs tell no gain
         raise runs.RunError(f'{WORKDIR.value} holds a run of another experiment')
     for name, value in told.items():
         if name in FLAGS and not FLAGS[name].present:
@@ -288,12 +288,12 @@ def reopened_net():
 
 
 def evaluator(net):
-    devices = FLAGS.devices or jax.device_count()
-    step = parallel.spread(training.evaluation_step(net), FLAGS.devices)
+    devices = cli.n_devices()
+    step = parallel.spread(evaluation.step(net), FLAGS.devices)
 
     def measure(params, batch):
         rows = min(FLAGS.chunk, 256, -(-len(batch.xs) // devices))
-        return evaluation.bits_per_char(step, params, batch, devices * rows)
+        return evaluation.bits_per_char(step, params, evaluation.parts(batch, devices * rows))
 
     return measure
 
@@ -322,8 +322,7 @@ def finish(run, corpus, net, state, seconds, measure):
         'test_symbols': len(corpus.test),
         'context': FLAGS.context,
         'stride': FLAGS.stride,
-        'machine': cli.machine(),
-        'jax': jax.__version__,
+        **cli.here(),
     }
     if text.UNKNOWN in corpus.alphabet:
         results['test_unknown_symbols'] = int(np.sum(corpus.test == corpus.alphabet.index(text.UNKNOWN)))

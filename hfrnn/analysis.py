@@ -37,11 +37,8 @@ def net_judge(model: Model, params: Any, rows: int = 1024, steps: int = 16) -> J
 
     @jax.jit
     def after(params, context):
-        def body(state, x):
-            return model.step(params, state, x)
-
-        state, zs = jax.lax.scan(body, model.initial_state(params), context)
-        return state, zs[-1]
+        state, read = model.run(params, None, context)
+        return state, read.z[-1]
 
     @jax.jit
     def nats(params, state, z, texts, targets):
@@ -130,15 +127,16 @@ def pairs_in(alphabet: str, content: str, least: int = 20) -> list[str]:
 def fillers(content: str, pair: str, n: int, length: int = 2 * DISTANCES[-1], seed: int = 0) -> list[str]:
     """At most n passages of one length, from the beginning of a word, that hold neither sign of a pair."""
     starts = [m.start() for m in re.finditer(r'(?<!\S)\S', content[: max(len(content) - length, 0)])]
-    chosen = (content[starts[i] :][:length] for i in np.random.default_rng(seed).permutation(len(starts)))
+    chosen = (content[starts[i] : starts[i] + length] for i in np.random.default_rng(seed).permutation(len(starts)))
     return list(itertools.islice((one for one in chosen if not set(pair) & set(one)), n))
 
 
-def balance(judge: Judge, pair: str, passages: Sequence[str], alphabet: str) -> dict[str, list[float]]:
+def balance(judge: Judge, pair: str, passages: Sequence[str], alphabet: str) -> dict[str, list[float | None]]:
     """The mean probability of the closing sign at the ends of words, by their distance from the opening one.
 
     Returns:
-      'open' and 'none': for each of DISTANCES, and as far as the next, behind an opening sign, and behind none.
+      'open' and 'none': for each of DISTANCES, and as far as the next, behind an opening sign, and behind none; None
+      where no word ends so far on.
     """
     blank = np.array([[c.isspace() for c in one] for one in passages])
     ends = np.diff(blank, axis=1, prepend=True) & blank  # a word has ended before the first of the blanks behind it

@@ -221,9 +221,6 @@ def root_mean_squares(model: Model, params: Params, symbols: np.ndarray, null: i
     return jax.tree.map(lambda t: jnp.sqrt(t / n), carry[1])
 
 
-SHORTEST = 1_000  # a validation text, in symbols, that a rate can be chosen on
-
-
 def tune(measure: Callable[[float], float], start: float, factor: float = 3.0, most: int = 12, gain: float = 0.0):
     """The argument > 0 of the least value that a walk finds, as (argument, value).
 
@@ -264,19 +261,3 @@ def tuned(bits: Callable[[float, float], float], with_rms: bool, gain: float = 2
         return rate, 0.0
     decay, value = tune(lambda decay: bits(rate, decay), 1e-3, gain=gain)
     return rate, decay if value < without else 0.0
-
-
-def check_valid(symbols: np.ndarray, instead: str = 'leave it out with --dynamic=') -> None:
-    """That there is enough validation text to choose a learning rate on.
-
-    Args:
-      instead: what to do if not, for the error to say.
-
-    Raises:
-      DataError: if not.
-    """
-    if len(symbols) < SHORTEST:
-        raise DataError(
-            f'{len(symbols):,} validation symbols are too few to tune dynamic evaluation on ({SHORTEST:,} are needed); '
-            f'{instead}'
-        )

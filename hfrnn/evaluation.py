@@ -3,7 +3,7 @@
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -12,68 +12,83 @@ import numpy as np
 
 from hfrnn import outputs, training
 from hfrnn.data import Batch, words
-from hfrnn.dynamic import Reading
+from hfrnn.dynamic import Reading, static_reader
 from hfrnn.model import Model
 from hfrnn.parallel import AXIS
 
 BITS = 1 / math.log(2)  # bits in a nat
 
 
-def totals(step: Callable, params: Any, batch: Batch, chunk: int) -> tuple[float, ...]:
-    """What ``step(params, part)`` gives, a tuple of sums, added up over any number of sequences.
+def step(model: Model, **more: Callable[[jax.Array, Batch], jax.Array]) -> Callable:
+    """``(params, batch) -> sums`` over all devices, by name, of what a model makes of a batch.
 
-    Args:
-      step: such as ``training.evaluation_step`` or ``answers_step``, spread over devices.
-      batch: of one sequence at least.
-      chunk: how many sequences to evaluate at a time; the devices must divide it.
+    They are ``nats``, of the targets; ``targets``, how many there are; ``sequences``, how many of these have any; and
+    ``more``, each a function of (z, batch).
     """
-    sums = []
+
+    def of(params, batch):
+        z = training.predict(model, params, batch).z
+        sums = {
+            'nats': training.nats(model, z, batch),
+            'targets': jnp.sum(batch.weights),
+            'sequences': training.sequences(batch),
+        }
+        return jax.lax.psum(sums | {name: value(z, batch) for name, value in more.items()}, AXIS)
+
+    return of
+
+
+def parts(batch: Batch, chunk: int) -> Iterator[Batch]:
+    """Any number of sequences, one at least, in batches of ``chunk``, the last filled up with those without weight."""
     for first in range(0, len(batch.weights), chunk):
-        part = jax.tree.map(lambda leaf, first=first: _padded(leaf[first : first + chunk], chunk), batch)
-        sums.append([float(number) for number in jax.device_get(step(params, part))])
-    return tuple(map(sum, zip(*sums, strict=True)))
-
-
-def answers_step(model: Model, wrong: Callable[[jax.Array, Batch], jax.Array]) -> Callable:
-    """``(params, batch) -> (sum of nats, sum of weights, wrong sequences, sequences)`` over all devices.
-
-    Args:
-      wrong: ``wrong(z, batch) -> (B,)``, as the ``wrong`` of a ``tasks.Task``.  A sequence without weight is none.
-    """
-
-    def step(params, batch):
-        z = training.predict(model, params, batch).z
-        real = (batch.weights > 0).any(1)
-        counts = jnp.sum(batch.weights), jnp.sum(wrong(z, batch) & real), jnp.sum(real)
-        return jax.lax.psum((training.nats(model, z, batch), *counts), AXIS)
-
-    return step
-
-
-def pen_step(model: Model) -> Callable:
-    """``(params, batch) -> (sum of nats, sum of squared errors, points, lines)`` over all devices, of handwriting.
-
-    A point's squared error is that of ``outputs.pen_mean``, dx and dy together, of the normalised offsets.
-    """
-
-    def step(params, batch):
-        z = training.predict(model, params, batch).z
-        off = jax.vmap(jax.vmap(outputs.pen_mean))(z) - batch.targets[..., :2]
-        squared = jnp.sum(jnp.sum(off**2, -1) * batch.weights)
-        counts = jnp.sum(batch.weights), training.sequences(batch)
-        return jax.lax.psum((training.nats(model, z, batch), squared, *counts), AXIS)
-
-    return step
+        yield jax.tree.map(lambda leaf, first=first: _padded(leaf[first : first + chunk], chunk), batch)
 
 
 def _padded(leaf, rows):
     return np.concatenate([leaf, np.zeros((rows - len(leaf), *leaf.shape[1:]), leaf.dtype)])
 
 
-def bits_per_char(step: Callable, params: Any, batch: Batch, chunk: int) -> float:
-    """The mean of -log2 P over the weighted targets of a batch."""
-    nats, weight = totals(step, params, batch, chunk)
-    return nats / weight * BITS
+def totals(step: Callable, params: Any, batches: Iterable[Batch]) -> dict[str, float]:
+    """What a ``step``, spread over devices, makes of several batches, added up."""
+    sums = [jax.device_get(step(params, batch)) for batch in batches]
+    return {name: sum(float(part[name]) for part in sums) for name in sums[0]}
+
+
+def wrong_sequences(wrong: Callable[[jax.Array, Batch], jax.Array]) -> Callable:
+    """What ``step`` adds up of a ``tasks.Task``, by its ``wrong``; a sequence without targets is none."""
+    return lambda z, batch: jnp.sum(wrong(z, batch) & (batch.weights > 0).any(1))
+
+
+def pen_sums(model: Model, rest: np.ndarray) -> dict[str, Callable]:
+    """What ``step`` adds up of handwriting besides.
+
+    ``squared``: the squared errors of ``outputs.pen_mean``, dx and dy together, of the normalised offsets.
+    ``targets_at_rest``: the points where the pen does not move.  ``nats_at_rest``: theirs.  Offsets there are all the
+    same, so that a component of the mixture may narrow on them, and a density has no bound: this part of the nats may
+    fall as no other does.
+
+    Args:
+      rest: (2,) the normalised offset of a pen that does not move.
+    """
+
+    def squared(z, batch):
+        off = jax.vmap(jax.vmap(outputs.pen_mean))(z) - batch.targets[..., :2]
+        return jnp.sum(jnp.sum(off**2, -1) * batch.weights)
+
+    def at_rest(batch):
+        return batch._replace(weights=batch.weights * jnp.all(batch.targets[..., :2] == rest[None, None], -1))
+
+    return {
+        'squared': squared,
+        'targets_at_rest': lambda z, batch: jnp.sum(at_rest(batch).weights),
+        'nats_at_rest': lambda z, batch: training.nats(model, z, at_rest(batch)),
+    }
+
+
+def bits_per_char(step: Callable, params: Any, batches: Iterable[Batch]) -> float:
+    """The mean of -log2 P over the weighted targets of batches; see ``totals``."""
+    sums = totals(step, params, batches)
+    return sums['nats'] / sums['targets'] * BITS
 
 
 def units(alphabet: str | tuple[str, ...], symbols: np.ndarray) -> tuple[int, int]:
@@ -104,32 +119,16 @@ def measured(reading: Reading, alphabet: str | tuple[str, ...], symbols: np.ndar
     }
 
 
-def surprise(model: Model, params: Any, prompt: jax.Array, symbols: jax.Array, piece: int = 10_000) -> np.ndarray:
+def surprise(model: Model, params: Any, prompt: np.ndarray, symbols: np.ndarray, piece: int = 100) -> np.ndarray:
     """-log P of every symbol, given the prompt and those before it, in nats (N,) float64.
-
-    A text of any length, read from its beginning, in pieces that memory has room for.
 
     Args:
       prompt: (P,) symbols, P >= 1.
-      symbols: (N,).
+      symbols: (N,) of a text of any length, N >= 1.
+      piece: how many are read at a time.
     """
-
-    @jax.jit
-    def read(params, state, xs, targets):
-        def body(state, x_and_target):
-            x, target = x_and_target
-            state, z = model.step(params, state, x)
-            return state, model.output.nll(z, target)
-
-        return jax.lax.scan(body, state, (xs, targets))
-
     text = np.concatenate([prompt, symbols])
-    state, found = model.initial_state(params), []
-    for first in range(0, len(text) - 1, piece):
-        part = text[first : first + piece + 1]
-        state, nats = read(params, state, part[:-1], part[1:])
-        found.append(np.asarray(nats, np.float64))
-    return np.concatenate(found)[len(prompt) - 1 :]
+    return static_reader(model, piece)(params, text[1:], int(text[0])).nats[len(prompt) - 1 :]
 
 
 def words_read(said: str, read: str) -> tuple[int, int, int]:

@@ -31,7 +31,8 @@ class Model(NamedTuple):
       step: ``step(params, state, x) -> (state, z)``, one input at a time.
       output: the output layer.
       run: ``run(params, state, xs, key=None) -> (state, Prediction)``: ``predict`` from a state, and the state behind
-        it; so that two sequences, the second from the first one's state, are one long one.  The key: see ``unroll``.
+        it; so that two sequences, the second from the first one's state, are one long one.  From the initial state if
+        that is None.  The key: see ``unroll``.
     """
 
     init: Callable[[jax.Array], Any]

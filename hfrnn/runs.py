@@ -142,9 +142,14 @@ def train_in(workdir: str, flags: dict, about: dict, untold: dict | None = None)
         if not (path / 'flags.json').exists():
             _write(path / 'about.json', _dump(about))
             _write(path / 'flags.json', _dump(flags))
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices('the folder is there')
+    wait('the folder is there')
     return Run(path, _manager(path, cleans=lock is not None), lock)
+
+
+def wait(what: str) -> None:
+    """Until all processes have come here, each for the same: then what the first has written can be read by all."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
 
 
 def close(run: Run) -> None:
@@ -294,6 +299,12 @@ def save_best(run: Run, params: Any) -> None:
     save_npz(run.path / 'best.npz', compressed=False, **arrays)
 
 
+def keep_best(run: Run, state: Any, params: Any, step: int, seconds: float) -> None:
+    """``save`` and then ``save_best``: so who goes on from the newest checkpoint knows of which step the best are."""
+    save(run, state, step, seconds)
+    save_best(run, params)
+
+
 def load_best(workdir: str | os.PathLike, params: Any) -> Any:
     """The weights of best.npz in a run folder.
 
@@ -372,6 +383,16 @@ def history(run: Run, step: int | None = None) -> list[dict]:
         if writes() and _metrics(run).exists() and kept != _metrics(run).read_text('utf-8'):
             _write(_metrics(run), kept)
     return rows
+
+
+def measured(rows: list[dict], key: str) -> list[dict]:
+    """Those of the rows of metrics that have a finite number by this name."""
+    return [row for row in rows if row.get(key) is not None and math.isfinite(row[key])]
+
+
+def best_row(rows: list[dict], key: str) -> dict:
+    """The row with the least number by this name; empty if none has one."""
+    return min(measured(rows, key), key=lambda row: row[key], default={})
 
 
 def _metrics(run):

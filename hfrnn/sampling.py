@@ -45,16 +45,13 @@ def go_on(
       (length, ...) inputs.
     """
 
-    def read(state, x):
-        return model.step(params, state, x)
-
     def body(carry, key):
         state, z = carry
         x = draw(key, z)
-        return read(state, x), x
+        return model.step(params, state, x), x
 
-    state, zs = jax.lax.scan(read, model.initial_state(params), jnp.asarray(prompt))
-    _, xs = jax.lax.scan(body, (state, zs[-1]), jax.random.split(key, length))
+    state, read = model.run(params, None, jnp.asarray(prompt))
+    _, xs = jax.lax.scan(body, (state, read.z[-1]), jax.random.split(key, length))
     return xs
 
 
@@ -72,9 +69,6 @@ def beam_search(model: Model, params: Any, prompt: jax.Array, length: int, width
     """
     V = model.output.size
 
-    def read(state, x):
-        return model.step(params, state, x)
-
     def each(leaf):
         return jnp.broadcast_to(leaf, (width, *leaf.shape))
 
@@ -84,12 +78,12 @@ def beam_search(model: Model, params: Any, prompt: jax.Array, length: int, width
         log_p, place = jax.lax.top_k(both.reshape(-1), width)
         parent, x = place // V, place % V
         state = jax.tree.map(lambda leaf: leaf[parent], state)
-        state, z = jax.vmap(read)(state, x)
+        state, z = jax.vmap(model.step, (None, 0, 0))(params, state, x)
         return (state, z, log_p, texts[parent].at[:, t].set(x)), None
 
-    state, zs = jax.lax.scan(read, model.initial_state(params), jnp.asarray(prompt))
-    log_p = jnp.full(width, -jnp.inf, zs.dtype).at[0].set(0.0)  # one of them at first, not width times the same
-    beam = jax.tree.map(each, state), each(zs[-1]), log_p, jnp.zeros((width, length), jnp.int32)
+    state, read = model.run(params, None, jnp.asarray(prompt))
+    log_p = jnp.full(width, -jnp.inf, read.z.dtype).at[0].set(0.0)  # one of them at first, not width times the same
+    beam = jax.tree.map(each, state), each(read.z[-1]), log_p, jnp.zeros((width, length), jnp.int32)
     (_, _, log_p, texts), _ = jax.lax.scan(extend, beam, jnp.arange(length))
     return texts, log_p
 

@@ -117,6 +117,9 @@ def stream_step(
 ) -> Callable:
     """``step(state, StreamBatch) -> (state, metrics)``, to be spread over devices.
 
+    A loss, gradient or update that is not finite leaves the state as it was, and the metric ``finite`` says so;
+    ``nats`` is per target, without the noise's cost.
+
     The gradient is that of the nats of a sequence, summed over time and averaged over streams, and of the noise's cost,
     shared out among the steps of an epoch and the streams: the scale of G13's learning rates, with its batch of one.
     The state of all streams is whole on every device, which takes its own part of it and gives back what all have made.

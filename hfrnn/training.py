@@ -35,7 +35,11 @@ class TrainState(NamedTuple):
 
 def init(model: Model, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
     """The state before the first step, with random weights."""
-    params = model.init(key)
+    return begin(optimizer, model.init(key))
+
+
+def begin(optimizer: optax.GradientTransformation, params: Params) -> TrainState:
+    """The state before the first step, with these weights."""
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
@@ -91,15 +95,6 @@ def sum_and_gradient(model: Model, params: Params, batch: Batch, chunk: int):
     """((sum of nats, sum of weights), gradient of the sum) over all devices, ``chunk`` sequences at a time on each."""
     value_and_grad = jax.value_and_grad(functools.partial(nll, model), has_aux=True)
     return jax.lax.psum(chunked(lambda part: value_and_grad(params, part), batch, chunk), AXIS)
-
-
-def evaluation_step(model: Model) -> Callable:
-    """``(params, batch) -> (sum of nats, sum of weights)`` over all devices."""
-
-    def step(params, batch):
-        return jax.lax.psum(nll(model, params, batch), AXIS)
-
-    return step
 
 
 def sequences(batch: Batch) -> jax.Array:
@@ -207,6 +202,10 @@ def hessian_free_step(
 ) -> Callable:
     """A step of ``hessian_free``; ``batches`` is a HessianFreeBatches.
 
+    The metrics are ``nats``, per target of the gradient's batch at the weights before the step, and ``finite``, whether
+    these and the gradient are; what happened is in ``opt_state``, a ``hf.HessianFreeState``.  A step to where something
+    is not finite is rejected there.
+
     Objective, gradient and curvature are sums over a sequence, means over sequences, as in Sutskever's release: that is
     the scale of lambda.  Matrix products are exact to float32: less spoils CG's conjugacy, and rho.
 
@@ -215,7 +214,8 @@ def hessian_free_step(
       mu: the weight of structural damping (Martens & Sutskever 2011), whose distance, that of tanh units alone, is a
         sum over units and time; each time step with the largest weight of the targets from there on, so that padding
         behind the last adds nothing.
-      preconditioned: whether to precondition CG by the squared gradients of the curvature batch's sequences.
+      preconditioned: whether to precondition CG by the squared gradients of the curvature batch's sequences, of which
+        16 are in memory at once.
       fisher_samples: if not 0, the curvature is the Fisher matrix by so many samples of each output, drawn anew in
         each step; see ``curvature.fisher_loss``.
       seed: of these samples.
@@ -304,10 +304,16 @@ class Interrupted(Exception):
 
 
 class NotFinite(ValueError):
-    """A loss, gradient or update is not finite; the last state before, whose loss was finite, has been saved."""
+    """A loss, gradient or update is not finite; the last state before, whose loss was finite, has been saved.
 
-    def __init__(self, what: str, good_step: int):
-        super().__init__(f'{what}; the last good state, of step {good_step}, is saved')
+    Attributes:
+      state: that state.
+      seconds: of training, those of the step that failed among them.
+    """
+
+    def __init__(self, what: str, state: TrainState, seconds: float):
+        super().__init__(f'{what}; the last good state, of step {int(state.step)}, is saved')
+        self.state, self.seconds = state, seconds
 
 
 def fit(
@@ -329,12 +335,12 @@ def fit(
     when anything fails.
 
     Args:
-      step: ``(state, batches) -> (state, metrics)``, spread over devices.
+      step: ``(state, batches) -> (state, metrics)``, spread over devices; a metric is ``finite``.
       batches: the batches of step number i, from i alone, so that a resumed run draws the same ones.
       elapsed: the seconds of training that were spent before.
       save: ``save(state, seconds)``; called every ``save_every`` seconds, and at the end.
-      on_step: ``on_step(state, metrics, seconds)``, called after every step, whose own seconds are among its metrics;
-        training ends there if it returns True.
+      on_step: ``on_step(state, metrics, seconds)``, called after every step, whose own ``seconds`` are among its
+        metrics in place of ``finite``; training ends there if it returns True.
       clock: what all these seconds are read from.
 
     Returns:
@@ -363,9 +369,8 @@ def fit(
                     break
                 metrics = jax.device_get(metrics)
                 if not metrics.pop('finite'):
-                    raise NotFinite(
-                        f'the loss, its gradient or the update is not finite at step {i + 1}', int(good.step)
-                    )
+                    what = f'the loss, its gradient or the update is not finite at step {i + 1}'
+                    raise NotFinite(what, good, clock() - begun)
                 good, state, i = state, new, i + 1
                 if on_step(state, metrics | {'seconds': clock() - started}, clock() - begun):
                     break

@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -125,6 +126,20 @@ def call(start):
         return process.returncode, out, err
 
     return call
+
+
+@pytest.fixture
+def start_two(start):
+    """Starts two processes that are one run, as ``start`` does."""
+
+    def start_two(*flags):
+        with socket.socket() as s:
+            s.bind(('127.0.0.1', 0))
+            port = s.getsockname()[1]
+        flags = [*flags, '--processes=2', f'--coordinator=127.0.0.1:{port}', '--cpu_devices=1']
+        return [start(*flags, f'--process={i}') for i in (0, 1)]
+
+    return start_two
 
 
 @pytest.fixture(scope='module')

@@ -172,9 +172,3 @@ def test_tuning_finds_the_valley_and_shuns_the_cliff(best, cliff):
 def test_where_every_rate_takes_the_weights_apart_none_is_chosen():
     with pytest.raises(DataError, match='come apart'):
         dynamic.tuned(lambda rate, decay: math.nan, with_rms=True)
-
-
-def test_too_little_to_tune_on_is_named():
-    with pytest.raises(DataError, match='too few to tune'):
-        dynamic.check_valid(np.zeros(999))
-    dynamic.check_valid(np.zeros(1000))

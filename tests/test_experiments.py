@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 import time
 
 import numpy as np
@@ -126,20 +125,6 @@ def test_devices_by_a_flag(optimizer, call, tmp_path):
         assert status == 0, err
         for left, right in zip(last_params(tmp_path / '1'), last_params(tmp_path / str(n)), strict=True):
             np.testing.assert_allclose(left, right, atol=1e-4)
-
-
-@pytest.fixture
-def start_two(start):
-    """Starts two processes that are one run."""
-
-    def start_two(*flags):
-        with socket.socket() as s:
-            s.bind(('127.0.0.1', 0))
-            port = s.getsockname()[1]
-        flags = [*flags, '--processes=2', f'--coordinator=127.0.0.1:{port}', '--cpu_devices=1']
-        return [start(*flags, f'--process={i}') for i in (0, 1)]
-
-    return start_two
 
 
 def test_two_processes_are_one_run(start_two, call, tmp_path):

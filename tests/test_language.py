@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from experiments import nets
-from hfrnn import runs, weight_files
+from experiments import corpora
+from experiments.cli import FlagError
+from hfrnn import language, runs, sampling, weight_files
 from hfrnn.data import text
 from tests.scripts import ROOT, assert_same_run, kill_between, last_params, newest
 
@@ -150,13 +152,13 @@ def test_killed_it_goes_on_bit_for_bit(finished, start, call, tmp_path):
     assert call(*more, '--noise=adaptive')[0] == 0
     assert call(*more[:-1], f'--workdir={tmp_path}/means', '--noise=fixed')[0] == 0
     kept, before = (np.load(folder / 'best.npz') for folder in (tmp_path / 'more', cut))
-    assert len(kept.files) == len(before.files) == 2 * len(nets.open_net(str(cut)).params['cell']) + 4
+    assert len(kept.files) == len(before.files) == 2 * len(language.open_net(str(cut)).params['cell']) + 4
     for name in kept.files:
         assert_allclose(kept[name], before[name], rtol=1e-6)
     fixed = np.load(tmp_path / 'means' / 'best.npz')
     for name in fixed.files:
         assert_allclose(fixed[name], before[f'.mu{name}'], rtol=1e-6)
-    assert_array_equal(nets.open_net(str(cut)).params['cell']['W_h'], before[".mu['cell']['W_h']"])
+    assert_array_equal(language.open_net(str(cut)).params['cell']['W_h'], before[".mu['cell']['W_h']"])
 
 
 def test_the_test_text_chooses_nothing(call, tmp_path):
@@ -247,17 +249,30 @@ def test_validation_text_is_held_out_from_its_end():
     parts = [np.arange(n, dtype=np.int32) + first for n, first in ((30, 0), (10, 30), (5, 40))]
     corpus = text.Corpus('', 'ab', *parts)
     for n, kept in ((0, 10), (3, 3), (10, 10), (99, 10)):
-        held = nets.with_held_out(corpus, n)
+        held = corpora.with_held_out(corpus, n)
         assert len(held.valid) == kept
         assert_array_equal(np.concatenate([held.train, held.valid, held.test]), np.arange(45))
         assert_array_equal(held.test, corpus.test)
-    with pytest.raises(runs.RunError, match='10 symbols for validation'):
-        nets.check_held_out(corpus, 11)
+    with pytest.raises(FlagError, match='10 symbols for validation'):
+        corpora.check_held_out(corpus, 11)
+
+
+def test_what_ships_goes_on_with_a_text():
+    net = language.of_file(weight_files.read('penn_treebank'))
+    prompt = text.encode('the ', net.alphabet)
+    drawn = sampling.continue_text(net.model, net.params, jax.random.key(0), prompt, 20)
+    assert len(text.decode(drawn, net.alphabet)) == 20
+
+
+def test_too_little_to_tune_on_is_named():
+    with pytest.raises(FlagError, match='too few to tune'):
+        corpora.check_tuning_text(np.zeros(999))
+    corpora.check_tuning_text(np.zeros(1000))
 
 
 def test_enwik8_is_divided_as_the_paper_divides_it(data):
     """92 + 4 + 4 million bytes; the paper trains on the first 96, but for what validation takes."""
-    enwik8 = nets.with_held_out(text.load('enwik8', data), 500_000)
+    enwik8 = corpora.with_held_out(text.load('enwik8', data), 500_000)
     assert [len(part) for part in enwik8[2:5]] == [95_500_000, 500_000, 4_000_000]
 
 
@@ -283,7 +298,7 @@ def test_words(call, tmp_path):
     assert "not in the vocabulary of this model: 'dog'" in err
     for name in ('run', 'net.npz'):
         with pytest.raises(runs.RunError, match=f'{name} holds a net of words'):
-            nets.open_net(str(tmp_path / name))
+            language.open_net(str(tmp_path / name))
     told = {'about': {'alphabet': 'ab'}, 'flags': {'hidden': 2, 'layers': 1, 'clip': 1.0, 'output_clip': 0.0}}
     wrong = [told | {'flags': told['flags'] | one} for one in ({'hidden': 0}, {'hidden': 'x'}, {'layers': 10**9})]
     for facts in (
@@ -293,9 +308,9 @@ def test_words(call, tmp_path):
         told | {'about': {'alphabet': ''}},
         *wrong,
     ):
-        weight_files.save(tmp_path / 'net.npz', {'a': np.zeros(2)}, {'kind': nets.KIND} | facts)
+        weight_files.save(tmp_path / 'net.npz', {'a': np.zeros(2)}, {'kind': language.KIND} | facts)
         with pytest.raises(runs.RunError, match='does not tell which'):
-            nets.open_net(str(tmp_path / 'net.npz'))
+            language.open_net(str(tmp_path / 'net.npz'))
 
 
 @pytest.mark.parametrize(
@@ -313,6 +328,7 @@ def test_words(call, tmp_path):
         (['--mode=score', '--weights=penn_treebank', '--workdir=', '--input={nowhere}'], 'error: no file'),
         (['--mode=score', '--weights=penn_treebank', '--workdir=', '--text=a', '--plot=a.xyz'], 'in .png'),
         (['--mode=sample', '--weights=penn_treebank'], 'read one net'),
+        (['--mode=score', '--weights=', '--text=a'], '--weights names nothing'),
         (['--mode=sample', '--workdir='], 'say which run'),
         (['--mode=export', '--output=a.npz', '--weights=penn_treebank'], 'leave out --weights'),
         (['--weights=penn_treebank'], 'begin with them: --init_from'),

@@ -58,6 +58,13 @@ def test_it_ends_when_the_task_is_solved_and_does_not_go_on(call, tmp_path):
     assert abs(one['test_nats'] - two['test_nats']) < 1e-4
 
 
+def test_weights_that_come_apart_are_an_answer_too(call, tmp_path):
+    status, _, err = call(*SMALL, '--optimizer=sgd', '--learning_rate=1e38', f'--workdir={tmp_path}')
+    assert status == 0, err
+    result = read(tmp_path / 'results.json')
+    assert (result['finite'], result['solved']) == (False, False) and 0 <= result['steps'] < 3
+
+
 def test_a_killed_grid_goes_on_and_a_finished_one_rests(start, call, tmp_path):
     folder = tmp_path / 'grid'
     methods = ('hf', 'hf_undamped', 'sgd')

@@ -271,11 +271,11 @@ def test_wrong_sequences_are_counted_once_however_they_are_cut():
     task, batch = draw('permutation', 'thesis', 5, n=20)
     net = model.sequence_model(cells.rnn(task.inputs, 4), task.output)
     params = net.init(jax.random.key(0))
-    step = parallel.spread(evaluation.answers_step(net, task.wrong), 2)
-    nats, weight, wrong, sequences = evaluation.totals(step, params, batch, 8)  # the last 8 are half padding
+    step = parallel.spread(evaluation.step(net, wrong=evaluation.wrong_sequences(task.wrong)), 2)
+    found = evaluation.totals(step, params, evaluation.parts(batch, 8))  # the last 8 are half padding
     z = training.predict(net, params, batch).z
-    assert_allclose(nats, training.nats(net, z, batch), rtol=1e-5)
-    assert (weight, wrong, sequences) == (100, task.wrong(z, batch).sum(), 20)
+    expected = {'targets': 100, 'sequences': 20, 'wrong': int(task.wrong(z, batch).sum())}
+    assert found == pytest.approx(expected | {'nats': float(training.nats(net, z, batch))}, rel=1e-5)
 
 
 # -- their outputs ----------------------------------------------------------------------------------------------------

@@ -177,6 +177,11 @@ def scale_of(lines: Lines) -> Scale:
     return Scale(steps.mean(0), steps.std(0))
 
 
+def at_rest(scale: Scale) -> np.ndarray:
+    """(2,) float32: the normalised offset of a pen that does not move."""
+    return normalise(np.zeros((2, 3)), scale)[1, :2]
+
+
 def normalise(offsets: np.ndarray, scale: Scale) -> np.ndarray:
     """(T, 3) float32: mean 0 and standard deviation 1 on each axis, the first row null (G13 sec. 4.2)."""
     xs = np.array(offsets, np.float32)
