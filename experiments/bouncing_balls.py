@@ -10,7 +10,6 @@ it predicts and what it dreams: frames.png.  --mode=compare puts finished runs s
 """
 
 import functools
-import pathlib
 import sys
 
 import jax
@@ -76,12 +75,6 @@ def main(argv):
     cli.main(argv, {'train': train, 'compare': compare}[MODE.value])
 
 
-def workdir():
-    if not WORKDIR.value:
-        raise FlagError('say where to keep it: --workdir=FOLDER')
-    return pathlib.Path(WORKDIR.value)
-
-
 def draw(stream, n, T=None):
     """n videos; those of one stream, a tuple of numbers, are the same in every run with the same box."""
     box = {'balls': FLAGS.balls, 'radius': FLAGS.radius, 'speed': FLAGS.speed}
@@ -130,7 +123,7 @@ def without_learning(test, train):
 
 def train():
     cli.check_batches(*(('batch', 'curvature_batch') if FLAGS.optimizer == 'hf' else ('batch',)))
-    folder, net = workdir(), make_net()
+    folder, net = cli.workdir('where to keep the run'), make_net()
     optimizer, step = make_step(net)
     test = draw((0, 0, 1), FLAGS.test_videos)  # a stream that no step has
     init = functools.partial(training.init, net, optimizer)
@@ -138,13 +131,9 @@ def train():
     cli.check_memory(model.size(shapes.params), cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations))
 
     run = cli.train_in(folder, cli.defining_flags(sys.modules[__name__], (MODE, WORKDIR, *FREE)), {})
-    found = runs.restore(run, shapes)
-    state, elapsed = found or (init(jax.random.key(FLAGS.seed)), 0.0)
-    state = parallel.replicate(state, FLAGS.devices)
+    say(f'{FLAGS.cell} of {model.size(shapes.params):,} weights by {FLAGS.optimizer}')
+    state, elapsed = cli.restore_or_begin(run, shapes, lambda: init(jax.random.key(FLAGS.seed)))
     runs.history(run, step=int(state.step))
-    say(f'{FLAGS.cell} of {model.size(state.params):,} weights by {FLAGS.optimizer}')
-    if found:
-        say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
 
     errors = parallel.spread(evaluation.step(net, squared=squared_errors), FLAGS.devices)
     devices = cli.n_devices()
@@ -222,7 +211,7 @@ def compare():
     """results.json, error.png and a table, of finished runs."""
     if not FLAGS.runs:
         raise FlagError('say which runs: --runs=FOLDER,FOLDER')
-    folder = workdir()
+    folder = cli.workdir('where to keep the comparison')
     results, boxes = [], []
     for name in FLAGS.runs:
         results.append(runs.read_json(name, 'results.json'))

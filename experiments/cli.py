@@ -203,6 +203,25 @@ def train_in(workdir: str, flags: dict, about: dict, untold: dict | None = None)
     return runs.train_in(workdir, flags, about, defaults(flags) | (untold or {}))
 
 
+def workdir(what: str = 'which run') -> str:
+    """--workdir.
+
+    Raises:
+      FlagError: if there is none; it says ``what`` that is.
+    """
+    if not FLAGS.workdir:
+        raise FlagError(f'say {what}: --workdir=FOLDER')
+    return FLAGS.workdir
+
+
+def restore_or_begin(run: runs.Run, shapes: Any, begin: Callable[[], Any]) -> tuple[Any, float]:
+    """(state, seconds of training) as in ``runs.restore_or_begin``, on every device; says so of one that goes on."""
+    state, seconds = runs.restore_or_begin(run, shapes, begin)
+    if int(state.step):
+        say(f'goes on from step {int(state.step)}, after {clock(seconds)}')
+    return parallel.replicate(state, FLAGS.devices), seconds
+
+
 def check_flags(workdir: str, flags: dict) -> None:
     """That a run's flags are these; see ``runs.check``."""
     runs.check(workdir, 'flags.json', flags, defaults(flags))

@@ -21,7 +21,7 @@ from absl import flags
 
 from experiments import cli, nets
 from experiments.cli import FlagError, clock
-from hfrnn import language
+from hfrnn import files, language
 from hfrnn.baselines import mixing
 from hfrnn.baselines import net as predictors
 from hfrnn.data import DataError, text
@@ -79,7 +79,9 @@ def code():
         raise FlagError(f'no file {source}')
     if not target.absolute().parent.is_dir():
         raise FlagError(f'no folder {target.parent} for --output')
-    with source.open('rb') as coming, compression.new_file(target) as going:
+    if target.exists():
+        raise FlagError(f'{target} exists')
+    with source.open('rb') as coming, files.whole(target) as going:
         try:
             if MODE.value == 'decompress':
                 take_from(compression.read_header(coming).kind)

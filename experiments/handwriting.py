@@ -1,7 +1,6 @@
 """What handwriting prediction and synthesis share: flags, data, training, evaluation.  Graves 2013 (G13), sec. 4, 5."""
 
 import functools
-import math
 import os
 import zlib
 from collections.abc import Callable
@@ -343,38 +342,32 @@ def params_to_begin_with(task: Task, data: Data, net: model.Model) -> tuple[Any,
 
 def train(task: Task) -> None:
     """Trains the run in --workdir, or goes on; evaluates it at the end."""
-    if not WORKDIR.value:
-        raise FlagError('say where to keep the run: --workdir=FOLDER')
+    folder = cli.workdir('where to keep the run')
     cli.check_batches('batch')
     data = load(task)
     net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
     shapes = state_shapes(net, optimizer)
     cli.check_memory(sum(leaf.size for leaf in jax.tree.leaves(shapes)), 3, numbers_at_once(data))
     what, first = about(data), None
-    if FLAGS.init_from and not runs.has_begun(WORKDIR.value):
+    if FLAGS.init_from and not runs.has_begun(folder):
         first, what['begun_from'] = params_to_begin_with(task, data, net)
 
-    run = cli.train_in(WORKDIR.value, defining_flags(task), what, untold(what))
-    state, elapsed = runs.restore_or_begin(
-        run,
-        shapes,
-        lambda: training.begin(optimizer, first_params(net, jax.random.key(FLAGS.seed)) if first is None else first),
-    )
-    state = parallel.replicate(state, FLAGS.devices)
-    history = runs.history(run, step=int(state.step))
-    if runs.best_row(history, VALID).get('step') == int(state.step):
-        runs.save_best(run, weights(state))  # which a kill behind the checkpoint can have kept from being written
+    run = cli.train_in(folder, defining_flags(task), what, untold(what))
     epoch = steps_per_epoch(data)
     dropout = f' and dropout of {FLAGS.dropout}' if FLAGS.dropout else ''
     distorted = f' (distorted by {FLAGS.distort})' if FLAGS.distort else ''
     say(
-        f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(weight_noise.means(state.params)):,} weights by '
+        f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(weight_noise.means(shapes.params)):,} weights by '
         f'{FLAGS.optimizer}{dropout} on {data.lines.name}: {len(data.lines.train.names):,} lines{distorted}, '
         f'{points_of(data):,} points, {epoch} steps an epoch; {len(data.lines.valid.names):,} for validation'
     )
     say(strokes.describe(data.lines.report))
-    if int(state.step):
-        say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
+    state, elapsed = cli.restore_or_begin(
+        run,
+        shapes,
+        lambda: training.begin(optimizer, first_params(net, jax.random.key(FLAGS.seed)) if first is None else first),
+    )
+    history = runs.history_and_best(run, int(state.step), VALID, weights(state))
     measure = evaluator(net, data)
     every = FLAGS.evaluate_every or epoch
 
@@ -384,18 +377,13 @@ def train(task: Task) -> None:
         row['nats_per_line'] = nats * points_of(data) / len(data.lines.train.names)  # as if of lines as long as all
         row['gradient'] = float(metrics['gradient'])
         row['points_per_second'] = round(targets / max(float(metrics['seconds']), 1e-6))
-        better = False
         line = f'step {i:6d}  epoch {i / epoch:7.2f}  {row["nats_per_line"]:9.1f} nats/line'
+        kept = weights(state)
         if i % every == 0:
-            kept = weights(state)
             row |= {f'valid_{name}': value for name, value in measure(kept).items()}
             row |= complexity(kept)
-            better = row[VALID] < lowest(history)
             line += f'  valid {row[VALID]:.1f}'
-        history.append(row)
-        runs.log(run, row)
-        if better:
-            runs.keep_best(run, state, weights(state), i, seconds)
+        runs.log_and_keep(run, history, row, VALID, state, kept, seconds)
         if i % every == 0 or i % FLAGS.say_every == 0:
             say(f'{line}  {row["points_per_second"]} points/s  {cli.progress(i, FLAGS.steps, seconds)}')
         return impatient(history)
@@ -425,20 +413,19 @@ def evaluate(task: Task) -> None:
 
 def reopen(task: Task) -> tuple[runs.Run, Data, model.Model, training.TrainState, float]:
     """The run in --workdir, whose flags hold wherever the command line says nothing else."""
-    if not WORKDIR.value:
-        raise FlagError('say which run: --workdir=FOLDER')
-    for name, value in runs.read_json(WORKDIR.value, 'flags.json').items():
+    folder = cli.workdir()
+    for name, value in runs.read_json(folder, 'flags.json').items():
         if name in FLAGS and not FLAGS[name].present:
             FLAGS[name].value = value
-    run = runs.open_run(WORKDIR.value)
-    cli.check_flags(WORKDIR.value, defining_flags(task))
+    run = runs.open_run(folder)
+    cli.check_flags(folder, defining_flags(task))
     data = load(task)
     what = about(data)
-    runs.check(WORKDIR.value, 'about.json', what, untold(what))
+    runs.check(folder, 'about.json', what, untold(what))
     net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
     found = runs.restore(run, state_shapes(net, optimizer))
     if not found:
-        raise runs.RunError(f'{WORKDIR.value} has no checkpoint yet; train it first')
+        raise runs.RunError(f'{folder} has no checkpoint yet; train it first')
     return run, data, net, *found
 
 
@@ -474,11 +461,6 @@ def complexity(params: Any) -> dict:
     return {'complexity_nats': float(jax.jit(weight_noise.complexity)(params))}
 
 
-def lowest(rows: list[dict]) -> float:
-    """The best validation so far."""
-    return runs.best_row(rows, VALID).get(VALID, math.inf)
-
-
 def impatient(rows: list[dict]) -> bool:
     """Whether --patience is at its end.
 
@@ -497,13 +479,12 @@ def finish(task, run, data, net, state, seconds, measure):
         last = weights(state)
         found = measure(last)
         row |= {f'valid_{name}': value for name, value in found.items()}
-        if row[VALID] < lowest(history):
+        if run.lock is not None:  # so that a run that goes on from here knows what it has to better
+            runs.log_and_keep(run, history, row, VALID, state, last, seconds)
+        else:  # --mode=evaluate adds nothing to what was trained
+            history.append(row)
+        if runs.best_row(history, VALID) is row:
             kept, measured = last, found
-        if run.lock is not None:  # --mode=evaluate adds nothing to what was trained
-            if kept is not None:
-                runs.save_best(run, kept)
-            runs.log(run, row)  # so that a run that goes on from here knows what it has to better
-        history.append(row)
     best = runs.best_row(history, VALID).get('step')
     if best is None:
         raise runs.RunError(f'no weights of {run.path} give validation lines a finite likelihood; none are kept')

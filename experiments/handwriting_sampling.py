@@ -190,9 +190,7 @@ PAGE = 10  # sentences on a page
 
 def pages():
     """Writes the sentences at --bias, a line each: page0.png, ... in --workdir, and what they say in results.json."""
-    path, results = cli.results_so_far(FLAGS.workdir, EXPERIMENT)
-    if not path:
-        raise FlagError('say where to put the pages: --workdir=FOLDER')
+    path, results = cli.results_so_far(cli.workdir('where to put the pages'), EXPERIMENT)
     if list(path.parent.glob('page*.png')):
         raise FlagError(f'{path.parent} holds pages already; name another --workdir')
     scribe = chosen_scribe()

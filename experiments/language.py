@@ -6,7 +6,6 @@ sample and score also read such a file, or the one that came with the package.  
 --batch streams, and the state goes on from one sequence to the next.
 """
 
-import math
 import os
 import pathlib
 import sys
@@ -21,7 +20,7 @@ import optax
 from absl import flags
 
 from experiments import asking, cli, corpora
-from experiments.cli import FlagError, clock, say
+from experiments.cli import FlagError, say
 from experiments.language_results import write
 from hfrnn import (
     dynamic,
@@ -265,9 +264,7 @@ def open_learner(workdir):
 
 
 def train():
-    if not WORKDIR.value:
-        raise FlagError('say where to keep the run: --workdir=FOLDER')
-    s = settings()
+    folder, s = cli.workdir('where to keep the run'), settings()
     check(s)
     corpus = load(s)
     streams.check(len(corpus.train), s.batch, s.length)
@@ -276,21 +273,16 @@ def train():
     asking.prompt(corpus.alphabet)  # now, and not after the training
     learner = make_learner(s, len(corpus.alphabet), len(corpus.train))
     cli.check_memory(model.size(learner.shapes.params), 8, numbers_at_once(s, len(corpus.alphabet)))
-    first = None if runs.has_begun(WORKDIR.value) else first_params(s, learner, corpus.alphabet)
-    run = cli.train_in(WORKDIR.value, vars(s), about(corpus))
-    state, elapsed = runs.restore_or_begin(run, learner.shapes, lambda: learner.init(first))
-    state = parallel.replicate(state, FLAGS.devices)
-    history = runs.history(run, step=int(state.step))
-    if runs.best_row(history, VALID).get('step') == int(state.step):
-        runs.save_best(run, trained(s, state))  # which a kill behind the checkpoint can have kept from being written
-    weights = weight_noise.means(state.params)
+    first = None if runs.has_begun(folder) else first_params(s, learner, corpus.alphabet)
+    run = cli.train_in(folder, vars(s), about(corpus))
+    weights = weight_noise.means(learner.shapes.params)
     say(
         f'{describe(s)} of {model.size(weights):,} weights on {corpus.name}: {len(corpus.train):,} / '
         f'{len(corpus.valid):,} / {len(corpus.test):,} symbols of {len(corpus.alphabet)}; '
         f'{learner.steps_per_epoch:,} steps an epoch'
     )
-    if int(state.step):
-        say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
+    state, elapsed = cli.restore_or_begin(run, learner.shapes, lambda: learner.init(first))
+    history = runs.history_and_best(run, int(state.step), VALID, trained(s, state))
 
     read = dynamic.static_reader(learner.model, s.length)
     per_char = len(corpus.train) / evaluation.units(corpus.alphabet, corpus.train)[0]  # symbols in a character
@@ -314,11 +306,7 @@ def train():
         runs.save(run, state, int(state.step), seconds)
 
     def log(row, state, seconds):
-        better = VALID in row and row[VALID] < runs.best_row(history, VALID).get(VALID, math.inf)
-        history.append(row)
-        runs.log(run, row)
-        if better:
-            runs.keep_best(run, state, trained(s, state), int(state.step), seconds)
+        runs.log_and_keep(run, history, row, VALID, state, trained(s, state), seconds)
 
     def on_step(state, metrics, seconds):
         i = int(state.step)
@@ -418,11 +406,9 @@ def reader():
 
 def reopen():
     """(settings, Learner, weights, (steps, seconds)) of --workdir, whose flags the command line must not contradict."""
-    if not WORKDIR.value:
-        raise FlagError('say which run: --workdir=FOLDER')
-    mine = {name: value for name, value in vars(settings()).items() if FLAGS[name].present}
-    cli.check_flags(WORKDIR.value, mine)
-    s, learner, params, done = open_learner(WORKDIR.value)
+    folder = cli.workdir()
+    cli.check_flags(folder, {name: value for name, value in vars(settings()).items() if FLAGS[name].present})
+    s, learner, params, done = open_learner(folder)
     return s, learner, weight_noise.means(params), done
 
 

@@ -174,31 +174,22 @@ def check(s):
 def train_one():
     s = settings()
     check(s)
-    result = train(s, workdir(), make_parts(s))
+    result = train(s, cli.workdir('where to keep the run'), make_parts(s))
     say(
         f'{"solved" if result["solved"] else "not solved"}: {result["wrong"]:.2%} of {s.test_sequences:,} test '
         f'sequences wrong after {result["steps"]} steps, {clock(result["seconds"])}'
     )
 
 
-def workdir():
-    if not WORKDIR.value:
-        raise FlagError('say where to keep it: --workdir=FOLDER')
-    return WORKDIR.value
-
-
 def train(s, folder, parts) -> dict:
     """Trains a net until it solves its task or its time is up; what results.json then holds."""
     run = cli.train_in(folder, vars(s), {})
     init = functools.partial(training.init, parts.net, parts.optimizer)
-    found = runs.restore(run, jax.eval_shape(init, jax.random.key(0)))
-    state, elapsed = found or (init(jax.random.key(s.seed)), 0.0)
-    state = parallel.replicate(state, FLAGS.devices)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    say(f'{s.task}, T = {s.T}, seed {s.seed}: {model.size(shapes.params):,} weights by {method(s)}')
+    state, elapsed = cli.restore_or_begin(run, shapes, lambda: init(jax.random.key(s.seed)))
     rows = runs.history(run, step=int(state.step))
     solved = bool(rows) and rows[-1]['step'] == int(state.step) and rows[-1].get('wrong', 1.0) < s.solved_below
-    say(f'{s.task}, T = {s.T}, seed {s.seed}: {model.size(state.params):,} weights by {method(s)}')
-    if found:
-        say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
     steps, every = limit(s), s.evaluate_every if s.optimizer == 'hf' else s.first_order_evaluate_every
 
     def on_step(state, metrics, seconds):
@@ -290,7 +281,7 @@ def grid():
     ]
     for s in places:
         check(s)
-    folder = workdir()
+    folder = cli.workdir('where to keep the grid')
     cli.results_so_far(folder, GRID)  # now, and not after the first net
     left = []
     for s in places:
@@ -327,7 +318,7 @@ def collect():
 
     Nets of one task, method and T count together, whatever their other flags.
     """
-    folder = pathlib.Path(workdir())
+    folder = pathlib.Path(cli.workdir('which grid'))
     found = [runs.read_json(path.parent, path.name) for path in sorted(folder.glob('*/results.json'))]
     rows = [row for row in found if row.get('experiment') == 'long_term']
     if not rows:

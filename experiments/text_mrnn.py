@@ -164,8 +164,7 @@ def draw_batches(symbols, i):
 
 
 def train():
-    if not WORKDIR.value:
-        raise FlagError('say where to keep the run: --workdir=FOLDER')
+    folder = cli.workdir('where to keep the run')
     check_sizes()
     corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
     text.random_substrings(corpus.train, np.random.default_rng(0), 1, FLAGS.length, FLAGS.unscored)  # long enough?
@@ -177,17 +176,13 @@ def train():
     copies = cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations)
     cli.check_memory(model.size(shapes.params), copies, numbers_at_once(len(corpus.alphabet)))
 
-    run = cli.train_in(WORKDIR.value, defining_flags(), corpora.about(corpus))
-    found = runs.restore(run, shapes)
-    state, elapsed = found or (init(jax.random.key(FLAGS.seed)), 0.0)
-    state = parallel.replicate(state, FLAGS.devices)
-    runs.history(run, step=int(state.step))
+    run = cli.train_in(folder, defining_flags(), corpora.about(corpus))
     say(
-        f'{FLAGS.cell} of {model.size(state.params):,} weights by {FLAGS.optimizer} on {corpus.name}: '
+        f'{FLAGS.cell} of {model.size(shapes.params):,} weights by {FLAGS.optimizer} on {corpus.name}: '
         f'{len(corpus.train):,} / {len(corpus.valid):,} / {len(corpus.test):,} symbols of {len(corpus.alphabet)}'
     )
-    if found:
-        say(f'goes on from step {int(state.step)}, after {clock(elapsed)}')
+    state, elapsed = cli.restore_or_begin(run, shapes, lambda: init(jax.random.key(FLAGS.seed)))
+    runs.history(run, step=int(state.step))
 
     valid = text.windows(corpus.train, corpus.valid[: FLAGS.evaluate_symbols], FLAGS.context, FLAGS.stride)
     measure, unit = evaluator(net), text.unit_of(corpus.alphabet)[:-1]
@@ -245,13 +240,12 @@ def score():
 
 def analyse():
     """Of any net of text: also of an LSTM's run, of penn_treebank or wikipedia."""
-    if not WORKDIR.value:
-        raise FlagError('say which run: --workdir=FOLDER')
-    net = language.open_net(WORKDIR.value)
-    path = runs.open_run(WORKDIR.value).path
-    cli.check_flags(WORKDIR.value, {name: value for name, value in defining_flags().items() if FLAGS[name].present})
+    folder = cli.workdir()
+    net = language.open_net(folder)
+    path = runs.open_run(folder).path
+    cli.check_flags(folder, {name: value for name, value in defining_flags().items() if FLAGS[name].present})
     corpus = corpora.corpus_of(net.flags, FLAGS.data)
-    runs.check(WORKDIR.value, 'about.json', corpora.about(corpus))
+    runs.check(folder, 'about.json', corpora.about(corpus))
     knowers = {net.flags.get('cell', 'lstm'): knowledge.net(net.model, net.params)}
     knowers |= knowledge.rivals(corpus.train[-FLAGS.rival_symbols :], len(corpus.alphabet))
     sizes = FLAGS.bags, FLAGS.passages, FLAGS.sampled
@@ -260,21 +254,20 @@ def analyse():
 
 def reopen():
     """(run, model, state, seconds) of --workdir, whose flags hold wherever the command line says nothing else."""
-    if not WORKDIR.value:
-        raise FlagError('say which run: --workdir=FOLDER')
-    told, about = (runs.read_json(WORKDIR.value, name) for name in ('flags.json', 'about.json'))
+    folder = cli.workdir()
+    told, about = (runs.read_json(folder, name) for name in ('flags.json', 'about.json'))
     if not (told.keys() >= set(language.RECURRENT) - {'gain'} and 'alphabet' in about):  # the first runs tell no gain
-        raise runs.RunError(f'{WORKDIR.value} holds a run of another experiment')
+        raise runs.RunError(f'{folder} holds a run of another experiment')
     for name, value in told.items():
         if name in FLAGS and not FLAGS[name].present:
             FLAGS[name].value = value
-    run = runs.open_run(WORKDIR.value)
-    cli.check_flags(WORKDIR.value, defining_flags())
+    run = runs.open_run(folder)
+    cli.check_flags(folder, defining_flags())
     alphabet = about['alphabet']
     net, optimizer = make_model(len(alphabet)), make_optimizer()
     found = runs.restore(run, jax.eval_shape(functools.partial(training.init, net, optimizer), jax.random.key(0)))
     if not found:
-        raise runs.RunError(f'{WORKDIR.value} has no checkpoint yet; train it first')
+        raise runs.RunError(f'{folder} has no checkpoint yet; train it first')
     return run, net, *found
 
 

@@ -14,14 +14,9 @@ The model goes on from block to block.
 """
 
 import codecs
-import contextlib
-import errno
-import os
-import pathlib
-import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -322,27 +317,3 @@ def _read_exactly(source, n):
     if len(found) < n:
         raise ArchiveError(_TRUNCATED)
     return found
-
-
-@contextlib.contextmanager
-def new_file(path: pathlib.Path) -> Iterator[BinaryIO]:
-    """A file that is there, whole and on the disk, once the block has been left; or not at all, if anything fails.
-
-    Raises:
-      FileExistsError: if there is one of that name.
-    """
-    if path.exists():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.part')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -16,8 +16,6 @@ import math
 import os
 import pathlib
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,7 +24,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from hfrnn.data import save_npz
+from hfrnn import files
 from hfrnn.weight_files import places
 
 
@@ -81,9 +79,8 @@ def _dump(content):
 
 
 def _write(path, content):
-    new = path.with_suffix(f'.{os.getpid()}.new')
-    new.write_text(content, 'utf-8')
-    new.replace(path)
+    with files.whole(path) as file:
+        file.write(content.encode())
 
 
 def check(workdir: str, name: str, mine: dict, untold: dict | None = None) -> None:
@@ -296,13 +293,7 @@ def save_best(run: Run, params: Any) -> None:
     if not writes():
         return
     arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(params)}
-    save_npz(run.path / 'best.npz', compressed=False, **arrays)
-
-
-def keep_best(run: Run, state: Any, params: Any, step: int, seconds: float) -> None:
-    """``save`` and then ``save_best``: so who goes on from the newest checkpoint knows of which step the best are."""
-    save(run, state, step, seconds)
-    save_best(run, params)
+    files.save_npz(run.path / 'best.npz', compressed=False, **arrays)
 
 
 def load_best(workdir: str | os.PathLike, params: Any) -> Any:
@@ -316,12 +307,11 @@ def load_best(workdir: str | os.PathLike, params: Any) -> Any:
     """
     path = pathlib.Path(workdir) / 'best.npz'
     try:
-        with path.open('rb') as f, np.load(f, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
+        found = files.read_npz(path)
     except FileNotFoundError as e:
         raise RunError(f'{workdir} holds no best.npz; train there first, to the first evaluation') from e
-    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as e:
-        raise RunError(f'{path} is damaged') from e
+    except files.Damaged as e:
+        raise RunError(str(e)) from e
     wanted = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
     if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in wanted.items()}:
         raise RunError(f'{path} holds the weights of another model')
@@ -382,6 +372,31 @@ def history(run: Run, step: int | None = None) -> list[dict]:
         kept = ''.join(json.dumps(row) + '\n' for row in rows)
         if writes() and _metrics(run).exists() and kept != _metrics(run).read_text('utf-8'):
             _write(_metrics(run), kept)
+    return rows
+
+
+def log_and_keep(run: Run, rows: list[dict], row: dict, key: str, state: Any, params: Any, seconds: float) -> None:
+    """Adds a row to the metrics and to ``rows``; where its number by this name is the least of them, keeps ``params``.
+
+    In an order that a kill leaves whole: the row, the checkpoint, best.npz.  Who goes on from the newest checkpoint so
+    knows of which step the best are, see ``history_and_best``.
+    """
+    better = key in row and row[key] < best_row(rows, key).get(key, math.inf)
+    rows.append(row)
+    log(run, row)
+    if better:
+        save(run, state, row['step'], seconds)
+        save_best(run, params)
+
+
+def history_and_best(run: Run, step: int, key: str, params: Any) -> list[dict]:
+    """``history`` to the step of a checkpoint, from which a run goes on.
+
+    Where its ``params`` are the best, best.npz is written again: a kill may have come before that.
+    """
+    rows = history(run, step)
+    if best_row(rows, key).get('step') == step:
+        save_best(run, params)
     return rows
 
 

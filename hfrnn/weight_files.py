@@ -10,14 +10,13 @@ A .npz without pickles, so that a file from a stranger is only numbers.  A file 
 import hashlib
 import json
 import pathlib
-import zipfile
-import zlib
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from hfrnn.data import DataError, save_npz
+from hfrnn import files
+from hfrnn.data import DataError
 
 FORMAT = 1
 FOLDER = pathlib.Path(__file__).parent / 'weights'  # of those that ship
@@ -77,7 +76,7 @@ def save(path: str | pathlib.Path, params: Any, facts: dict, dtype: Any = np.flo
     facts = json.loads(json.dumps(facts))
     about = {'format': FORMAT, 'facts': facts, 'sha256': _sum(facts, arrays)}
     header = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
-    save_npz(path, about=header, **arrays)
+    files.save_npz(path, about=header, **arrays)
 
 
 def read(name: str) -> Weights:
@@ -88,23 +87,19 @@ def read(name: str) -> Weights:
     """
     path = FOLDER / f'{name}.npz' if name in shipped() else pathlib.Path(name)
     try:
-        with path.open('rb') as f, np.load(f, allow_pickle=False) as file:
-            about = json.loads(file['about'].tobytes())
-            if about['format'] != FORMAT:
-                raise DataError(f'{name} holds weights in format {about["format"]}; this program reads {FORMAT}')
-            arrays = {place: file[place] for place in file.files if place != 'about'}
-            facts, told = about['facts'], about['sha256']
+        arrays = files.read_npz(path)
+        about = json.loads(arrays.pop('about').tobytes())
+        if about['format'] != FORMAT:
+            raise DataError(f'{name} holds weights in format {about["format"]}; this program reads {FORMAT}')
+        facts, told = about['facts'], about['sha256']
+    except DataError:
+        raise
     except FileNotFoundError as e:
         there = ', '.join(shipped()) or 'none'
         raise DataError(
             f'no file {name}, it holds no run, and there are no weights of that name; the package brings {there}'
         ) from e
-    except (
-        AttributeError, EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError,
-        zipfile.BadZipFile, zlib.error,
-    ) as e:  # fmt: skip
-        if isinstance(e, DataError):
-            raise
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as e:
         raise DataError(f'{name} holds no weights, or is damaged; a run is named by its folder') from e
     if not isinstance(facts, dict) or told != _sum(facts, arrays):
         raise DataError(f'{name} is damaged: its sum is not the one it tells')

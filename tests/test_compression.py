@@ -142,7 +142,7 @@ def test_the_coder_codes_the_models_own_bits(name):
         'learning net': lambda: net.online(a_net(256), sure, [0], optax.sgd(0.01), segment=10),
         'memoizer': lambda: pitman_yor.online(memoizer.train(NOTHING, 256)),
     }[name]()
-    content = inspect.getsource(inspect).encode() if name == 'memoizer' else drawn(predictor, 10_000)
+    content = inspect.getsource(inspect)[:40_000].encode() if name == 'memoizer' else drawn(predictor, 10_000)
     archive, done = compressed(content, predictor)
     _, bits = read_bits(predictor, predictor.init(), np.frombuffer(content, np.uint8), piece=100)
     np.testing.assert_allclose(done.bits, bits, rtol=1e-12)
@@ -172,10 +172,10 @@ def test_an_altered_byte_is_always_noticed():
 
 def test_blocks_that_are_missing_are_noticed(monkeypatch):
     """Each, or all that follow one; with and without what looks like an end."""
-    monkeypatch.setattr(compression, 'RAW', 12)
-    monkeypatch.setattr(compression, 'PIECE', 6)
+    monkeypatch.setattr(compression, 'RAW', 5)
+    monkeypatch.setattr(compression, 'PIECE', 5)
     predictor, _ = PREDICTORS['memoizer']
-    archive, _ = compressed(b'a cat, a mat, a cat, a hat, a bat', predictor)
+    archive, _ = compressed(b'a cat, a mat, a', predictor)
     for first in range(13, len(archive)):
         for last in range(first + 1, len(archive) + 1):
             for end in (b'', b'\0', b'\0\0\0\0\0'):
@@ -242,21 +242,6 @@ def test_memory_does_not_grow_with_the_file(monkeypatch):
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_new_file_is_whole_or_not_there(tmp_path):
-    path = tmp_path / 'file'
-    with pytest.raises(KeyboardInterrupt), compression.new_file(path) as file:
-        file.write(b'half')
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-    with compression.new_file(path) as file:
-        file.write(b'whole')
-        assert not path.exists()
-    assert path.read_bytes() == b'whole'
-    with pytest.raises(FileExistsError), compression.new_file(path):
-        pass
-    assert [p.name for p in tmp_path.iterdir()] == ['file']
 
 
 def test_files_by_the_command_line(call, tmp_path):

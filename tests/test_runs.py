@@ -77,6 +77,47 @@ def test_what_a_killed_save_leaves_goes_when_training_goes_on(folder):
     assert runs.restore(runs.train_in(folder, FLAGS, ABOUT), STATE)[0]['step'] == 7 and not left.exists()
 
 
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize('where', ['log', 'save', 'save_best', None])
+def test_the_best_is_kept_wherever_a_kill_comes(folder, monkeypatch, where):
+    """Gone on with from the newest checkpoint, rows and best.npz are those of a run that was not killed."""
+
+    def take(run, rows, step, loss):
+        state = {'params': jnp.full(3, float(step)), 'step': jnp.array(step)}
+        runs.log_and_keep(run, rows, {'step': step, 'loss': loss}, 'loss', state, state['params'], 1.0 * step)
+
+    def killed(*args):
+        raise Killed
+
+    losses, rows = [3.0, 2.0, math.nan, 2.5, 1.0], []
+    run = runs.train_in(folder, FLAGS, ABOUT)
+    for step, loss in enumerate(losses[:4], 1):
+        take(run, rows, step, loss)
+    assert [row['step'] for row in rows] == [1, 2, 3, 4] and run.manager.latest_step() == 2
+    np.testing.assert_array_equal(runs.load_best(folder, STATE['params']), np.full(3, 2.0))
+    if where:
+        monkeypatch.setattr(runs, where, killed)
+        with pytest.raises(Killed):
+            take(run, rows, 5, losses[4])
+        monkeypatch.undo()
+    else:
+        take(run, rows, 5, losses[4])
+    runs.close(run)
+
+    run = runs.train_in(folder, FLAGS, ABOUT)
+    state, _ = runs.restore(run, STATE)
+    reached = int(state['step'])
+    assert reached == {None: 5, 'save_best': 5}.get(where, 2)
+    rows = runs.history_and_best(run, reached, 'loss', state['params'])
+    for step, loss in enumerate(losses[reached:], reached + 1):
+        take(run, rows, step, loss)
+    assert [row['step'] for row in rows] == [row['step'] for row in runs.read_metrics(folder)] == [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(runs.load_best(folder, STATE['params']), np.full(3, 5.0))
+
+
 def test_a_folder_that_cannot_be_locked_is_no_busy_one(folder, monkeypatch):
     def flock(*_):
         raise OSError(errno.ENOLCK, 'No locks available')

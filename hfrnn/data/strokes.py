@@ -12,14 +12,13 @@ the same would be worth any number of nats.  A line of T points so has T - 1 tar
 import contextlib
 import json
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from hfrnn.data import DataError, save_npz
+from hfrnn import files
+from hfrnn.data import DataError
 
 
 class Lines(NamedTuple):
@@ -224,7 +223,7 @@ def save(path: str | pathlib.Path, data: Handwriting) -> None:
         arrays[f'{part}_dx'], arrays[f'{part}_dy'] = np.ascontiguousarray(lines.offsets[:, :2].T)
         arrays[f'{part}_end'] = np.packbits(lines.offsets[:, 2] > 0)
         arrays[f'{part}_starts'] = lines.starts
-    save_npz(path, **arrays)
+    files.save_npz(path, **arrays)
 
 
 def read(path: str | pathlib.Path) -> Handwriting:
@@ -234,35 +233,31 @@ def read(path: str | pathlib.Path) -> Handwriting:
       DataError: if the file is not there, damaged, or of another format.
     """
     try:
-        with open(path, 'rb') as f, np.load(f, allow_pickle=False) as arrays:
-            about = json.loads(arrays['about'].tobytes())
-            if about['format'] != FORMAT:
-                raise DataError(
-                    f'{path} is handwriting packed in format {about["format"]}; this program reads {FORMAT}'
-                )
+        arrays = files.read_npz(path)
+        about = json.loads(arrays['about'].tobytes())
+        if about['format'] != FORMAT:
+            raise DataError(f'{path} is handwriting packed in format {about["format"]}; this program reads {FORMAT}')
 
-            def lines(part):
-                dx, dy, starts = (arrays[f'{part}_{name}'] for name in ('dx', 'dy', 'starts'))
-                ends = np.unpackbits(arrays[f'{part}_end'], count=len(dx))
-                texts, names = (tuple(about[part][name]) for name in ('texts', 'names'))
-                if not len(texts) == len(names) == len(starts) - 1 or starts[-1] != len(dx):
-                    raise ValueError('its parts do not fit')
-                return Lines(np.column_stack([dx, dy, ends]).astype(np.int16), starts, texts, names)
+        def lines(part):
+            dx, dy, starts = (arrays[f'{part}_{name}'] for name in ('dx', 'dy', 'starts'))
+            ends = np.unpackbits(arrays[f'{part}_end'], count=len(dx))
+            texts, names = (tuple(about[part][name]) for name in ('texts', 'names'))
+            if not len(texts) == len(names) == len(starts) - 1 or starts[-1] != len(dx):
+                raise ValueError('its parts do not fit')
+            return Lines(np.column_stack([dx, dy, ends]).astype(np.int16), starts, texts, names)
 
-            parts, rules = about['report']
-            report = Report(
-                tuple(Part(*part) for part in parts), tuple(Rule(what, n, tuple(where)) for what, n, where in rules)
-            )
-            return Handwriting(
-                about['name'], about['alphabet'], lines('train'), lines('valid'), Scale(*arrays['scale']), report
-            )
+        parts, rules = about['report']
+        report = Report(
+            tuple(Part(*part) for part in parts), tuple(Rule(what, n, tuple(where)) for what, n, where in rules)
+        )
+        return Handwriting(
+            about['name'], about['alphabet'], lines('train'), lines('valid'), Scale(*arrays['scale']), report
+        )
+    except DataError:
+        raise
     except FileNotFoundError as e:
         raise DataError(f'no file {path}') from e
-    except (
-        AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error
-    ) as e:  # fmt: skip
-        if isinstance(e, DataError):
-            raise
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as e:
         raise DataError(f'{path} is no packed handwriting, or damaged') from e
 
 
