@@ -37,6 +37,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    """What starts scripts, and so takes longest, comes first: then all processes of the tests end together."""
+    files = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+
+    def scripts(tests):
+        return sum('environment' in test.fixturenames for test in tests)
+
+    items[:] = [test for tests in sorted(files.values(), key=scripts, reverse=True) for test in tests]
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker('four_devices') and jax.device_count() < 4:
         pytest.skip('asks for four devices')
@@ -98,7 +110,13 @@ def text_run(tmp_path_factory, environment):
     lines = [' '.join(rng.choice(words, 14)) for _ in range(360)]
     lines += [' '.join(rng.choice(words[:9], 14)) for _ in range(10)]  # a long passage without brackets and quotes
     (folder / 'text').write_text('\n'.join(lines), encoding='utf-8')
-    flags = ['--flagfile=experiments/flags/mrnn_ci.flags', f'--corpus={folder}/text', '--steps=2', '--nocompressors']
+    flags = [
+        '--flagfile=experiments/flags/mrnn_ci.flags',
+        f'--corpus={folder}/text',
+        '--optimizer=adam',
+        '--steps=2',
+        '--nocompressors',
+    ]
     command = [sys.executable, '-m', 'experiments.text_mrnn', *flags, f'--workdir={folder}/run']
     subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
     return folder / 'run'

@@ -1,5 +1,4 @@
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -19,15 +18,13 @@ def prose(n):
     return ' '.join(RNG.choice(WORDS, n))
 
 
-def script(*args, **environment):
-    return subprocess.run(
-        [sys.executable, '-m', 'experiments.baselines', *args],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def script(environment):
+    def script(*args, **more):
+        command = [sys.executable, '-m', 'experiments.baselines', *args]
+        return subprocess.run(command, cwd=ROOT, env=environment | more, capture_output=True, text=True, check=False)
+
+    return script
 
 
 @pytest.mark.parametrize('name', [name for name in compressors.ALL if name != 'zpaq'])
@@ -86,7 +83,7 @@ def test_zpaq_is_measured_only_with_one_model(monkeypatch, sizes, fair):
             rivals.RIVALS['zpaq'](known, symbols, text.BYTES)
 
 
-def test_the_script(tmp_path):
+def test_the_script(script, tmp_path):
     (tmp_path / 'text').write_text(prose(3000), encoding='utf-8')
     command = (f'--corpus={tmp_path / "text"}', f'--workdir={tmp_path / "run"}')
     done = script(*command, '--rivals=ppmd-h-8,kneser-ney-4,memoizer')
@@ -107,7 +104,7 @@ def test_the_script(tmp_path):
     assert done.returncode == 1 and 'rivals of other known_symbols, known; name another' in done.stderr
 
 
-def test_bad_input_is_one_line(tmp_path):
+def test_bad_input_is_one_line(script, tmp_path):
     (tmp_path / 'text').write_text(prose(1000), encoding='utf-8')
     (tmp_path / 'results.json').write_text('{"experiment": "text_mrnn"}')
     corpus = f'--corpus={tmp_path / "text"}'
@@ -123,7 +120,7 @@ def test_bad_input_is_one_line(tmp_path):
         assert done.stderr.startswith('error: ') and word in done.stderr and done.stderr.count('\n') == 1
 
 
-def test_nets_stand_in_the_table(text_run, tmp_path):
+def test_nets_stand_in_the_table(script, text_run, tmp_path):
     corpus = f'--corpus={text_run.parent / "text"}'
     done = script(corpus, '--rivals=gzip,memoizer', f'--nets={text_run}', f'--workdir={tmp_path}/table')
     assert done.returncode == 0 and done.stderr == '', done.stderr

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from experiments import corpora
 from experiments.cli import FlagError
-from hfrnn import language, runs, sampling, weight_files
+from hfrnn import evaluation, language, runs, sampling, weight_files
 from hfrnn.data import text
 from tests.scripts import ROOT, assert_same_run, kill_between, last_params, newest
 
@@ -78,17 +78,24 @@ def test_other_modes_need_only_the_folder(finished, call, tmp_path):
     assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
 
 
-def test_a_file_of_weights_stands_for_its_run(finished, call, tmp_path):
+@pytest.fixture(scope='module')
+def exported(finished, environment):
+    """The finished run's file of weights."""
+    path = finished[0].parent / 'net.npz'
+    command = [sys.executable, '-m', SCRIPT, '--mode=export', f'--workdir={finished[0]}', f'--output={path}']
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert '6,943 weights' in done.stdout
+    return path
+
+
+def test_a_file_of_weights_stands_for_its_run(finished, exported, call, tmp_path):
     workdir, _ = finished
-    file = f'--weights={tmp_path}/net.npz'
-    status, out, err = call('--mode=export', f'--workdir={workdir}', f'--output={tmp_path}/net.npz')
-    assert (status, err) == (0, '')
-    assert '6,943 weights' in out
     ask = ['--mode=score', '--text=The name of the module']
-    bits = [float(call(*ask, which)[1].split()[0]) for which in (file, f'--workdir={workdir}')]
+    bits = [float(call(*ask, which)[1].split()[0]) for which in (f'--weights={exported}', f'--workdir={workdir}')]
     assert bits[0] == pytest.approx(bits[1], rel=1e-3)  # half precision
     (tmp_path / 'net.npz').write_bytes(b'nothing')
-    status, _, err = call(*ask, file)
+    status, _, err = call(*ask, f'--weights={tmp_path}/net.npz')
     assert status == 1
     assert 'holds no weights, or is damaged' in err
 
@@ -97,21 +104,15 @@ def test_what_ships_writes_and_scores_without_a_run_or_data(finished, call):
     status, out, err = call('--mode=sample', '--prompt=the company ', '--sample_length=40')
     assert status == 0 and 'penn_treebank.md' in err and err.count('\n') == 1
     assert out.startswith('the company ') and len(out) == len('the company ') + 40 + 1
-    english, shuffled = (
-        float(call('--mode=score', f'--text={said}')[1].split()[0])
-        for said in ('the company said it will sell the unit', 'eht ynapmoc dias ti lliw lles eht tinu')
-    )
-    assert english < 0.5 * shuffled
     status, _, err = call('--mode=score', '--text=The company')
     assert status == 1 and "'T'" in err and 'Traceback' not in err
     status, _, err = call('--mode=score', '--text=a', f'--weights={finished[0]}/best.npz')
     assert status == 1 and 'a run is named by its folder' in err
 
 
-def test_a_trained_net_compresses(finished, call, environment, tmp_path):
+def test_a_trained_net_compresses(finished, exported, call, environment, tmp_path):
     """To what it scores; and what its weights in half precision have compressed, it refuses."""
     (tmp_path / 'a').write_text('The name of the module is not a name. ' * 40)
-    assert call('--mode=export', f'--workdir={finished[0]}', f'--output={tmp_path}/net.npz')[0] == 0
     bits = float(call('--mode=score', f'--workdir={finished[0]}', f'--input={tmp_path}/a')[1].split()[0])
 
     def compression(mode, net, source, target):
@@ -119,11 +120,11 @@ def test_a_trained_net_compresses(finished, call, environment, tmp_path):
         command = [sys.executable, '-m', 'experiments.compression', *flags]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
-    for name, net in (('of_run', finished[0]), ('of_file', tmp_path / 'net.npz')):
+    for name, net in (('of_run', finished[0]), ('of_file', exported)):
         assert compression('compress', net, 'a', name).returncode == 0
         assert (tmp_path / name).stat().st_size <= 1.005 * bits / 8 + 32
-        assert compression('decompress', net, name, f'{name}.out').returncode == 0
-        assert (tmp_path / f'{name}.out').read_bytes() == (tmp_path / 'a').read_bytes()
+    assert compression('decompress', finished[0], 'of_run', 'out').returncode == 0
+    assert (tmp_path / 'out').read_bytes() == (tmp_path / 'a').read_bytes()
     done = compression('decompress', finished[0], 'of_file', 'b')
     assert done.returncode == 1
     assert 'made by another model' in done.stderr
@@ -262,6 +263,11 @@ def test_what_ships_goes_on_with_a_text():
     prompt = text.encode('the ', net.alphabet)
     drawn = sampling.continue_text(net.model, net.params, jax.random.key(0), prompt, 20)
     assert len(text.decode(drawn, net.alphabet)) == 20
+    english, shuffled = (
+        evaluation.surprise(net.model, net.params, prompt, text.encode(said, net.alphabet)).sum()
+        for said in ('company said it will sell the unit', 'ynapmoc dias ti lliw lles eht tinu')
+    )
+    assert english < 0.5 * shuffled
 
 
 def test_too_little_to_tune_on_is_named():
@@ -291,7 +297,7 @@ def test_words(call, tmp_path):
     assert (status, err) == (0, '')
     assert '3 words' in out
     assert call('--mode=export', f'--workdir={tmp_path}/run', f'--output={tmp_path}/net.npz')[0] == 0
-    for written, n in (('a cat sat', 3), ('a cat sat\n', 4), ('a cat\n  ', 3), ('\n', 1)):
+    for written, n in (('a cat sat\n', 4), ('a cat\n  ', 3), ('\n', 1)):
         assert f'{n} words' in call('--mode=score', f'--weights={tmp_path}/net.npz', f'--text={written}')[1]
     status, _, err = call('--mode=score', f'--workdir={tmp_path}/run', '--text=a dog sat')
     assert status == 1

@@ -29,6 +29,11 @@ def scribe():
     return writing.scribe(weights())
 
 
+@pytest.fixture(scope='module')
+def iamondb():
+    return writing.scribe(weight_files.read('iamondb'))
+
+
 def test_the_same_seed_writes_the_same_svg_and_a_line_is_its_own(scribe):
     lines = ['abe bad', 'head', 'a']
     svgs = [drawing.strokes_svg(writing.write(scribe, lines, seed=seed, bias=0.5).lines) for seed in (3, 3, 4)]
@@ -49,20 +54,18 @@ def test_a_line_that_never_ends_is_cut_off_by_its_own_length():
     assert writing.cap_of('a', slow) > writing.cap_of('a', quick) == writing.cap_of('a')
 
 
-def test_what_ships_writes_to_the_end_and_more_for_more():
-    hand = writing.scribe(weight_files.read('iamondb'))
+def test_what_ships_writes_to_the_end_and_more_for_more(iamondb):
     said = ['and then', 'and then they went', 'all of them came home again', 'no one had seen the end of it']
-    written = writing.write(hand, said, bias=1.0)
+    written = writing.write(iamondb, said, bias=1.0)
     assert written.stopped.all()
     points = [len(line) / len(text) for line, text in zip(written.lines, said, strict=True)]
     assert 18 < min(points) < max(points) < 50
 
 
-def test_a_line_ends_with_its_last_stroke():
+def test_a_line_ends_with_its_last_stroke(iamondb):
     """Where the rule ends it within one, that is drawn to its end, and what was there before stays."""
-    hand = writing.scribe(weight_files.read('iamondb'))
-    said = ['too late to matter', 'called the Heron', 'down the canal', 'and then they went']
-    ruled, finished = (writing.write(hand, said, bias=1.0, finish=n) for n in (0, writing.FINISH))
+    said = ['too late to matter', 'called the Heron', 'down the canal and up a river', 'and then they went']
+    ruled, finished = (writing.write(iamondb, said, bias=1.0, finish=n) for n in (0, writing.FINISH))
     assert ruled.stopped.all() and finished.stopped.all()
     more = [len(b) - len(a) for a, b in zip(ruled.lines, finished.lines, strict=True)]
     assert 0 <= min(more) < max(more) <= writing.FINISH
