@@ -53,7 +53,7 @@ REMEMBERED = flags.DEFINE_integer(
 )
 
 FROZEN_READS = 2000  # symbols of --prime: what stands farther back does not reach a frozen net
-VERSION = 1  # to be raised where something in hfrnn/baselines comes to compute other probabilities
+VERSION = 2  # to be raised where something in hfrnn/baselines comes to compute other probabilities
 
 
 def main(argv):

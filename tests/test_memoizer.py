@@ -1,3 +1,4 @@
+import functools
 import itertools
 import math
 import random
@@ -209,6 +210,13 @@ def test_memory_is_linear():
 def test_refuses_foreign_symbols():
     with pytest.raises(ValueError, match='alphabet of 3'):
         train(np.array([0, 3]))
+    model = train(np.array([0, 1]))
+    frozen = pitman_yor.static(model)
+    for reads in (functools.partial(pitman_yor.static_bits, model), functools.partial(frozen.read, frozen.init())):
+        with pytest.raises(ValueError, match='alphabet of 3'):
+            reads(np.array([1, 3]))
+    with pytest.raises(ValueError, match='65,536'):
+        memoizer.train(np.array([0]), 65_537)
 
 
 def test_refuses_impossible_discounts():

@@ -135,15 +135,19 @@ def test_a_learning_net_takes_the_gradient_of_each_segment():
     assert read_bits(learning, learning.init(), SYMBOLS)[1] < read_bits(frozen, frozen.init(), SYMBOLS)[1]
 
 
+@pytest.mark.parametrize('clipping', [False, True])
 @pytest.mark.parametrize('with_rms', [False, True])
-def test_a_learning_net_is_dynamic_evaluation(with_rms):
+def test_a_learning_net_is_dynamic_evaluation(with_rms, clipping):
     """The rule of ``dynamic``, on the scale of mean nats, says what ``dynamic_reader`` says."""
-    segment, null = 20, V
-    rms = dynamic.root_mean_squares(MODEL, PARAMS, SYMBOLS[:200], null, segment) if with_rms else None
+    segment, null, learner, params = 20, V, MODEL, PARAMS
+    if clipping:
+        learner = model.sequence_model(cells.lstm(V, 12, clip=0.01), outputs.categorical(V))
+        params = learner.init(jax.random.key(0))
+    rms = dynamic.root_mean_squares(learner, params, SYMBOLS[:200], null, segment) if with_rms else None
     rule = dynamic.Rule(0.01, 0.02, rms)
-    found = dynamic.dynamic_reader(MODEL, segment, 3)(PARAMS, SYMBOLS, null, rule)
+    found = dynamic.dynamic_reader(learner, segment, 3)(params, SYMBOLS, null, rule)
     of_means = rule._replace(rms=optax.tree.scale(1 / segment, rms)) if with_rms else rule._replace(rate=0.01 * segment)
-    learning = net.online(MODEL, PARAMS, [null], dynamic.optimizer(of_means), segment)
+    learning = net.online(learner, params, [null], dynamic.optimizer(of_means), segment)
     _, P = read(learning, learning.init(), SYMBOLS)
     np.testing.assert_allclose(-np.log(P[np.arange(400), SYMBOLS]), found.nats, rtol=2e-4, atol=1e-5)
 

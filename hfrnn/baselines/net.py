@@ -121,9 +121,10 @@ def online(
                 carry, z = net.step(params, carry, x_and_target[0])
                 return carry, net.output.nll(z, x_and_target[1])
 
-            return jnp.mean(jax.lax.scan(body, start, (xs, targets))[1])
+            return jnp.sum(jax.lax.scan(body, start, (xs, targets))[1])
 
-        updates, opt_state = optimizer.update(jax.grad(nats)(params), opt_state, params)
+        grads = optax.tree.scale(1 / len(xs), jax.grad(nats)(params))  # the net itself clips derivatives of a sum
+        updates, opt_state = optimizer.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
     def learnt(state, symbol):

@@ -27,8 +27,11 @@ def prior(
     """A prior with these discounts for the depths 0, 1, ...; the last holds for all deeper ones.
 
     Raises:
-      ValueError: if one is not between 0 and 1, or the product over the longest context is too small for a float.
+      ValueError: if one is not between 0 and 1, or the product over the longest context is too small for a float; for
+        more than 65,536 symbols.
     """
+    if n_symbols > 1 << 16:
+        raise ValueError(f'an alphabet has at most 65,536 symbols, not {n_symbols:,}')
     n = longest + 1
     discounts = np.concatenate([discounts[:n], np.full(max(n - len(discounts), 0), discounts[-1])])
     if not np.all((discounts > 0) & (discounts < 1)):
@@ -57,7 +60,7 @@ def learn(model: Model, symbols: np.ndarray) -> Model:
     """The model after it has learnt more text; consumes the one given.
 
     Raises:
-      ValueError: for symbols that are not in its alphabet; so in ``online_bits``.
+      ValueError: for symbols that are not in its alphabet; so in ``online_bits`` and ``static_bits``.
     """
     return _read(model, symbols, False)[0]
 
@@ -70,7 +73,7 @@ def online_bits(model: Model, symbols: np.ndarray) -> tuple[Model, float]:
 def static_bits(model: Model, symbols: np.ndarray) -> float:
     """The bits of a text that follows what the model has learnt, nothing being learnt from it."""
     before = recent(model)
-    context = np.concatenate([before, np.asarray(symbols, np.uint16)])
+    context = np.concatenate([before, _of_alphabet(symbols, model.prior)])
     return context_tree.static_bits(model.tree, model.prior, context, len(before))
 
 
@@ -135,9 +138,10 @@ def online(model: Model, most: int | None = None) -> Predictor:
 @functools.cache
 def _compile():
     """Has numba compile what a Predictor calls, before anybody looks at a clock."""
-    tiny = plant(prior(2, 1, [0.5]))
-    _read(tiny, np.zeros(2, np.uint16), False, np.empty((2, 2)))
+    tiny, both = plant(prior(2, 1, [0.5])), np.zeros(2, np.uint16)
+    _read(tiny, both, False, np.empty((2, 2)))
     distribution(tiny, recent(tiny))
+    context_tree.foretell(tiny.tree, tiny.prior, both, 1, np.empty((1, 2)))
 
 
 def _recalled(model, most):
@@ -151,16 +155,20 @@ def _recalled(model, most):
 def static(model: Model) -> Predictor:
     """Learns nothing.  Its state is the context: an array of symbols, at first the last that the model has learnt."""
 
+    def init():
+        _compile()
+        return recent(model)
+
     def follow(context, symbols):
         return np.append(context, np.asarray(symbols, np.uint16))[-max(model.prior.longest, 1) :]
 
     def read(context, symbols):
         P = np.empty((len(symbols), model.prior.n_symbols))
-        both = np.append(context, np.asarray(symbols, np.uint16))
+        both = np.append(context, _of_alphabet(symbols, model.prior))
         context_tree.foretell(model.tree, model.prior, both, len(context), P)
         return follow(context, symbols), P
 
-    return Predictor(lambda: recent(model), lambda context: distribution(model, context), follow, read)
+    return Predictor(init, lambda context: distribution(model, context), follow, read)
 
 
 def recent(model: Model) -> np.ndarray:
@@ -169,13 +177,17 @@ def recent(model: Model) -> np.ndarray:
     return model.tree.text[max(now - model.prior.longest, 0) : now].copy()
 
 
-def _read(model, symbols, scored, P=None):
-    prior, tree = model
-    P = np.empty((0, prior.n_symbols)) if P is None else P
+def _of_alphabet(symbols, prior):
     symbols = np.asarray(symbols)
     if len(symbols) and not 0 <= symbols.min() <= symbols.max() < prior.n_symbols:
         raise ValueError(f'symbols from {symbols.min()} to {symbols.max()}, in an alphabet of {prior.n_symbols}')
-    symbols = symbols.astype(np.uint16)
+    return symbols.astype(np.uint16)
+
+
+def _read(model, symbols, scored, P=None):
+    prior, tree = model
+    P = np.empty((0, prior.n_symbols)) if P is None else P
+    symbols = _of_alphabet(symbols, prior)
     tree = tree._replace(text=_grown(tree.text, tree.used[context_tree.TEXT] + len(symbols)))
     done, bits = 0, 0.0
     while done < len(symbols):

@@ -10,6 +10,7 @@ import multiprocessing
 import pathlib
 import re
 import resource
+import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -125,7 +126,7 @@ def _measure(name, known, symbols, alphabet, rival):
     logging.getLogger('absl').setLevel(logging.WARNING)  # a process of its own must be told anew
     before, start = _kibibytes('VmRSS'), _processor_seconds()
     static, online = rival(known, symbols, alphabet)
-    grown = max(_kibibytes('VmHWM') - before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+    grown = max(_kibibytes('VmHWM') - before, _most_kibibytes(resource.RUSAGE_CHILDREN))
     return Measured(static, online, round(_processor_seconds() - start, 2), round(grown / 1024, 1))
 
 
@@ -138,5 +139,9 @@ def _kibibytes(field):
     """Memory now (VmRSS) or at most so far (VmHWM); ru_maxrss would remember the process that started this one."""
     status = pathlib.Path('/proc/self/status')
     if not status.exists():  # not Linux
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return _most_kibibytes(resource.RUSAGE_SELF)
     return int(re.search(rf'{field}:\s*(\d+)', status.read_text()).group(1))
+
+
+def _most_kibibytes(who):
+    return resource.getrusage(who).ru_maxrss // (1024 if sys.platform == 'darwin' else 1)  # which counts bytes
