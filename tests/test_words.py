@@ -47,10 +47,10 @@ def test_strangers():
 
 
 def test_a_vocabulary_keeps_the_commonest():
-    many = [f'w{i}' for i in range(12_000)] + ['common', 'common', words.UNKNOWN]
+    many = [f'w{i}' for i in range(12_000)] * 2 + ['common'] * 3 + [words.UNKNOWN, words.END]
     vocabulary = words.vocabulary_of(many)
     assert len(vocabulary) == len(set(vocabulary)) == 10_000
-    assert {'common', words.UNKNOWN} <= set(vocabulary)
+    assert {'common', words.UNKNOWN, words.END} <= set(vocabulary)
 
 
 def test_a_file_in_three_parts(tmp_path):
@@ -64,7 +64,9 @@ def test_a_file_in_three_parts(tmp_path):
     assert '95' not in corpus.alphabet
 
 
-@pytest.mark.parametrize('content, said', [('no ends of lines at all ' * 100, '1 lines'), ('', 'empty')])
+@pytest.mark.parametrize(
+    'content, said', [('no ends of lines at all ' * 100, '1 lines'), ('', 'empty'), ('a <eos>\n' * 40, 'take it out')]
+)
 def test_bad_files_are_named(content, said, tmp_path):
     path = tmp_path / 'x.txt'
     path.write_text(content)

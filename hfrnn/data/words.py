@@ -12,6 +12,7 @@ from hfrnn.data.text import Corpus
 END = '<eos>'  # of a line
 UNKNOWN = '<unk>'
 LARGEST_VOCABULARY = 10_000
+_HAS_END = f'has {END} written in it, the word that stands for the end of a line: take it out'
 
 
 def split(content: str) -> list[str]:
@@ -26,11 +27,11 @@ def join(words: list[str]) -> str:
 
 
 def vocabulary_of(words: list[str]) -> tuple[str, ...]:
-    """The words of a text in order; the commonest 9,999 and UNKNOWN where there are more."""
+    """The words of a text in order; where they are more than 10,000, END, UNKNOWN and the commonest others."""
     counts = Counter(words)
     if len(counts) > LARGEST_VOCABULARY:
-        del counts[UNKNOWN]
-        counts = dict([*counts.most_common(LARGEST_VOCABULARY - 1), (UNKNOWN, 1)])
+        del counts[END], counts[UNKNOWN]
+        return tuple(sorted([END, UNKNOWN, *(word for word, _ in counts.most_common(LARGEST_VOCABULARY - 2))]))
     return tuple(sorted(counts))
 
 
@@ -56,7 +57,7 @@ def load(name: str, folder: str | None = None) -> Corpus:
     ends of lines, and its vocabulary is that of its training part and UNKNOWN.
 
     Raises:
-      DataError: if there is no such file, or it has no lines, or is too short.
+      DataError: if there is no such file, or it has no lines, or is too short, or has END written in it.
     """
     if name == 'ptb':
         files = text.find(folder, 'ptb.tar.xz', *(f'ptb.{part}.txt' for part in ('train', 'valid', 'test')))
@@ -66,11 +67,15 @@ def load(name: str, folder: str | None = None) -> Corpus:
             raise DataError(f'a file of ptb in {folder} is not UTF-8') from e
         if not all(parts):
             raise DataError(f'a file of ptb in {folder} is empty')
+        if any(END in data.decode().split() for data in files):
+            raise DataError(f'a file of ptb in {folder} {_HAS_END}')
         vocabulary = vocabulary_of(parts[0])
     elif not pathlib.Path(name).exists():
         raise DataError(f'no file {name}, and no corpus of words of that name; there is ptb')
     else:
         content = text.read(name)
+        if END in content.split():
+            raise DataError(f'{name} {_HAS_END}')
         lines = [[*line.split(), END] for line in content.splitlines() if line.split()]
         if len(lines) < 20:
             raise DataError(f'{name} has {len(lines)} lines; words are read line by line, and it takes at least 20')
