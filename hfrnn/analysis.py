@@ -33,7 +33,7 @@ PROMPTS = {'list': 'England, Spain, France, Germany, ', 'control': 'The meaning 
 
 
 def net_judge(model: Model, params: Any, rows: int = 1024, steps: int = 16) -> Judge:
-    """A net's; texts are filled up to multiples of rows and steps, so that few shapes are compiled."""
+    """A net's; texts are filled up to a power of two or to multiples of ``rows``, and to multiples of ``steps``."""
 
     @jax.jit
     def after(params, context):

@@ -34,13 +34,15 @@ def spread(function: Callable, devices: int | None = None) -> Callable:
       process.
 
     Raises:
-      ValueError: if the devices do not divide a batch, or if there are fewer of them.
+      ValueError: if the devices do not divide a batch, or there are fewer of them, or none of them is this process's.
     """
     chosen = jax.devices()[:devices]
     if devices is not None and len(chosen) < devices:
         raise ValueError(f'{devices} devices were asked for, {len(chosen)} are there')
     run = jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=None, devices=chosen)
     mine = [i for i, device in enumerate(chosen) if device.process_index == jax.process_index()]
+    if not mine:
+        raise ValueError(f'none of the {len(chosen)} devices is of process {jax.process_index()}')
 
     def parts(leaf):
         leaf = np.asarray(leaf)

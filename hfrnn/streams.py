@@ -16,10 +16,9 @@ import numpy as np
 import optax
 
 from hfrnn import training, weight_noise
-from hfrnn.data import DataError
+from hfrnn.data import Batch, DataError
 from hfrnn.model import Model
 from hfrnn.parallel import AXIS
-from hfrnn.training import Batch
 from hfrnn.weight_noise import Noise
 
 Params = Any

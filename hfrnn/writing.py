@@ -201,7 +201,7 @@ def write(
 
 def cap_of(line: str, primer: Primer | None = None) -> int:
     """More points than a line should take; and more of a primer whose pen is slow."""
-    theirs = 0 if primer is None else PRIMERS_POINTS * len(primer.offsets) / len(primer.text)
+    theirs = 0 if primer is None else PRIMERS_POINTS * len(primer.offsets) / max(len(primer.text), 1)
     return round(max(POINTS_A_CHARACTER, theirs) * len(line)) + MORE_POINTS
 
 
@@ -284,10 +284,15 @@ def look(scribe: Scribe, offsets: np.ndarray, text: str = '') -> Seen:
 
     Args:
       offsets: (T, 3) in units.
-      text: what it says.
+      text: what it says, for a net that reads it.
+
+    Raises:
+      DataError: if it says nothing then.
     """
+    if scribe.alphabet and not text:
+        raise DataError('these weights read a text: tell what the line says')
     points = strokes.normalise(offsets, scribe.scale)[:-1]
-    on = text_of(text, scribe.alphabet) if scribe.alphabet and text else None
+    on = text_of(text, scribe.alphabet) if scribe.alphabet else None
     m, weight = _look(scribe.model, scribe.params, jnp.asarray(points), on)
     return Seen(jax.device_get(m), None if on is None else np.asarray(weight)[:, : len(text)])
 

@@ -52,6 +52,7 @@ def test_a_line_that_never_ends_is_cut_off_by_its_own_length():
     assert [len(line) for line in endless.lines] == [writing.cap_of(line) for line in lines]
     slow, quick = (writing.Primer(np.zeros((n, 3)), 'abe') for n in (90, 30))
     assert writing.cap_of('a', slow) > writing.cap_of('a', quick) == writing.cap_of('a')
+    assert writing.cap_of('a', slow._replace(text='')) > writing.cap_of('a', slow)  # a pen that has written nothing yet
 
 
 def test_what_ships_writes_to_the_end_and_more_for_more(iamondb):
@@ -136,6 +137,8 @@ def test_what_is_seen_along_a_line_is_what_scoring_it_predicts(scribe):
         state, _ = scribe.model.step(scribe.params, state, Conditioned(x, on))
         windows.append(window.phi(state, jnp.arange(1.0, 1 + len(text))))
     np.testing.assert_allclose(seen.window, windows, rtol=1e-3, atol=1e-5)
+    with pytest.raises(DataError, match='tell what the line says'):
+        writing.look(scribe, offsets)
 
 
 def test_a_prediction_net_writes_too():

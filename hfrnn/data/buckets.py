@@ -11,7 +11,7 @@ from hfrnn.data.text import encode
 
 
 class LineBatch(NamedTuple):
-    """Lines padded to one length, as ``training.Batch`` has them, and what they say.
+    """Lines padded to one length, as ``data.Batch`` has them, and what they say.
 
     Attributes:
       xs: (B, T, 3) float32, the points that are read: the null vector first, the last point not.
