@@ -31,13 +31,14 @@ SEGMENT = flags.DEFINE_integer('segment', 20, 'Dynamic evaluation: symbols betwe
 SEGMENTS = flags.DEFINE_integer('segments', 25, 'Dynamic evaluation: how many of them.', lower_bound=1)
 REPEATS = flags.DEFINE_integer('repeats', 5, 'The best of so many.', lower_bound=1)
 FLAGS = flags.FLAGS
+flags.declare_key_flag('cpu_devices')
 SYMBOLS = 50
 PIECE = 100  # symbols that static evaluation reads at once
 RATE = 1e-3
 
 
 def main(argv):
-    cli.begin(argv, ['cpu_devices'])
+    cli.begin(argv)
     jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices or 1)  # they share the cores
     with cli.errors_in_a_line('nothing is kept'):
         measure()

@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -55,7 +55,7 @@ def main(argv: list[str], mode: Callable[[], None]) -> None:
 
     A script that uses it has the flags above and --minutes.
     """
-    begin(argv, [holder.name for holder in FREE])
+    begin(argv)
     with errors_in_a_line():
         for name in FLAGS:
             value = FLAGS[name].value
@@ -68,17 +68,15 @@ def main(argv: list[str], mode: Callable[[], None]) -> None:
         print(f'by the weights {name}; what they are, and their terms: {card}', file=sys.stderr, flush=True)
 
 
-def begin(argv: list[str], devices: Sequence[str] = ()) -> None:
-    """What every script does first.
-
-    Args:
-      devices: the flags of devices that it reads; a user who gives another is told.
-    """
+def begin(argv: list[str]) -> None:
+    """What every script does first; a user who gives a flag that is not of this script, but of another, is told."""
     if len(argv) > 1:
         fail(f'unknown argument {argv[1]!r}; flags begin with --')
-    for holder in FREE:
-        if holder.present and holder.name not in devices:
-            fail(f'this script does nothing with --{holder.name}')
+    mine = {flag.name for flag in FLAGS.get_key_flags_for_module(sys.modules['__main__'])}
+    for name in FLAGS:
+        others = FLAGS.find_module_defining_flag(name, '').startswith('experiments.')
+        if FLAGS[name].present and others and name not in mine:
+            fail(f'this script does nothing with --{name}')
     sys.stdout.reconfigure(errors='replace')  # a terminal that cannot show a character shows another
     if not FLAGS['verbosity'].present:
         logging.set_verbosity(logging.WARNING)  # orbax tells its life at every save
@@ -220,6 +218,13 @@ def restore_or_begin(run: runs.Run, shapes: Any, begin: Callable[[], Any]) -> tu
     if int(state.step):
         say(f'goes on from step {int(state.step)}, after {clock(seconds)}')
     return parallel.replicate(state, FLAGS.devices), seconds
+
+
+def take_flags(told: dict) -> None:
+    """What a run's flags tell holds wherever the command line says nothing else."""
+    for name, value in told.items():
+        if name in FLAGS and not FLAGS[name].present:
+            FLAGS[name].value = value
 
 
 def check_flags(workdir: str, flags: dict) -> None:

@@ -39,7 +39,7 @@ RULES = {  # of optimisation, and the learning rate of each if none is given
     'muon': (first_order.muon, 1e-3),
 }
 
-WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
+WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run, or of what is measured.')
 
 # These define a run: it goes on only where they are the same.
 flags.DEFINE_enum('source', 'pens', ['iamondb', 'pens'], 'Whose lines: those of --data, or made ones.')
@@ -59,15 +59,19 @@ flags.DEFINE_integer('batch', 32, 'Lines for a step, of all devices.', lower_bou
 flags.DEFINE_integer('buckets', 8, 'To how many lengths lines are padded; a step is compiled for each.', lower_bound=1)
 flags.DEFINE_enum('optimizer', 'adam', list(RULES), "Adam, G13's rmsprop, or Muon.")
 flags.DEFINE_float('learning_rate', None, '1e-3 for Adam and Muon, 1e-4 for rmsprop if not given.', lower_bound=0.0)
-flags.DEFINE_integer('warmup_steps', 0, 'The learning rate rises to that over so many steps.', lower_bound=0)
+flags.DEFINE_integer('warmup_steps', 0, 'The learning rate begins at 0, and rises over so many steps.', lower_bound=0)
 flags.DEFINE_integer('decay_steps', 0, 'Cosine decay to 0 at this step; 0 for none.', lower_bound=0)
 flags.DEFINE_float('clip_norm', 0.0, "The largest norm of a gradient, of a line's nats; 0 for any.", lower_bound=0.0)
 flags.DEFINE_float('clip', 10.0, "Of the derivatives in the LSTM, of a line's nats; 0 for none.", lower_bound=0.0)
-flags.DEFINE_float('output_clip', 100.0, 'Of those with respect to the outputs; 0 for none.', lower_bound=0.0)
+flags.DEFINE_float(
+    'output_clip', 100.0, "Of the derivatives by the outputs, of a line's nats; 0 for none.", lower_bound=0.0
+)
 flags.DEFINE_enum('products', 'float32', ['float32', 'bfloat16'], 'What the LSTM multiplies while it is trained.')
 flags.DEFINE_float('average', 0.0, 'Evaluate and keep an average of the weights with this decay.', lower_bound=0.0)
 flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, while training.')
-flags.DEFINE_float('noise_sd', 0.075, 'Its standard deviation; of adaptive noise at the start.', lower_bound=1e-30)
+flags.DEFINE_float(
+    'noise_sd', 0.075, "The noise's standard deviation; of adaptive noise at the start.", lower_bound=1e-30
+)
 flags.DEFINE_float('dropout', 0.0, 'Of what enters the cells, in training.', lower_bound=0.0, upper_bound=0.99)
 flags.DEFINE_float(
     'distort',
@@ -82,7 +86,7 @@ flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'How ad
 flags.DEFINE_string(
     'init_from',
     None,
-    "The weights to begin with: a run's folder, a file, or the package's iamondb or pens; a smaller net's are grown.",
+    "The weights to begin with, a smaller net's grown: a run's folder, a file, or, of synthesis, iamondb or pens.",
 )
 
 # These do not.
@@ -401,32 +405,27 @@ def train(task: Task) -> None:
     )
     if impatient(history):
         say(f'ends at step {int(state.step)}: nothing better in {FLAGS.patience} evaluations (--patience)')
-    finish(task, run, data, net, state, elapsed, measure)
+    finish(task, run, data, state, elapsed, measure)
 
 
 def evaluate(task: Task) -> None:
     """Evaluates the weights that the run in --workdir kept."""
     run, data, net, state, seconds = reopen(task)
     cli.check_batches('batch')
-    finish(task, run, data, net, state, seconds, evaluator(net, data))
+    finish(task, run, data, state, seconds, evaluator(net, data))
 
 
 def reopen(task: Task) -> tuple[runs.Run, Data, model.Model, training.TrainState, float]:
     """The run in --workdir, whose flags hold wherever the command line says nothing else."""
     folder = cli.workdir()
-    for name, value in runs.read_json(folder, 'flags.json').items():
-        if name in FLAGS and not FLAGS[name].present:
-            FLAGS[name].value = value
+    cli.take_flags(runs.read_json(folder, 'flags.json'))
     run = runs.open_run(folder)
     cli.check_flags(folder, defining_flags(task))
     data = load(task)
     what = about(data)
     runs.check(folder, 'about.json', what, untold(what))
     net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
-    found = runs.restore(run, state_shapes(net, optimizer))
-    if not found:
-        raise runs.RunError(f'{folder} has no checkpoint yet; train it first')
-    return run, data, net, *found
+    return run, data, net, *runs.restore(run, state_shapes(net, optimizer))
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
@@ -470,7 +469,7 @@ def impatient(rows: list[dict]) -> bool:
     return bool(found) and len(found) - 1 - int(np.argmin(found)) >= FLAGS.patience
 
 
-def finish(task, run, data, net, state, seconds, measure):
+def finish(task, run, data, state, seconds, measure):
     """Evaluates the best weights: results.json, learning_curve.png, and a table."""
     runs.wait('the training is written down')
     history, kept, measured, epoch = runs.history(run), None, None, steps_per_epoch(data)

@@ -30,19 +30,22 @@ from hfrnn.data import pens
 from hfrnn.handwriting import synthesis_net
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(cli)
-flags.adopt_module_key_flags(handwriting)
-flags.adopt_module_key_flags(handwriting_writing)
+for name in ('workdir', 'weights', 'seed', 'points', 'bias', 'bias_after', 'finish'):
+    flags.declare_key_flag(name)
+for name in ('layers', 'hidden', 'mixtures', 'batch', 'chunk_points', 'cpu_devices'):  # of speed
+    flags.declare_key_flag(name)
 
 MODE = flags.DEFINE_enum(
     'mode', 'both', ['stops', 'speed', 'both', 'pages', 'legible'], 'What to do; both: stops and speed.'
 )
-BIASES = flags.DEFINE_list('biases', ['0', '0.5', '1'], 'The biases, with commas between.')
+BIASES = flags.DEFINE_list('biases', ['0', '0.5', '1'], 'stops: the biases, with commas between.')
 SENTENCES = flags.DEFINE_integer('sentences', 100, 'How many sentences.', lower_bound=1, upper_bound=100)
-BATCHES = flags.DEFINE_list('batches', ['1', '8'], 'Of how many lines each to tell the speed.')
-SPEED_POINTS = flags.DEFINE_integer('speed_points', 1000, 'Points of each of them.', lower_bound=1)
-LEARN_POINTS = flags.DEFINE_integer('learn_points', 200, 'Points of each of --batch lines to learn.', lower_bound=1)
-REPEATS = flags.DEFINE_integer('repeats', 5, 'The best of so many.', lower_bound=1)
+BATCHES = flags.DEFINE_list('batches', ['1', '8'], 'speed: of how many lines each, with commas between.')
+SPEED_POINTS = flags.DEFINE_integer('speed_points', 1000, 'speed: points of each line.', lower_bound=1)
+LEARN_POINTS = flags.DEFINE_integer(
+    'learn_points', 200, 'speed: points of each of --batch lines to learn.', lower_bound=1
+)
+REPEATS = flags.DEFINE_integer('repeats', 5, 'speed: the best of so many.', lower_bound=1)
 READ = flags.DEFINE_string('read', None, 'legible: the file of what was read on the pages.')
 
 TASK = handwriting.Task('handwriting_synthesis', sys.modules[__name__], (), None, reads_text=True)

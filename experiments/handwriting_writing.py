@@ -19,7 +19,7 @@ FLAGS = flags.FLAGS
 WEIGHTS = flags.DEFINE_string(
     'weights',
     None,
-    "Write with these: the package's iamondb or pens, a file, a run's folder; if not given, --workdir, or iamondb.",
+    "To write with: a run's folder, a file, or, of synthesis, iamondb (the default without --workdir) or pens.",
 )
 TEXT = flags.DEFINE_string('text', None, 'Write this; a new line begins a new line.')
 
@@ -48,13 +48,19 @@ FREE = (
     flags.DEFINE_string(
         'prime',
         None,
-        'In whose hand: a file of the strokes of one line (InkML; JSON, [[[x, y], ...], ...]), or a line of the data.',
+        'In whose hand: a file of the strokes of one line (InkML; JSON, [[[x, y], ...], ...]), or a line of the data '
+        'by its name; pen-0-3 is one that was made.',
     ),
     flags.DEFINE_string('prime_text', None, 'What the strokes of --prime say.'),
     flags.DEFINE_integer(
         'points', None, 'The most points of a line; of a prediction net, how many.', lower_bound=1, upper_bound=100_000
     ),
-    flags.DEFINE_string('output', 'handwriting', 'Where to: a .svg, .png or .json file, or all three, without ending.'),
+    flags.DEFINE_string(
+        'output',
+        'handwriting',
+        'Where to: a .svg, .png or .json file, or all three, without ending. export: a .npz file. look: what the names '
+        'of the figures begin with.',
+    ),
     flags.DEFINE_bool('animate', False, 'Let the SVG draw itself.'),
 )
 
@@ -224,9 +230,10 @@ def look(task: Task) -> None:
         for line in (said, *texts) if scribe.alphabet else ():
             strangers(scribe, 'a line of the data', line)
         if task.reads_text:
-            drawn = writing.write(scribe, texts, seed=FLAGS.seed, **manner()).lines
+            drawn = writing.write(scribe, texts, seed=FLAGS.seed, cap=FLAGS.points, **manner()).lines
         else:
-            drawn = writing.scribble(scribe, len(real), max(map(len, real)), seed=FLAGS.seed, **biased()).lines
+            points = FLAGS.points or max(map(len, real))
+            drawn = writing.scribble(scribe, len(real), points, seed=FLAGS.seed, **biased()).lines
     if len(offsets) < 3:
         raise FlagError('a line of fewer than 3 points: there is nothing to look at')
     seen = writing.look(scribe, offsets, said)

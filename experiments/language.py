@@ -74,7 +74,7 @@ flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weight
 flags.DEFINE_float(
     'noise_sd',
     0.075,
-    'Its standard deviation; adaptive: at the start, if --init_from has no posterior.',
+    "The noise's standard deviation; adaptive: at the start, if --init_from has no posterior.",
     lower_bound=1e-30,
 )
 flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'adaptive: the derivative of the variances.')
@@ -101,10 +101,18 @@ FREE = (
     flags.DEFINE_integer('test_symbols', 0, 'The beginning of the test text to read; 0 for all.', lower_bound=0),
     flags.DEFINE_list('dynamic', ['sgd', 'rms'], 'Rules of dynamic evaluation; none if empty.'),
     flags.DEFINE_integer(
-        'segment', 20, 'Symbols between two changes of the weights there.', lower_bound=1, upper_bound=100_000
+        'segment',
+        20,
+        'Dynamic evaluation: symbols between two changes of the weights.',
+        lower_bound=1,
+        upper_bound=100_000,
     ),
-    flags.DEFINE_integer('tune_symbols', 20_000, 'Validation text to choose its learning rate on.', lower_bound=1),
-    flags.DEFINE_integer('rms_symbols', 200_000, 'Training text for the mean squares of rms.', lower_bound=1),
+    flags.DEFINE_integer(
+        'tune_symbols', 20_000, 'Dynamic evaluation: validation text to choose its learning rate on.', lower_bound=1
+    ),
+    flags.DEFINE_integer(
+        'rms_symbols', 200_000, 'Dynamic evaluation: training text for the mean squares of rms.', lower_bound=1
+    ),
     flags.DEFINE_string('output', None, 'export: the file to write.'),
     flags.DEFINE_string('weights', None, 'sample, score: the file to read.'),
     *asking.FREE,
@@ -253,10 +261,7 @@ def open_learner(workdir):
         learner = make_learner(s, len(facts['alphabet']), facts['train'])
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as e:
         raise runs.RunError(f'{workdir} holds a run of another experiment') from e
-    found = runs.restore(run, learner.shapes)
-    if not found:
-        raise runs.RunError(f'{workdir} has no checkpoint yet; train it first')
-    state, seconds = found
+    state, seconds = runs.restore(run, learner.shapes)
     return s, learner, best(s, workdir, state), (int(state.step), seconds)
 
 

@@ -36,7 +36,7 @@ WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder, or the grid's.
 
 # These define a run: it goes on only where they are the same.
 flags.DEFINE_enum('task', 'addition', list(tasks.TASKS), 'The problem.')
-flags.DEFINE_integer('T', 30, 'Its minimum lag, in time steps.', lower_bound=1)
+flags.DEFINE_integer('T', 30, "The problem's minimum lag, in time steps.", lower_bound=1)
 flags.DEFINE_enum('form', 'thesis', tasks.FORMS, 'As the thesis or as the released code has it.')
 flags.DEFINE_integer('hidden', 100, 'Hidden units, H.', lower_bound=1)
 flags.DEFINE_float('input_scale', 1.0, 'The standard deviation of W_hx at the start.', lower_bound=0.0)
@@ -68,13 +68,15 @@ flags.DEFINE_float('clip', 1.0, 'Adam, SGD: the largest norm of a gradient.', lo
 flags.DEFINE_integer('test_sequences', 10_000, 'How many sequences say whether a task is solved.', lower_bound=1)
 flags.DEFINE_float('solved_below', 0.01, 'It is solved when a smaller share of them is wrong.', lower_bound=0.0)
 flags.DEFINE_integer('evaluate_every', 5, 'HF: look for that every so many steps.', lower_bound=1)
-flags.DEFINE_integer('first_order_evaluate_every', 500, 'Adam, SGD: the same.', lower_bound=1)
+flags.DEFINE_integer('first_order_evaluate_every', 500, 'Adam, SGD: look for that every so many steps.', lower_bound=1)
 
 # These do not.
 FREE = (
     flags.DEFINE_integer('chunk', 1_000, 'Sequences in memory at once for a gradient, on each device.', lower_bound=1),
     flags.DEFINE_integer('steps', 500, 'HF: train for at most so many steps in all.', lower_bound=0),
-    flags.DEFINE_integer('first_order_steps', 50_000, 'Adam, SGD: the same.', lower_bound=0),
+    flags.DEFINE_integer(
+        'first_order_steps', 50_000, 'Adam, SGD: train for at most so many steps in all.', lower_bound=0
+    ),
     flags.DEFINE_float('minutes', float('inf'), 'Train a net for at most so many minutes in all.', lower_bound=0.0),
     flags.DEFINE_float('save_minutes', 5.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
     flags.DEFINE_list('tasks', list(tasks.TASKS), 'grid: the problems.'),

@@ -77,7 +77,9 @@ FREE = (
     flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),
     flags.DEFINE_float('save_minutes', 5.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
     flags.DEFINE_integer('evaluate_every', 10, 'Evaluate on validation text every so many steps.', lower_bound=1),
-    flags.DEFINE_integer('evaluate_symbols', 100_000, 'How much validation text to use for that.', lower_bound=1),
+    flags.DEFINE_integer(
+        'evaluate_symbols', 100_000, 'How much validation text to evaluate on while it trains.', lower_bound=1
+    ),
     flags.DEFINE_integer(
         'context', 50, 'Symbols that a test window reads before the first it scores.', lower_bound=1, upper_bound=10**6
     ),
@@ -258,17 +260,13 @@ def reopen():
     told, about = (runs.read_json(folder, name) for name in ('flags.json', 'about.json'))
     if not (told.keys() >= set(language.RECURRENT) - {'gain'} and 'alphabet' in about):  # the first runs tell no gain
         raise runs.RunError(f'{folder} holds a run of another experiment')
-    for name, value in told.items():
-        if name in FLAGS and not FLAGS[name].present:
-            FLAGS[name].value = value
+    cli.take_flags(told)
     run = runs.open_run(folder)
     cli.check_flags(folder, defining_flags())
     alphabet = about['alphabet']
     net, optimizer = make_model(len(alphabet)), make_optimizer()
-    found = runs.restore(run, jax.eval_shape(functools.partial(training.init, net, optimizer), jax.random.key(0)))
-    if not found:
-        raise runs.RunError(f'{folder} has no checkpoint yet; train it first')
-    return run, net, *found
+    shapes = jax.eval_shape(functools.partial(training.init, net, optimizer), jax.random.key(0))
+    return run, net, *runs.restore(run, shapes)
 
 
 def reopened_net():

@@ -3,9 +3,10 @@
     flags.json      the flags that define the run
     about.json      what the data must be for the run to go on
     metrics.jsonl   a line for each step that is logged
-    checkpoints/    the last two states (orbax)
+    checkpoints/    the last two states (orbax); STEP.damaged-PID is one that could not be read
     best.npz        the weights that validation found best, where a run keeps them
     results.json    at the end
+    lock            held by the process that trains
 
 Of several processes only the first writes; all of them read.
 """
@@ -62,7 +63,7 @@ def read_json(workdir: str, name: str) -> dict:
         content = json.loads(path.read_text('utf-8'))
     except FileNotFoundError as e:
         raise RunError(f'{workdir} holds no run: there is no {name} in it; train one there first') from e
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise RunError(f'{path} is damaged') from e
     if not isinstance(content, dict):
         raise RunError(f'{path} is damaged')
@@ -212,8 +213,8 @@ def _with_empty(found, zeros):
     return jax.tree.map(lambda leaf: next(leaves) if leaf.size else leaf, zeros)
 
 
-def restore(run: Run, state: Any) -> tuple[Any, float] | None:
-    """The newest whole checkpoint, as (state, seconds of training), or None if there never was one.
+def restore(run: Run, state: Any) -> tuple[Any, float]:
+    """The newest whole checkpoint, as (state, seconds of training).
 
     A damaged one is passed over with a warning; where the run is open to train, and goes on from an older one, it is
     set aside as STEP.damaged-PID.
@@ -222,9 +223,16 @@ def restore(run: Run, state: Any) -> tuple[Any, float] | None:
       state: a state, or the shapes of one, of the structure that is to be found.
 
     Raises:
-      RunError: if there are checkpoints and none can be read, or they are another model's, or not the same in all
-        processes.
+      RunError: if there is none, or none can be read, or they are another model's, or not the same in all processes.
     """
+    found = _restored(run, state)
+    if found is None:
+        raise RunError(f'{run.path} has no checkpoint yet; train it first')
+    return found
+
+
+def _restored(run, state):
+    """What ``restore`` gives; None of a run that never had a checkpoint."""
     found, step = _newest(run, state)
     if jax.process_count() > 1:
         mine = np.asarray([step, found is not None])
@@ -238,7 +246,7 @@ def restore_or_begin(run: Run, state: Any, begin: Callable[[], Any]) -> tuple[An
 
     So what it began with, the weights of another run say, need not be there when it goes on.
     """
-    found = restore(run, state)
+    found = _restored(run, state)
     if found is None:
         found = begin(), 0.0
         save(run, found[0], 0, 0.0)

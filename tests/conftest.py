@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from hfrnn import weight_files, writing
+from hfrnn.data import pens
 from tests.scripts import ROOT
 
 # Most of the time of the tests, and of the scripts that they start, goes into compiling, and most of that into making
@@ -122,19 +124,33 @@ def text_run(tmp_path_factory, environment):
     return folder / 'run'
 
 
-@pytest.fixture
-def start(environment, request):
-    """Starts the script that the test's module names as SCRIPT, or another."""
+@pytest.fixture(scope='session')
+def pen_weights(tmp_path_factory):
+    """A small file of weights of a net, not trained, whose lines end soon."""
+    sizes = {'layers': 1, 'hidden': 6, 'mixtures': 2, 'gaussians': 2}
+    scale = {'mean': [8.0, 0.1], 'sd': [40.0, 35.0]}
+    alphabet = pens.PRINTABLE.replace('@', '').replace('~', '')
+    facts = writing.facts('handwriting_synthesis', sizes, alphabet, scale, 'pens-0')
+    params = writing.net(facts).init(jax.random.key(0))
+    params['cell']['b_p'] = params['cell']['b_p'].at[-2:].set(np.log(0.1))
+    path = tmp_path_factory.mktemp('weights') / 'small.npz'
+    weight_files.save(path, params, facts)
+    return path
 
-    def start(*args, script=None, **kwargs):
+
+@pytest.fixture(scope='module')
+def start(environment, request):
+    """Starts the script that the test's module names as SCRIPT, or another, with more variables in its environment."""
+
+    def start(*args, script=None, **variables):
         command = [sys.executable, '-m', script or request.module.SCRIPT, *args]
         pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
-        return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **kwargs)
+        return subprocess.Popen(command, cwd=ROOT, env=environment | variables, **pipes)
 
     return start
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def call(start):
     """Runs the script to its end: (exit status, stdout, stderr)."""
 
@@ -146,7 +162,7 @@ def call(start):
     return call
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def start_two(start):
     """Starts two processes that are one run, as ``start`` does."""
 
@@ -161,10 +177,9 @@ def start_two(start):
 
 
 @pytest.fixture(scope='module')
-def finished(tmp_path_factory, environment, request):
+def finished(tmp_path_factory, call, request):
     """A finished run of the flagfile that the test's module names as SMALL: its folder, and what it printed."""
     workdir = tmp_path_factory.mktemp('finished') / 'run'
-    command = [sys.executable, '-m', request.module.SCRIPT, *request.module.SMALL, f'--workdir={workdir}']
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return workdir, done.stdout
+    status, out, err = call(*request.module.SMALL, f'--workdir={workdir}')
+    assert status == 0, err
+    return workdir, out

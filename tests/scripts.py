@@ -14,6 +14,17 @@ from hfrnn import runs
 ROOT = pathlib.Path(__file__).parent.parent
 
 
+def assert_refused(called, said):
+    """That a script, called with something bad, ended with one line that says this."""
+    status, _, err = called
+    assert (status, err.count('\n')) == (1, 1), err
+    assert err.startswith('error: ') and said in err
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
 def last_params(workdir):
     """The arrays of the newest checkpoint, in a fixed order."""
     run = runs.open_run(str(workdir))

@@ -1,5 +1,4 @@
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -8,23 +7,15 @@ import pytest
 
 from hfrnn.baselines import compressors, rivals
 from hfrnn.data import text
+from tests.scripts import ROOT, assert_refused
 
-ROOT = pathlib.Path(__file__).parents[1]
+SCRIPT = 'experiments.baselines'
 RNG = np.random.default_rng(0)
 WORDS = ['the', 'cat', 'sat', 'on', 'a', 'mat', 'and', 'caf\xe9', 'so', 'did', 'I']
 
 
 def prose(n):
     return ' '.join(RNG.choice(WORDS, n))
-
-
-@pytest.fixture
-def script(environment):
-    def script(*args, **more):
-        command = [sys.executable, '-m', 'experiments.baselines', *args]
-        return subprocess.run(command, cwd=ROOT, env=environment | more, capture_output=True, text=True, check=False)
-
-    return script
 
 
 @pytest.mark.parametrize('name', [name for name in compressors.ALL if name != 'zpaq'])
@@ -83,28 +74,28 @@ def test_zpaq_is_measured_only_with_one_model(monkeypatch, sizes, fair):
             rivals.RIVALS['zpaq'](known, symbols, text.BYTES)
 
 
-def test_the_script(script, tmp_path):
+def test_the_script(call, tmp_path):
     (tmp_path / 'text').write_text(prose(3000), encoding='utf-8')
     command = (f'--corpus={tmp_path / "text"}', f'--workdir={tmp_path / "run"}')
-    done = script(*command, '--rivals=ppmd-h-8,kneser-ney-4,memoizer')
-    assert done.returncode == 0, done.stderr
+    status, out, err = call(*command, '--rivals=ppmd-h-8,kneser-ney-4,memoizer')
+    assert status == 0, err
     results = json.loads((tmp_path / 'run' / 'results.json').read_text())
     assert results['known'] == 'train' and not results['missing']
     for name, row in results['rivals'].items():
         assert 0.5 < row['online'] < 1.5
-        assert f'{name:14s}' in done.stdout and f'{row["online"]:.3f}' in done.stdout
+        assert f'{name:14s}' in out and f'{row["online"]:.3f}' in out
         assert (row['static'] is None) == (name == 'ppmd-h-8')
     assert list(results['rivals']) == ['ppmd-h-8', 'kneser-ney-4', 'memoizer']
-    done = script(*command, '--rivals=kneser-ney-8')  # stands beside them
-    assert done.returncode == 0, done.stderr
+    status, _, err = call(*command, '--rivals=kneser-ney-8')  # stands beside them
+    assert status == 0, err
     more = json.loads((tmp_path / 'run' / 'results.json').read_text())['rivals']
     assert list(more) == [*results['rivals'], 'kneser-ney-8']
     assert {name: more[name] for name in results['rivals']} == results['rivals']
-    done = script(*command, '--rivals=kneser-ney-8', '--valid')
-    assert done.returncode == 1 and 'rivals of other known_symbols, known; name another' in done.stderr
+    status, _, err = call(*command, '--rivals=kneser-ney-8', '--valid')
+    assert status == 1 and 'rivals of other known_symbols, known; name another' in err
 
 
-def test_bad_input_is_one_line(script, tmp_path):
+def test_bad_input_is_one_line(call, tmp_path):
     (tmp_path / 'text').write_text(prose(1000), encoding='utf-8')
     (tmp_path / 'results.json').write_text('{"experiment": "text_mrnn"}')
     corpus = f'--corpus={tmp_path / "text"}'
@@ -115,15 +106,13 @@ def test_bad_input_is_one_line(script, tmp_path):
         ((corpus, '--rivals='), 'nothing to measure'),
         ((corpus, f'--workdir={tmp_path}'), 'something else'),
     ):
-        done = script(*args, PATH='')
-        assert done.returncode == 1
-        assert done.stderr.startswith('error: ') and word in done.stderr and done.stderr.count('\n') == 1
+        assert_refused(call(*args, PATH=''), word)
 
 
-def test_nets_stand_in_the_table(script, text_run, tmp_path):
+def test_nets_stand_in_the_table(call, text_run, tmp_path):
     corpus = f'--corpus={text_run.parent / "text"}'
-    done = script(corpus, '--rivals=gzip,memoizer', f'--nets={text_run}', f'--workdir={tmp_path}/table')
-    assert done.returncode == 0 and done.stderr == '', done.stderr
+    status, _, err = call(corpus, '--rivals=gzip,memoizer', f'--nets={text_run}', f'--workdir={tmp_path}/table')
+    assert status == 0 and err == '', err
     results = json.loads((tmp_path / 'table' / 'results.json').read_text())
     net = results['rivals'][str(text_run)]
     mixed = results['rivals'][f'{text_run} + memoizer']
@@ -133,8 +122,10 @@ def test_nets_stand_in_the_table(script, text_run, tmp_path):
     assert net['online'] < net['static']  # it has hardly been trained
     assert mixed['online'] < 1.01 * min(net['online'], results['rivals']['memoizer']['online'])  # and helps little
     assert mixed['static'] is None
-    by_rms = script(corpus, '--rivals=gzip', f'--nets={text_run}', '--nets_learn=rms', f'--workdir={tmp_path}/by_rms')
-    assert by_rms.returncode == 0, by_rms.stderr
+    status, _, err = call(
+        corpus, '--rivals=gzip', f'--nets={text_run}', '--nets_learn=rms', f'--workdir={tmp_path}/by_rms'
+    )
+    assert status == 0, err
     rows = json.loads((tmp_path / 'by_rms' / 'results.json').read_text())['rivals']
     assert rows[str(text_run)]['static'] == net['static'] > rows[str(text_run)]['online'] != net['online']
     (tmp_path / 'short').write_text(prose(1000), encoding='utf-8')
@@ -143,5 +134,4 @@ def test_nets_stand_in_the_table(script, text_run, tmp_path):
         ((corpus, '--nets=/no'), 'no run'),
         ((f'--corpus={tmp_path}/short', '--nets=/no', '--nets_learn=rms'), 'too few'),
     ):
-        done = script(*args, '--rivals=gzip')
-        assert done.returncode == 1 and word in done.stderr and done.stderr.count('\n') == 1
+        assert_refused(call(*args, '--rivals=gzip'), word)

@@ -1,10 +1,7 @@
 """The benchmarks, at sizes at which they say nothing of speed, and how they measure time."""
 
-import subprocess
-import sys
-
 from experiments import cli
-from tests.scripts import ROOT
+from tests.scripts import assert_refused
 
 SCRIPT = 'experiments.benchmark'
 
@@ -51,17 +48,13 @@ def test_bad_input_is_one_line(call):
         ('--length=100000', 'too few for sequences'),
         ('stray', 'flags begin'),
     ):
-        status, _, err = call(flag)
-        assert status == 1
-        assert said in err
-        assert 'Traceback' not in err
+        assert_refused(call(flag), said)
 
 
-def test_the_lstm_beside_torch(environment):
+def test_the_lstm_beside_torch(call):
     """torch's line, or a word that it is not installed."""
     sizes = ['--hidden=4', '--batch=2', '--length=3', '--segments=2', '--segment=2', '--repeats=1']
-    command = [sys.executable, '-m', 'experiments.benchmark_lstm', *sizes]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    status, out, err = call(*sizes, script='experiments.benchmark_lstm')
+    assert status == 0, err
     for word in ('training ', 'torch', 'static evaluation', 'dynamic evaluation, sgd', 'dynamic evaluation, rms'):
-        assert word in done.stdout
+        assert word in out

@@ -3,8 +3,6 @@
 import functools
 import json
 import shutil
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +28,7 @@ from hfrnn import (
     writing,
 )
 from hfrnn.data import buckets, pens, strokes
-from tests.scripts import ROOT, assert_same_run, kill_between, newest
+from tests.scripts import assert_refused, assert_same_run, kill_between, newest, read
 
 FLAGS = flags.FLAGS
 SCRIPT = 'experiments.handwriting_synthesis'
@@ -333,23 +331,6 @@ def test_a_training_batch_is_of_nothing_but_the_flags_and_its_step():
     assert np.abs(once[0] - np.concatenate(others)).max(axis=(1, 2)).min() > 0.01
 
 
-def test_the_best_weights_come_back_and_no_others(tmp_path):
-    run = runs.train_in(str(tmp_path / 'run'), {}, {})
-    params = {'a': (jnp.arange(3.0), {'b': jnp.ones((2, 2))})}
-    with pytest.raises(runs.RunError, match=r'no best\.npz'):
-        runs.load_best(run.path, params)
-    runs.save_best(run, params)
-    jax.tree.map(assert_array_equal, runs.load_best(run.path, jax.eval_shape(lambda: params)), params)
-    posterior = weight_noise.posterior(params)
-    with pytest.raises(runs.RunError, match='another model'):
-        runs.load_best(run.path, posterior)
-    runs.save_best(run, posterior)
-    jax.tree.map(assert_array_equal, runs.load_best(run.path, posterior), posterior)
-    (run.path / 'best.npz').write_bytes((run.path / 'best.npz').read_bytes()[:100])
-    with pytest.raises(runs.RunError, match='damaged'):
-        runs.load_best(run.path, params)
-
-
 # -- scripts ----------------------------------------------------------------------------------------------------------
 
 
@@ -358,16 +339,12 @@ def cache(tmp_path_factory):
     return f'--cache={tmp_path_factory.mktemp("lines")}'
 
 
-def read(path):
-    return json.loads(path.read_text())
-
-
 @pytest.fixture(scope='module')
-def plain(tmp_path_factory, environment, cache):
+def plain(tmp_path_factory, call, cache):
     """The folder of a run of two steps, not to be changed."""
     workdir = tmp_path_factory.mktemp('plain') / 'run'
-    command = [sys.executable, '-m', SCRIPT, *SMALL, cache, '--steps=2', f'--workdir={workdir}']
-    subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+    status, _, err = call(*SMALL, cache, '--steps=2', f'--workdir={workdir}')
+    assert status == 0, err
     return workdir
 
 
@@ -439,7 +416,7 @@ def test_killed_it_goes_on_bit_for_bit_and_leaves_what_it_promises(start, call, 
     assert (results['source'], results['lines'], results['steps'], results['epochs']) == ('pens-0', 5, 4, 1.333)
     assert results['complexity_nats'] > 0
     assert results['begun_from']['epochs'] == 0.67
-    rows = [json.loads(line) for line in (tmp_path / 'whole' / 'metrics.jsonl').read_text().splitlines()]
+    rows = runs.read_metrics(tmp_path / 'whole')
     assert [row['step'] for row in rows] == [1, 2, 3, 4]
     assert results['nats_per_line'] == min(row['valid_nats_per_line'] for row in rows if row['step'] % 2 == 0)
     assert all(row['points_per_second'] > 0 for row in rows)
@@ -591,8 +568,6 @@ def places(tmp_path_factory):
     ids=lambda v: v[-1] if isinstance(v, list) else '',
 )
 def test_bad_input_is_one_clear_line(flags, said, call, tmp_path, cache, places):
-    status, _, err = call(*SMALL, cache, f'--workdir={tmp_path}/run', *(flag.format(**places) for flag in flags))
-    assert status == 1
-    assert said in err
-    assert err.count('\n') == 1
+    called = call(*SMALL, cache, f'--workdir={tmp_path}/run', *(flag.format(**places) for flag in flags))
+    assert_refused(called, said)
     assert not (tmp_path / 'run').exists()

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -15,7 +13,7 @@ from experiments import corpora
 from experiments.cli import FlagError
 from hfrnn import evaluation, language, runs, sampling, weight_files
 from hfrnn.data import text
-from tests.scripts import ROOT, assert_same_run, kill_between, last_params, newest
+from tests.scripts import assert_refused, assert_same_run, kill_between, last_params, newest
 
 SCRIPT = 'experiments.penn_treebank'
 SMALL = ['--flagfile=experiments/flags/language_ci.flags']
@@ -79,13 +77,12 @@ def test_other_modes_need_only_the_folder(finished, call, tmp_path):
 
 
 @pytest.fixture(scope='module')
-def exported(finished, environment):
+def exported(finished, call):
     """The finished run's file of weights."""
     path = finished[0].parent / 'net.npz'
-    command = [sys.executable, '-m', SCRIPT, '--mode=export', f'--workdir={finished[0]}', f'--output={path}']
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stderr) == (0, '')
-    assert '6,943 weights' in done.stdout
+    status, out, err = call('--mode=export', f'--workdir={finished[0]}', f'--output={path}')
+    assert (status, err) == (0, '')
+    assert '6,943 weights' in out
     return path
 
 
@@ -110,24 +107,24 @@ def test_what_ships_writes_and_scores_without_a_run_or_data(finished, call):
     assert status == 1 and 'a run is named by its folder' in err
 
 
-def test_a_trained_net_compresses(finished, exported, call, environment, tmp_path):
+def test_a_trained_net_compresses(finished, exported, call, tmp_path):
     """To what it scores; and what its weights in half precision have compressed, it refuses."""
     (tmp_path / 'a').write_text('The name of the module is not a name. ' * 40)
     bits = float(call('--mode=score', f'--workdir={finished[0]}', f'--input={tmp_path}/a')[1].split()[0])
 
     def compression(mode, net, source, target):
         flags = [f'--mode={mode}', f'--workdir={net}', f'--input={tmp_path}/{source}', f'--output={tmp_path}/{target}']
-        command = [sys.executable, '-m', 'experiments.compression', *flags]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        status, _, err = call(*flags, script='experiments.compression')
+        return status, err
 
     for name, net in (('of_run', finished[0]), ('of_file', exported)):
-        assert compression('compress', net, 'a', name).returncode == 0
+        assert compression('compress', net, 'a', name)[0] == 0
         assert (tmp_path / name).stat().st_size <= 1.005 * bits / 8 + 32
-        assert compression('decompress', net, name, f'{name}.out').returncode == 0
+        assert compression('decompress', net, name, f'{name}.out')[0] == 0
         assert (tmp_path / f'{name}.out').read_bytes() == (tmp_path / 'a').read_bytes()
-    done = compression('decompress', finished[0], 'of_file', 'b')
-    assert done.returncode == 1
-    assert 'made by another model' in done.stderr
+    status, err = compression('decompress', finished[0], 'of_file', 'b')
+    assert status == 1
+    assert 'made by another model' in err
     assert not (tmp_path / 'b').exists()
 
 
@@ -359,21 +356,16 @@ def test_bad_input_is_one_clear_line(flags, said, call, tmp_path):
     if '--corpus={short}' in flags:
         flags = [*flags, '--length=160']
     small = [] if '--weights=penn_treebank' in flags else SMALL  # which is of another net
-    status, out, err = call(*small, f'--workdir={tmp_path}/run', *(flag.format(**places) for flag in flags))
-    assert status in (1, 2)
-    assert said in err + out
-    assert 'Traceback' not in err
+    assert_refused(call(*small, f'--workdir={tmp_path}/run', *(flag.format(**places) for flag in flags)), said)
     assert not (tmp_path / 'run').exists()  # the flags, put right, find nothing in their way
 
 
-def test_wikipedia_has_the_papers_defaults(environment, tmp_path):
+def test_wikipedia_has_the_papers_defaults(call, tmp_path):
     (tmp_path / 'enwik8').write_bytes(b'too little')
-    command = [sys.executable, '-m', 'experiments.wikipedia', f'--data={tmp_path}', f'--workdir={tmp_path}/run']
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1
-    assert 'enwik8 has 100,000,000 bytes' in done.stderr
-    done = subprocess.run(
-        [*command, '--helpfull'], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
+    flags = [f'--data={tmp_path}', f'--workdir={tmp_path}/run']
+    status, _, err = call(*flags, script='experiments.wikipedia')
+    assert status == 1
+    assert 'enwik8 has 100,000,000 bytes' in err
+    _, out, _ = call(*flags, '--helpfull', script='experiments.wikipedia')
     for name, value in (('corpus', 'enwik8'), ('held_out', 500_000), ('reset_every', 100), ('momentum', 0.9)):
-        assert re.search(rf"--{name}: [^(]*\(default: '{value}'\)", done.stdout)
+        assert re.search(rf"--{name}: [^(]*\(default: '{value}'\)", out)

@@ -2,11 +2,12 @@ import errno
 import json
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hfrnn import runs
+from hfrnn import runs, weight_noise
 
 FLAGS, ABOUT = {'hidden': 3, 'corpus': 'a'}, {'alphabet': 'xyz', 'train': 10}
 STATE = {'params': jnp.arange(3.0), 'step': jnp.array(7)}
@@ -47,7 +48,7 @@ def test_what_is_no_run_is_refused(folder, tmp_path):
     with pytest.raises(runs.RunError, match='holds no run'):
         runs.train_in(str(tmp_path), FLAGS, ABOUT)
     run = runs.train_in(folder, FLAGS, ABOUT)
-    for content in ('{"hid', '[1]'):
+    for content in ('{"hid', '[1]', '[' * 100_000):
         (run.path / 'flags.json').write_text(content)
         with pytest.raises(runs.RunError, match='damaged'):
             runs.open_run(folder)
@@ -55,7 +56,8 @@ def test_what_is_no_run_is_refused(folder, tmp_path):
 
 def test_states_come_back_and_two_are_kept(folder):
     run = runs.train_in(folder, FLAGS, ABOUT)
-    assert runs.restore(run, STATE) is None
+    with pytest.raises(runs.RunError, match='no checkpoint yet'):
+        runs.restore(run, STATE)
     for step in (1, 2, 3):
         runs.save(run, STATE | {'step': jnp.array(step)}, step, 0.5 * step)
     runs.save(run, STATE, 3, 9.0)  # there already
@@ -141,7 +143,7 @@ def test_metrics_are_rewound_to_the_checkpoint(folder):
 def test_what_a_kill_leaves_of_a_beginning_is_begun_anew(folder, tmp_path):
     runs.close(runs.train_in(folder, FLAGS, ABOUT))
     (tmp_path / 'run' / 'flags.json').unlink()
-    assert runs.restore(runs.train_in(folder, FLAGS, ABOUT), STATE) is None
+    assert runs.restore_or_begin(runs.train_in(folder, FLAGS, ABOUT), STATE, lambda: STATE) == (STATE, 0.0)
 
 
 def damage(run, step):
@@ -183,6 +185,23 @@ def test_an_earlier_state_takes_the_place_of_later_ones(folder):
     for step in (4, 5, 3):
         runs.save(run, STATE | {'step': jnp.array(step)}, step, 0.0)
     assert runs.restore(runs.open_run(folder), STATE)[0]['step'] == 3
+
+
+def test_the_best_weights_come_back_and_no_others(tmp_path):
+    run = runs.train_in(str(tmp_path / 'run'), {}, {})
+    params = {'a': (jnp.arange(3.0), {'b': jnp.ones((2, 2))})}
+    with pytest.raises(runs.RunError, match=r'no best\.npz'):
+        runs.load_best(run.path, params)
+    runs.save_best(run, params)
+    jax.tree.map(np.testing.assert_array_equal, runs.load_best(run.path, jax.eval_shape(lambda: params)), params)
+    posterior = weight_noise.posterior(params)
+    with pytest.raises(runs.RunError, match='another model'):
+        runs.load_best(run.path, posterior)
+    runs.save_best(run, posterior)
+    jax.tree.map(np.testing.assert_array_equal, runs.load_best(run.path, posterior), posterior)
+    (run.path / 'best.npz').write_bytes((run.path / 'best.npz').read_bytes()[:100])
+    with pytest.raises(runs.RunError, match='damaged'):
+        runs.load_best(run.path, params)
 
 
 def test_numbers_that_are_not_finite_are_null(folder):

@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from hfrnn import cells, model, outputs, parallel, streams, training, weight_noise
 from hfrnn.data import DataError
+from tests.trees import assert_trees_close
 
 V = 5
 LSTM = functools.partial(cells.lstm, V, clip=1.0, reverse=True)
@@ -36,10 +37,6 @@ def sequence(w, state, batch):
         return jnp.sum(jax.vmap(NET.output.nll)(prediction.z, batch.targets) * batch.weights), after
 
     return jax.value_and_grad(nats, has_aux=True)(w)
-
-
-def assert_trees_close(a, b, **kwargs):
-    jax.tree.map(functools.partial(assert_allclose, **kwargs), a, b)
 
 
 @settings(max_examples=100, deadline=None)

@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from hfrnn import cells, evaluation, hf, model, outputs, parallel, runs, search, training, weight_noise
 from hfrnn.curvature import gauss_newton
 from hfrnn.data import text
+from tests.trees import assert_trees_close
 
 V = 6
 NET = model.sequence_model(cells.mrnn(V, 8, 8), outputs.categorical(V))
@@ -56,10 +57,6 @@ def run_steps(kind, n, devices, first=0, state=None):
     for i in range(first, n):
         state, metrics = jax.block_until_ready(step(state, batches(i)))
     return state, metrics
-
-
-def assert_trees_close(a, b, **kwargs):
-    jax.tree.map(functools.partial(assert_allclose, **kwargs), a, b)
 
 
 @pytest.mark.four_devices

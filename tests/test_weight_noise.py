@@ -1,7 +1,5 @@
 """Fixed and adaptive weight noise, in float64 on losses whose derivatives are known."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from hfrnn import weight_noise
 from hfrnn.weight_noise import Posterior, Prior
+from tests.trees import assert_trees_close
 
 KEY = jax.random.key(3)
 
@@ -36,10 +35,6 @@ def description(loss, share, variance='squared'):
     """The length of a description, in nats, of what a call sees and of its share of the weights."""
     noise = weight_noise.noise('adaptive', variance=variance)
     return lambda q, key, *args: loss(noise.draw(key, q), *args) + share * noise.cost(q)
-
-
-def assert_trees_close(a, b, **kwargs):
-    jax.tree.map(functools.partial(assert_allclose, **kwargs), a, b)
 
 
 def test_fixed_noise_has_its_deviation_and_none_is_none(x64):
