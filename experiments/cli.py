@@ -53,7 +53,7 @@ def _read_flags(argv):
 def main(argv: list[str], mode: Callable[[], None]) -> None:
     """Runs a mode of a script on the devices of the flags; what a user can have done wrong ends it with one line.
 
-    A script that uses it has the flags above and --minutes.
+    A script that uses it adopts those of the flags above that it reads; --minutes is among those it imports.
     """
     begin(argv)
     with errors_in_a_line():

@@ -53,7 +53,8 @@ REMEMBERED = flags.DEFINE_integer(
 )
 
 FROZEN_READS = 2000  # symbols of --prime: what stands farther back does not reach a frozen net
-VERSION = 2  # to be raised where something in hfrnn/baselines comes to compute other probabilities
+VERSION = 1  # to be raised where something in hfrnn/baselines comes to compute other probabilities
+NETS_RULE = 2  # the same, of nets that learn alone
 
 
 def main(argv):
@@ -137,7 +138,7 @@ def net_predictor(net, known, facts):
     facts += [nets.digest(net)]
     if not NET_LEARNS.value:
         return predictors.static(net.model, net.params, prompt[-FROZEN_READS:])
-    facts += [RATE.value]
+    facts += [RATE.value, NETS_RULE]
     return predictors.online(net.model, net.params, prompt, predictors.descent(RATE.value))
 
 

@@ -59,7 +59,7 @@ flags.DEFINE_integer('batch', 32, 'Lines for a step, of all devices.', lower_bou
 flags.DEFINE_integer('buckets', 8, 'To how many lengths lines are padded; a step is compiled for each.', lower_bound=1)
 flags.DEFINE_enum('optimizer', 'adam', list(RULES), "Adam, G13's rmsprop, or Muon.")
 flags.DEFINE_float('learning_rate', None, '1e-3 for Adam and Muon, 1e-4 for rmsprop if not given.', lower_bound=0.0)
-flags.DEFINE_integer('warmup_steps', 0, 'The learning rate begins at 0, and rises over so many steps.', lower_bound=0)
+flags.DEFINE_integer('warmup_steps', 0, 'The learning rate rises from 0 over so many steps; 0 for none.', lower_bound=0)
 flags.DEFINE_integer('decay_steps', 0, 'Cosine decay to 0 at this step; 0 for none.', lower_bound=0)
 flags.DEFINE_float('clip_norm', 0.0, "The largest norm of a gradient, of a line's nats; 0 for any.", lower_bound=0.0)
 flags.DEFINE_float('clip', 10.0, "Of the derivatives in the LSTM, of a line's nats; 0 for none.", lower_bound=0.0)

@@ -19,7 +19,7 @@ FLAGS = flags.FLAGS
 WEIGHTS = flags.DEFINE_string(
     'weights',
     None,
-    "To write with: a run's folder, a file, or, of synthesis, iamondb (the default without --workdir) or pens.",
+    "To write with: a run's folder, a file, or, of synthesis, iamondb (if --workdir names no run) or pens.",
 )
 TEXT = flags.DEFINE_string('text', None, 'Write this; a new line begins a new line.')
 

@@ -156,7 +156,12 @@ def call(start):
 
     def call(*args, **kwargs):
         process = start(*args, **kwargs)
-        out, err = process.communicate(timeout=300)
+        try:
+            out, err = process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise
         return process.returncode, out, err
 
     return call

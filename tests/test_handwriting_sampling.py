@@ -59,5 +59,7 @@ def test_pages_are_written_and_what_was_read_on_them_is_counted(pen_weights, cal
         ([*legible, f'--read={tmp_path}/short'], '2 lines'),
         ([*legible, f'--read={tmp_path}/latin'], 'UTF-8'),
     ):
-        assert_refused(call(*args), told)
+        called = call(*args)
+        assert_refused(called, told)
+        assert called[1] == ''
     assert (tmp_path / 'other' / 'results.json').read_text() == '{"experiment": "penn_treebank"}'
