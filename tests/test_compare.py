@@ -5,6 +5,7 @@ import json
 import pytest
 
 from hfrnn import runs
+from tests.scripts import assert_refused
 
 SCRIPT = 'experiments.compare'
 
@@ -59,7 +60,4 @@ def test_bad_input_is_one_line(folder, call):
         ([f'--runs={folder}/near,{folder}/far', f'--workdir={folder}/out'], 'near 50000, far 100000'),
         ([f'--runs={folder}/broken', f'--workdir={folder}/out'], 'is damaged'),
     ):
-        status, _, err = call(*flags)
-        assert status == 1
-        assert said in err
-        assert err.count('\n') == 1
+        assert_refused(call(*flags), said)

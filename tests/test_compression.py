@@ -20,7 +20,7 @@ from hfrnn.baselines import memoizer, mixing, net, pitman_yor
 from hfrnn.baselines.predictor import Predictor, read_bits
 from hfrnn.compression import ArchiveError, ContentError, Header
 from hfrnn.data import text
-from tests.scripts import ROOT
+from tests.scripts import ROOT, assert_refused
 
 SCRIPT = 'experiments.compression'
 HEADER = Header(7, b'12345678')
@@ -286,9 +286,7 @@ def test_a_net_compresses_what_it_can_spell(text_run, call, tmp_path):
         (['--mode=decompress', net, '--input={0}/archive', '--output={0}/new', '--prime={0}/source'], 'another model'),
         (['--mode=compress', '--model=ngram', '--input={0}/source', '--output={0}/back'], 'exists'),
     ):
-        status, _, err = call(*(flag.format(tmp_path) for flag in flags))
-        assert status == 1
-        assert err.startswith('error: ') and said in err and err.count('\n') == 1, err
+        assert_refused(call(*(flag.format(tmp_path) for flag in flags)), said)
         assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 

@@ -12,12 +12,15 @@ from hfrnn.data.text import Corpus
 END = '<eos>'  # of a line
 UNKNOWN = '<unk>'
 LARGEST_VOCABULARY = 10_000
-_HAS_END = f'has {END} written in it, the word that stands for the end of a line: take it out'
 
 
 def split(content: str) -> list[str]:
     """The words of a text, and END at the end of each line that has any."""
-    return [word for line in content.splitlines() if line.split() for word in (*line.split(), END)]
+    return list(chain.from_iterable(_lines(content)))
+
+
+def _lines(content):
+    return [[*line.split(), END] for line in content.splitlines() if line.split()]
 
 
 def join(words: list[str]) -> str:
@@ -61,22 +64,18 @@ def load(name: str, folder: str | None = None) -> Corpus:
     """
     if name == 'ptb':
         files = text.find(folder, 'ptb.tar.xz', *(f'ptb.{part}.txt' for part in ('train', 'valid', 'test')))
+        of_ptb = f'a file of ptb in {folder}'
         try:
-            parts = [split(data.decode()) for data in files]
+            parts = [list(chain.from_iterable(_lines_of_file(of_ptb, data.decode()))) for data in files]
         except UnicodeDecodeError as e:
-            raise DataError(f'a file of ptb in {folder} is not UTF-8') from e
+            raise DataError(f'{of_ptb} is not UTF-8') from e
         if not all(parts):
-            raise DataError(f'a file of ptb in {folder} is empty')
-        if any(END in data.decode().split() for data in files):
-            raise DataError(f'a file of ptb in {folder} {_HAS_END}')
+            raise DataError(f'{of_ptb} is empty')
         vocabulary = vocabulary_of(parts[0])
     elif not pathlib.Path(name).exists():
         raise DataError(f'no file {name}, and no corpus of words of that name; there is ptb')
     else:
-        content = text.read(name)
-        if END in content.split():
-            raise DataError(f'{name} {_HAS_END}')
-        lines = [[*line.split(), END] for line in content.splitlines() if line.split()]
+        lines = _lines_of_file(name, text.read(name))
         if len(lines) < 20:
             raise DataError(f'{name} has {len(lines)} lines; words are read line by line, and it takes at least 20')
         n = len(lines)
@@ -84,3 +83,10 @@ def load(name: str, folder: str | None = None) -> Corpus:
         parts = [list(chain.from_iterable(lines[a:b])) for a, b in pairwise(edges)]
         vocabulary = vocabulary_of([*parts[0], UNKNOWN])
     return Corpus(f'{name} words', vocabulary, *(encode(part, vocabulary, strict=False) for part in parts))
+
+
+def _lines_of_file(name, content):
+    lines = _lines(content)
+    if any(END in line[:-1] for line in lines):
+        raise DataError(f'{name} has {END} written in it, the word that stands for the end of a line: take it out')
+    return lines
