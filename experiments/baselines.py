@@ -14,17 +14,18 @@ import os
 import numpy as np
 from absl import flags
 
-from experiments import cli, corpora, nets
-from experiments.cli import FlagError
-from hfrnn import language, runs
-from hfrnn.baselines import compressors, rivals
-from hfrnn.data import text
+from experiments import cli, nets
+from hfrnn.errors import SettingsError, Unavailable
+from hfrnn.rivals import measure
+from hfrnn.text import corpora, models, scoring
+from hfrnn.text.alphabet import unit_of
+from hfrnn.train import run_folder
 
-CORPUS = flags.DEFINE_string('corpus', 'pydoc', f'One of {", ".join(text.NAMES)}, or the path of a text file.')
+CORPUS = flags.DEFINE_string('corpus', 'pydoc', f'One of {", ".join(corpora.NAMES)}, or the path of a text file.')
 UNIT = flags.DEFINE_enum('unit', 'characters', ['characters', 'bytes'], 'What a symbol of a text file is.')
 DATA = flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write results.json; nowhere if not given.')
-RIVALS = flags.DEFINE_list('rivals', None, f'Some of {", ".join(rivals.RIVALS)}; all if not given, none if empty.')
+RIVALS = flags.DEFINE_list('rivals', None, f'Some of {", ".join(measure.RIVALS)}; all if not given, none if empty.')
 NETS = flags.DEFINE_list(
     'nets',
     [],
@@ -48,8 +49,7 @@ def main(argv):
 def compare():
     names = chosen()
     path, before = cli.results_so_far(WORKDIR.value, 'baselines')  # now, and not after an hour
-    corpus = text.load(CORPUS.value, DATA.value, UNIT.value)
-    corpora.check_held_out(corpus, HELD_OUT.value)
+    corpus = corpora.load(CORPUS.value, DATA.value, UNIT.value)
     corpus = corpora.with_held_out(corpus, HELD_OUT.value)
     known = np.concatenate([corpus.train, corpus.valid]) if VALID.value else corpus.train
     measured_as = dict.fromkeys(names) | net_rivals(corpus)
@@ -64,10 +64,10 @@ def compare():
     }
     others = [name for name in results if before.get(name, results[name]) != results[name]]
     if others:
-        raise FlagError(f'{path} holds rivals of other {", ".join(others)}; name another --workdir')
+        raise SettingsError(f'{path} holds rivals of other {", ".join(others)}; name another --workdir')
     results |= {name: before.get(name, {}) for name in ('rivals', 'missing')}
     width = max(14, *map(len, measured_as))
-    unit = text.unit_of(corpus.alphabet)[:-1]
+    unit = unit_of(corpus.alphabet)[:-1]
     print(
         f'{corpus.name}, {len(corpus.alphabet)} symbols: bits per {unit} of the test text ({len(corpus.test):,}) '
         f'after {results["known"]} ({len(known):,})\n\n'
@@ -76,8 +76,8 @@ def compare():
     )
     for name, rival in measured_as.items():
         try:
-            measured = rivals.measure(name, known, corpus.test, corpus.alphabet, rival)
-        except compressors.Unavailable as e:
+            measured = measure.measure(name, known, corpus.test, corpus.alphabet, rival)
+        except Unavailable as e:
             if RIVALS.value:
                 raise
             results['missing'][name] = columns = str(e)
@@ -88,7 +88,7 @@ def compare():
             columns = f'{static:>8s} {measured.online:8.3f} {measured.seconds:8.1f} {measured.mebibytes:8.0f}'
         print(f'{name:{width}s} {columns}', flush=True)
         if path:
-            runs.write_json(path, results)
+            run_folder.write_json(path, results)
     if path:
         print(f'\n{path}')
 
@@ -96,22 +96,22 @@ def compare():
 def chosen():
     """The rivals that were asked for."""
     for name in RIVALS.value or ():
-        if name not in rivals.RIVALS:
-            raise FlagError(f'no rival {name!r}; there are {", ".join(rivals.RIVALS)}')
-        rivals.check(name)  # now, and not after an hour
+        if name not in measure.RIVALS:
+            raise SettingsError(f'no rival {name!r}; there are {", ".join(measure.RIVALS)}')
+        measure.check(name)  # now, and not after an hour
     if not (RIVALS.value is None or RIVALS.value or NETS.value):
-        raise FlagError('neither --rivals nor --nets: there is nothing to measure')
-    return list(rivals.RIVALS) if RIVALS.value is None else RIVALS.value
+        raise SettingsError('neither --rivals nor --nets: there is nothing to measure')
+    return list(measure.RIVALS) if RIVALS.value is None else RIVALS.value
 
 
 def net_rivals(corpus):
     """{name: rival} of --nets, each of which has been trained on the same training text."""
     found, by = {}, NETS_LEARN.value
     if NETS.value and by == 'rms':
-        corpora.check_tuning_text(corpus.valid, 'leave out --nets_learn=rms')
+        scoring.check_tuning_text(corpus.valid)
     for workdir in NETS.value:
-        if language.open_net(workdir).about != corpora.about(corpus):  # now, and not after an hour
-            raise FlagError(
+        if models.open_net(workdir).about != corpora.fingerprint(corpus):  # now, and not after an hour
+            raise SettingsError(
                 f'--nets: the net in {workdir} was trained on another text than that of --corpus={CORPUS.value} '
                 f'with --held_out={HELD_OUT.value}'
             )

@@ -17,10 +17,14 @@ import numpy as np
 from absl import flags
 
 from experiments import cli
-from experiments.cli import FlagError
-from hfrnn import cells, hf, model, outputs, parallel, training
-from hfrnn.curvature import gauss_newton, tanh_distance
-from hfrnn.data import text
+from hfrnn.errors import SettingsError
+from hfrnn.nets import cells, model, outputs
+from hfrnn.optim import hessian_free
+from hfrnn.optim.curvature import gauss_newton, tanh_distance
+from hfrnn.text.batches import random_substrings
+from hfrnn.train.devices import replicate, spread
+from hfrnn.train.loss import loss_and_weight, predict_batch, sum_nll
+from hfrnn.train.steps import HessianFreeBatches, hessian_free_step, init_state
 
 HIDDEN = flags.DEFINE_integer('hidden', 350, 'Hidden units, and factors.', lower_bound=1)
 BATCH = flags.DEFINE_integer('batch', 200, 'Sequences.', lower_bound=2)
@@ -37,15 +41,15 @@ def main(argv):
 
 def measure():
     if BATCH.value % 2:
-        raise FlagError(f'--batch is even, as two devices divide it, and not {BATCH.value}')
+        raise SettingsError(f'--batch is even, as two devices divide it, and not {BATCH.value}')
     jax.config.update('jax_num_cpu_devices', 2)  # they share the cores; no word to an accelerator
     B, T, H = BATCH.value, LENGTH.value, HIDDEN.value
     net = model.sequence_model(cells.mrnn(SYMBOLS, H, H), outputs.categorical(SYMBOLS))
     params = net.init(jax.random.key(0))
     symbols = np.random.default_rng(0).integers(0, SYMBOLS, 100_000).astype(np.uint8)
-    batch = text.random_substrings(symbols, np.random.default_rng(1), B, T, 0)
+    batch = random_substrings(symbols, np.random.default_rng(1), B, T, 0)
 
-    gradient = jax.jit(jax.grad(lambda params: training.nll(net, params, batch)[0]))
+    gradient = jax.jit(jax.grad(lambda params: loss_and_weight(net, params, batch)[0]))
     products = jax.jit(functools.partial(repeated_products, net, batch), static_argnums=1)
     M = jnp.ones((2048, 2048))
     matmul = jax.jit(lambda M: M @ M)
@@ -88,8 +92,8 @@ def best_of(functions):
 def repeated_products(net, batch, params, n):
     """n curvature products with structural damping, each on the last one's result, after one linearisation."""
     product = gauss_newton(
-        lambda params: training.predict(net, params, batch),
-        lambda prediction: training.nats(net, prediction.z, batch),
+        lambda params: predict_batch(net, params, batch),
+        lambda prediction: sum_nll(net, prediction.z, batch),
         params,
         lambda moved, here: 0.1 * tanh_distance(moved.h, here.h),
     )
@@ -98,13 +102,13 @@ def repeated_products(net, batch, params, n):
 
 def steps_on_devices(net, batch):
     """An HF step of exactly 10 CG iterations, on 1 and on 2 devices."""
-    optimizer = hf.martens2010(1.0, 10, tolerance=0.0)
-    state = training.init(net, optimizer, jax.random.key(0))
-    batches = training.HessianFreeBatches(batch, batch)
-    step = training.hessian_free_step(net, optimizer, len(batch.xs), 0.1)
+    optimizer = hessian_free.martens2010(1.0, 10, tolerance=0.0)
+    state = init_state(net, optimizer, jax.random.key(0))
+    batches = HessianFreeBatches(batch, batch)
+    step = hessian_free_step(net, optimizer, len(batch.xs), 0.1)
     times = best_of(
         {
-            d: functools.partial(parallel.spread(step, d), parallel.replicate(state, d), batches)
+            d: functools.partial(spread(step, d), replicate(state, d), batches)
             for d in range(1, 1 + min(2, jax.device_count()))
         }
     )

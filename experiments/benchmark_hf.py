@@ -18,7 +18,7 @@ from absl import flags
 from experiments import benchmark, cli
 from experiments.benchmark import best_of
 from hfrnn import gauss_newton, hessian_free
-from hfrnn.conjugate_gradient import conjugate_gradient
+from hfrnn.optim.conjugate_gradient import conjugate_gradient
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(benchmark)

@@ -21,8 +21,13 @@ import optax
 from absl import flags
 
 from experiments import cli
-from experiments.cli import FlagError
-from hfrnn import cells, dynamic, model, outputs, parallel, streams, weight_noise
+from hfrnn.errors import SettingsError
+from hfrnn.nets import cells, model, outputs
+from hfrnn.optim import weight_noise
+from hfrnn.text import scoring
+from hfrnn.text.batches import stream_batch
+from hfrnn.train.devices import replicate, spread
+from hfrnn.train.steps import init_stream_state, stream_step
 
 HIDDEN = flags.DEFINE_integer('hidden', 1000, 'LSTM cells.', lower_bound=1)
 BATCH = flags.DEFINE_integer('batch', 64, 'Streams.', lower_bound=1)
@@ -46,7 +51,7 @@ def main(argv):
 
 def measure():
     if BATCH.value % jax.device_count():
-        raise FlagError(f'--batch={BATCH.value} does not divide among {jax.device_count()} devices')
+        raise SettingsError(f'--batch={BATCH.value} does not divide among {jax.device_count()} devices')
     B, T, H = BATCH.value, LENGTH.value, HIDDEN.value
     symbols = np.random.default_rng(0).integers(0, SYMBOLS, B * T + 1).astype(np.uint8)
     net = make_net()
@@ -54,16 +59,16 @@ def measure():
 
     text = np.resize(symbols, SEGMENT.value * SEGMENTS.value)
     whole = np.resize(symbols, -(-len(text) // PIECE) * PIECE)  # all that is read is counted
-    static = dynamic.static_reader(net, PIECE)
-    learning = dynamic.dynamic_reader(net, SEGMENT.value, SEGMENTS.value)
+    static = scoring.static_reader(net, PIECE)
+    learning = scoring.dynamic_reader(net, SEGMENT.value, SEGMENTS.value)
     candidates = {
         'training': (ours(net, weights, symbols), B * T),
         'training, bfloat16': (ours(make_net(jnp.bfloat16), weights, symbols), B * T),
         'training, torch.nn.LSTM': (torchs(symbols), B * T),
         'static evaluation': (lambda: static(weights, whole, SYMBOLS), len(whole)),
-        'dynamic evaluation, sgd': (lambda: learning(weights, text, SYMBOLS, dynamic.Rule(1e-4, 0.0)), len(text)),
+        'dynamic evaluation, sgd': (lambda: learning(weights, text, SYMBOLS, scoring.Rule(1e-4, 0.0)), len(text)),
         'dynamic evaluation, rms': (
-            lambda: learning(weights, text, SYMBOLS, dynamic.Rule(1e-4, 1e-3, jax.tree.map(jnp.ones_like, weights))),
+            lambda: learning(weights, text, SYMBOLS, scoring.Rule(1e-4, 1e-3, jax.tree.map(jnp.ones_like, weights))),
             len(text),
         ),
     }
@@ -86,9 +91,9 @@ def make_net(dtype=None):
 def ours(net, weights, symbols):
     """A function that makes one training step."""
     optimizer = optax.adam(RATE)
-    state = parallel.replicate(streams.init(net, optimizer, weights, BATCH.value))
-    step = parallel.spread(streams.stream_step(net, optimizer, weight_noise.noise('none'), jax.random.key(0), 1))
-    data = streams.cut(symbols[:-1], BATCH.value, LENGTH.value, 0, SYMBOLS)
+    state = replicate(init_stream_state(net, optimizer, weights, BATCH.value))
+    step = spread(stream_step(net, optimizer, weight_noise.noise('none'), jax.random.key(0), 1))
+    data = stream_batch(symbols[:-1], BATCH.value, LENGTH.value, 0, SYMBOLS)
     return lambda: jax.block_until_ready(step(state, data))
 
 

@@ -19,9 +19,17 @@ import optax
 from absl import flags
 
 from experiments import cli
-from experiments.cli import FlagError, clock, say
-from hfrnn import cells, evaluation, hf, model, outputs, parallel, plotting, runs, sampling, training
-from hfrnn.data import balls
+from experiments.cli import clock, say
+from hfrnn import plots
+from hfrnn.errors import RunError, SettingsError
+from hfrnn.nets import cells, model, outputs
+from hfrnn.optim import hessian_free
+from hfrnn.toys import balls
+from hfrnn.train import run_folder
+from hfrnn.train.devices import spread
+from hfrnn.train.loop import fit
+from hfrnn.train.loss import eval_step, padded_batches, sum_metrics
+from hfrnn.train.steps import HessianFreeBatches, first_order_step, hessian_free_step, init_state
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(cli)
@@ -47,7 +55,7 @@ flags.DEFINE_integer(
     upper_bound=2**31 - 1,
 )
 flags.DEFINE_enum('optimizer', 'hf', ['hf', 'adam', 'sgd'], 'Hessian-Free, Adam, or gradient descent with momentum.')
-flags.DEFINE_enum('preset', 'martens2010', list(hf.PRESETS), 'The variant of HF.')
+flags.DEFINE_enum('preset', 'martens2010', list(hessian_free.PRESETS), 'The variant of HF.')
 flags.DEFINE_integer('batch', 500, 'Videos for a gradient, of all devices.', lower_bound=1)
 flags.DEFINE_integer('curvature_batch', 100, 'HF: videos for the curvature; the first of --batch.', lower_bound=1)
 flags.DEFINE_float('mu', 0.03, 'HF: the weight of structural damping; 0 for none.', lower_bound=0.0)
@@ -86,7 +94,7 @@ def draw_batches(i):
     gradient = draw((FLAGS.seed, i, 0), FLAGS.batch)
     if FLAGS.optimizer != 'hf':
         return gradient
-    return training.HessianFreeBatches(gradient, jax.tree.map(lambda leaf: leaf[: FLAGS.curvature_batch], gradient))
+    return HessianFreeBatches(gradient, jax.tree.map(lambda leaf: leaf[: FLAGS.curvature_batch], gradient))
 
 
 def make_net():
@@ -98,14 +106,14 @@ def make_net():
 def make_step(net):
     if FLAGS.optimizer == 'hf':
         if FLAGS.cell == 'lstm' and FLAGS.mu:
-            raise FlagError(f'--mu={FLAGS.mu}: structural damping is of tanh units; take --mu=0 with --cell=lstm')
+            raise SettingsError(f'--mu={FLAGS.mu}: structural damping is of tanh units; take --mu=0 with --cell=lstm')
         given = {} if FLAGS.cg_tolerance is None else {'tolerance': FLAGS.cg_tolerance}
-        optimizer = hf.PRESETS[FLAGS.preset](FLAGS.damping, FLAGS.cg_iterations, **given)
-        return optimizer, training.hessian_free_step(net, optimizer, FLAGS.chunk, FLAGS.mu)
+        optimizer = hessian_free.PRESETS[FLAGS.preset](FLAGS.damping, FLAGS.cg_iterations, **given)
+        return optimizer, hessian_free_step(net, optimizer, FLAGS.chunk, FLAGS.mu)
     adam = FLAGS.optimizer == 'adam'
     rule = optax.adam(FLAGS.learning_rate) if adam else optax.sgd(FLAGS.learning_rate, FLAGS.momentum)
     optimizer = optax.chain(optax.clip_by_global_norm(FLAGS.clip), rule)
-    return optimizer, training.first_order_step(net, optimizer, FLAGS.chunk)
+    return optimizer, first_order_step(net, optimizer, FLAGS.chunk)
 
 
 def squared_errors(z, batch):
@@ -126,21 +134,21 @@ def train():
     folder, net = cli.workdir('where to keep the run'), make_net()
     optimizer, step = make_step(net)
     test = draw((0, 0, 1), FLAGS.test_videos)  # a stream that no step has
-    init = functools.partial(training.init, net, optimizer)
+    init = functools.partial(init_state, net, optimizer)
     shapes = jax.eval_shape(init, jax.random.key(0))
     cli.check_memory(model.size(shapes.params), cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations))
 
     run = cli.train_in(folder, cli.defining_flags(sys.modules[__name__], (MODE, WORKDIR, *FREE)), {})
     say(f'{FLAGS.cell} of {model.size(shapes.params):,} weights by {FLAGS.optimizer}')
     state, elapsed = cli.restore_or_begin(run, shapes, lambda: init(jax.random.key(FLAGS.seed)))
-    runs.history(run, step=int(state.step))
+    run_folder.history(run, step=int(state.step))
 
-    errors = parallel.spread(evaluation.step(net, squared=squared_errors), FLAGS.devices)
+    errors = spread(eval_step(net, squared=squared_errors), FLAGS.devices)
     devices = cli.n_devices()
     rows_at_once = devices * min(FLAGS.chunk, -(-FLAGS.test_videos // devices))
 
     def measure(params):
-        sums = evaluation.totals(errors, params, evaluation.parts(test, rows_at_once))
+        sums = sum_metrics(errors, params, padded_batches(test, rows_at_once))
         return {'test_nats': sums['nats'] / sums['targets'], 'test_error': sums['squared'] / sums['targets']}
 
     def on_step(state, metrics, seconds):
@@ -157,17 +165,17 @@ def train():
         if measured:
             row |= measure(state.params)
             line += f'  error {row["test_error"]:.3f}'
-        runs.log(run, row)
+        run_folder.log(run, row)
         say(f'{line}  {cli.progress(i, FLAGS.steps, seconds)}')
 
-    state, elapsed = training.fit(
-        parallel.spread(step, FLAGS.devices),
+    state, elapsed = fit(
+        spread(step, FLAGS.devices),
         state,
         draw_batches,
         steps=FLAGS.steps,
         seconds=FLAGS.minutes * 60,
         elapsed=elapsed,
-        save=lambda state, seconds: runs.save(run, state, int(state.step), seconds),
+        save=lambda state, seconds: run_folder.save(run, state, int(state.step), seconds),
         save_every=FLAGS.save_minutes * 60,
         on_step=on_step,
     )
@@ -182,8 +190,8 @@ def train():
         'parameters': model.size(state.params),
         **cli.here(),
     }
-    if runs.writes():
-        runs.write_json(run.path / 'results.json', result)
+    if run_folder.writes():
+        run_folder.write_json(run.path / 'results.json', result)
         show(run.path / 'frames.png', net, state.params)
     table([result])
 
@@ -199,9 +207,9 @@ def show(path, net, params):
         ('alone, by P', lambda key, z: jax.nn.sigmoid(z)),
         ('alone, by samples', net.output.sample),
     ):
-        go_on = jax.jit(functools.partial(sampling.go_on, net, length=n, draw=draw_next))
+        go_on = jax.jit(functools.partial(model.continue_sequence, net, length=n, draw=draw_next))
         rows[name] = go_on(params, jax.random.key(0), frames[:n])
-    plotting.frames(path, rows, size)
+    plots.frames(path, rows, size)
 
 
 # -- several runs -----------------------------------------------------------------------------------------------------
@@ -210,26 +218,28 @@ def show(path, net, params):
 def compare():
     """results.json, error.png and a table, of finished runs."""
     if not FLAGS.runs:
-        raise FlagError('say which runs: --runs=FOLDER,FOLDER')
+        raise SettingsError('say which runs: --runs=FOLDER,FOLDER')
     folder = cli.workdir('where to keep the comparison')
     results, boxes = [], []
     for name in FLAGS.runs:
-        results.append(runs.read_json(name, 'results.json'))
-        there = runs.read_json(name, 'flags.json')
+        results.append(run_folder.read_json(name, 'results.json'))
+        there = run_folder.read_json(name, 'flags.json')
         if results[-1].get('experiment') != 'bouncing_balls':
-            raise runs.RunError(f'{name} holds no run of bouncing balls')
+            raise RunError(f'{name} holds no run of bouncing balls')
         boxes.append({k: there[k] for k in ('size', 'balls', 'radius', 'speed', 'length', 'test_videos')})
         if boxes[-1] != boxes[0]:
-            raise runs.RunError(f'{FLAGS.runs[0]} and {name} have other videos: {boxes[0]}, {boxes[-1]}')
+            raise RunError(f'{FLAGS.runs[0]} and {name} have other videos: {boxes[0]}, {boxes[-1]}')
     path, _ = cli.results_so_far(folder, COMPARED)
-    runs.write_json(path, {'experiment': COMPARED, 'runs': results})
+    run_folder.write_json(path, {'experiment': COMPARED, 'runs': results})
     curves = {
         f'{result["cell"]} by {result["optimizer"]}, {name}': [
-            (row['seconds'] / 60, row['test_error']) for row in runs.history(runs.open_run(name)) if 'test_error' in row
+            (row['seconds'] / 60, row['test_error'])
+            for row in run_folder.history(run_folder.open_run(name))
+            if 'test_error' in row
         ]
         for name, result in zip(FLAGS.runs, results, strict=True)
     }
-    plotting.curves(path.with_name('error.png'), curves, 'minutes of training', 'squared error a frame')
+    plots.curves(path.with_name('error.png'), curves, 'minutes of training', 'squared error a frame')
     table(results)
 
 

@@ -15,9 +15,12 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from hfrnn import hf, parallel, runs, training, weight_files
-from hfrnn.baselines.compressors import Unavailable
-from hfrnn.data import DataError
+from hfrnn import bundle
+from hfrnn.errors import SettingsError, UserError
+from hfrnn.optim import hessian_free
+from hfrnn.train import run_folder
+from hfrnn.train.devices import join, replicate
+from hfrnn.train.loop import Interrupted, NotFinite
 
 FLAGS = flags.FLAGS
 
@@ -32,10 +35,6 @@ FREE = (
 
 
 ENDLESS = ('minutes', 'save_minutes', 'clip')  # flags that may be infinite
-
-
-class FlagError(ValueError):
-    """Flags that do not go together; one line for the user."""
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -60,11 +59,11 @@ def main(argv: list[str], mode: Callable[[], None]) -> None:
         for name in FLAGS:
             value = FLAGS[name].value
             if isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and name not in ENDLESS)):
-                raise FlagError(f'--{name}={value} is no number')
+                raise SettingsError(f'--{name}={value} is no number')
         join_devices()
         mode()
     for name in _shipped_read:
-        card = weight_files.FOLDER / f'{name}.md'
+        card = bundle.FOLDER / f'{name}.md'
         print(f'by the weights {name}; what they are, and their terms: {card}', file=sys.stderr, flush=True)
 
 
@@ -94,7 +93,7 @@ def errors_in_a_line(remains: str = '') -> Iterator[None]:
         yield
     except OSError as e:
         fail(f'{e.filename or ""}: {e.strerror or e}{remains}'.lstrip(': '))
-    except (DataError, runs.RunError, FlagError, training.NotFinite, Unavailable, ModuleNotFoundError) as e:
+    except (UserError, NotFinite, ModuleNotFoundError) as e:
         fail(str(e))
     except (MemoryError, jax.errors.JaxRuntimeError) as e:
         if isinstance(e, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' not in str(e):
@@ -105,8 +104,8 @@ def errors_in_a_line(remains: str = '') -> Iterator[None]:
         fail(f'not enough memory{advice} ({reason}){remains}')
     except KeyboardInterrupt:
         fail(f'stopped{remains or "; the same command goes on"}')
-    except training.Interrupted as e:
-        saved = 'saved' if runs.writes() else 'process 0 saves'
+    except Interrupted as e:
+        saved = 'saved' if run_folder.writes() else 'process 0 saves'
         print(f'stopped by {e}; {saved}. The same command goes on.', file=sys.stderr, flush=True)
         os._exit(128 + e.signum)  # without waiting for the step in flight
 
@@ -117,17 +116,17 @@ def fail(message: str) -> None:
 
 
 def say(*args) -> None:
-    if runs.writes():
+    if run_folder.writes():
         print(*args, flush=True)
 
 
 _shipped_read = []  # names of weights that came with the package
 
 
-def read_weights(name: str) -> weight_files.Weights:
+def read_weights(name: str) -> bundle.Weights:
     """What ``weight_files.read`` gives; ``main`` tells in the end where the terms of what shipped stand."""
-    weights = weight_files.read(name)
-    if name in weight_files.shipped() and runs.writes():
+    weights = bundle.read(name)
+    if name in bundle.shipped() and run_folder.writes():
         _shipped_read.append(name)
     return weights
 
@@ -136,15 +135,15 @@ def results_so_far(workdir: str | None, experiment: str) -> tuple[pathlib.Path |
     """results.json in a folder, made if need be, and what this experiment has written there; no path without a folder.
 
     Raises:
-      FlagError: if it holds a run, or the results of something else, which are not to be lost.
+      SettingsError: if it holds a run, or the results of something else, which are not to be lost.
     """
     if not workdir:
         return None, {}
     path = pathlib.Path(workdir) / 'results.json'
     path.parent.mkdir(parents=True, exist_ok=True)
-    results = runs.read_json(workdir, 'results.json') if path.exists() else {'experiment': experiment}
+    results = run_folder.read_json(workdir, 'results.json') if path.exists() else {'experiment': experiment}
     if results.get('experiment') != experiment or (path.parent / 'flags.json').exists():
-        raise FlagError(f'{path.parent} holds a run, or the results of something else; name another --workdir')
+        raise SettingsError(f'{path.parent} holds a run, or the results of something else; name another --workdir')
     return path, results
 
 
@@ -196,28 +195,28 @@ def defaults(flags: dict) -> dict:
     return {name: FLAGS[name].default for name in flags}
 
 
-def train_in(workdir: str, flags: dict, about: dict, untold: dict | None = None) -> runs.Run:
+def train_in(workdir: str, flags: dict, about: dict, untold: dict | None = None) -> run_folder.Run:
     """``runs.train_in``, also for a run of before some of these flags; ``untold`` is what else it need not tell."""
-    return runs.train_in(workdir, flags, about, defaults(flags) | (untold or {}))
+    return run_folder.train_in(workdir, flags, about, defaults(flags) | (untold or {}))
 
 
 def workdir(what: str = 'which run') -> str:
     """--workdir.
 
     Raises:
-      FlagError: if there is none; it says ``what`` that is.
+      SettingsError: if there is none; it says ``what`` that is.
     """
     if not FLAGS.workdir:
-        raise FlagError(f'say {what}: --workdir=FOLDER')
+        raise SettingsError(f'say {what}: --workdir=FOLDER')
     return FLAGS.workdir
 
 
-def restore_or_begin(run: runs.Run, shapes: Any, begin: Callable[[], Any]) -> tuple[Any, float]:
+def restore_or_begin(run: run_folder.Run, shapes: Any, begin: Callable[[], Any]) -> tuple[Any, float]:
     """(state, seconds of training) as in ``runs.restore_or_begin``, on every device; says so of one that goes on."""
-    state, seconds = runs.restore_or_begin(run, shapes, begin)
+    state, seconds = run_folder.restore_or_begin(run, shapes, begin)
     if int(state.step):
         say(f'goes on from step {int(state.step)}, after {clock(seconds)}')
-    return parallel.replicate(state, FLAGS.devices), seconds
+    return replicate(state, FLAGS.devices), seconds
 
 
 def take_flags(told: dict) -> None:
@@ -229,20 +228,20 @@ def take_flags(told: dict) -> None:
 
 def check_flags(workdir: str, flags: dict) -> None:
     """That a run's flags are these; see ``runs.check``."""
-    runs.check(workdir, 'flags.json', flags, defaults(flags))
+    run_folder.check(workdir, 'flags.json', flags, defaults(flags))
 
 
 def check_weights(mode: str) -> None:
     """That --weights, if it is given, names something, and to a mode that is not of a run.
 
     Raises:
-      FlagError: if not.
+      SettingsError: if not.
     """
     if FLAGS.weights == '':
-        raise FlagError('--weights names nothing')
+        raise SettingsError('--weights names nothing')
     if FLAGS.weights is not None and mode in ('train', 'evaluate', 'export'):
         instead = ', or begin with them: --init_from' if mode == 'train' else ''
-        raise FlagError(f'--mode={mode} is of a run: leave out --weights{instead}')
+        raise SettingsError(f'--mode={mode} is of a run: leave out --weights{instead}')
 
 
 def join_devices() -> None:
@@ -250,37 +249,37 @@ def join_devices() -> None:
         jax.config.update('jax_num_cpu_devices', FLAGS.cpu_devices)
     if FLAGS.processes > 1:
         if FLAGS.devices:
-            raise FlagError('several --processes use all their devices: leave out --devices')
+            raise SettingsError('several --processes use all their devices: leave out --devices')
         if not re.fullmatch(r'[^:]+:\d+', FLAGS.coordinator or '') or FLAGS.process >= FLAGS.processes:
-            raise FlagError('several --processes need --coordinator=host:port, and each its --process, from 0')
+            raise SettingsError('several --processes need --coordinator=host:port, and each its --process, from 0')
         if np.isfinite(FLAGS.minutes):
             long = 'steps' if 'steps' in FLAGS else 'epochs'
-            raise FlagError(f'clocks differ between processes: say how long with --{long}, not --minutes')
-        parallel.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+            raise SettingsError(f'clocks differ between processes: say how long with --{long}, not --minutes')
+        join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
     there = jax.device_count()
     if FLAGS.devices and FLAGS.devices > there:
-        raise FlagError(f'--devices={FLAGS.devices}: there are {there} (of a CPU, --cpu_devices makes more)')
+        raise SettingsError(f'--devices={FLAGS.devices}: there are {there} (of a CPU, --cpu_devices makes more)')
 
 
 def check_batches(*names: str) -> None:
     """The devices divide the batches that these flags size, and the curvature's is part of the first one's.
 
     Raises:
-      FlagError: if not.
+      SettingsError: if not.
     """
     devices = n_devices()
     sizes = {name: FLAGS[name].value for name in names}
     curvature = sizes.get('curvature_batch')
     if curvature and curvature > sizes['batch']:
-        raise FlagError(f'--curvature_batch={curvature} is no part of --batch={sizes["batch"]}')
+        raise SettingsError(f'--curvature_batch={curvature} is no part of --batch={sizes["batch"]}')
     for name, size in sizes.items():
         if size % devices:
-            raise FlagError(f'--{name}={size} does not divide among {devices} devices')
+            raise SettingsError(f'--{name}={size} does not divide among {devices} devices')
 
 
 def copies(optimizer: str, preset: str, cg_iterations: int | None) -> int:
     """How many copies of the weights a training holds: Hessian-Free keeps CG's iterates beside its vectors."""
-    return 12 + hf.saved_iterates(hf.PRESETS[preset], cg_iterations) if optimizer == 'hf' else 6
+    return 12 + hessian_free.saved_iterates(hessian_free.PRESETS[preset], cg_iterations) if optimizer == 'hf' else 6
 
 
 def check_memory(weights: int, copies: int, others: int = 0) -> None:
@@ -290,13 +289,13 @@ def check_memory(weights: int, copies: int, others: int = 0) -> None:
       others: how many other numbers a device holds at once.
 
     Raises:
-      FlagError: if not.
+      SettingsError: if not.
     """
     there = len(jax.local_devices())
     need = 4 * (weights * copies + others) * min(FLAGS.devices or there, there)
     have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     if jax.devices()[0].platform == 'cpu' and need > have:
-        raise FlagError(
+        raise SettingsError(
             f'a net of {weights:,} weights needs {need / 2**30:.0f} GiB for its training, and this machine has '
             f'{have / 2**30:.0f}; make it or its batches smaller'
         )

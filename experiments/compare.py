@@ -11,9 +11,11 @@ import pathlib
 from absl import flags
 
 from experiments import cli
-from experiments.cli import FlagError
-from hfrnn import language, plotting, runs
-from hfrnn.data import text
+from hfrnn import plots
+from hfrnn.errors import RunError, SettingsError
+from hfrnn.text import models
+from hfrnn.text.alphabet import letter_of
+from hfrnn.train import run_folder
 
 RUNS = flags.DEFINE_list('runs', [], 'Folders of runs of nets of text, with commas between.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write the table and the plot.')
@@ -23,7 +25,7 @@ def main(argv):
     cli.begin(argv)
     with cli.errors_in_a_line():
         if not RUNS.value or not WORKDIR.value:
-            raise FlagError('say --runs=FOLDER,FOLDER,... and --workdir=FOLDER')
+            raise SettingsError('say --runs=FOLDER,FOLDER,... and --workdir=FOLDER')
         compare(list(dict.fromkeys(map(pathlib.Path, RUNS.value))), pathlib.Path(WORKDIR.value))
 
 
@@ -34,20 +36,20 @@ def compare(paths, workdir):
         names = list(map(str, paths))
     histories = {}
     for name, path in zip(names, paths, strict=True):
-        rows = runs.history(runs.open_run(str(path)))
+        rows = run_folder.history(run_folder.open_run(str(path)))
         histories[name] = [row for row in rows if row.get('valid_bits_per_char') is not None]
         if not histories[name]:
-            raise runs.RunError(f'{path} has not been evaluated on validation text yet')
+            raise RunError(f'{path} has not been evaluated on validation text yet')
     check_symbols(histories)
     shared = {x: min(rows[-1][x] for rows in histories.values()) for x in ('seconds', 'characters')}
 
-    letter = text.letter_of(language.alphabet_of(runs.read_json(str(paths[0]), 'about.json')))
+    letter = letter_of(models.alphabet_of(run_folder.read_json(str(paths[0]), 'about.json')))
     table = []
     for path, (name, rows) in zip(paths, histories.items(), strict=True):
         row = {'run': name, 'seconds': rows[-1]['seconds'], 'characters': rows[-1]['characters']}
         for x, limit in shared.items():
             row[f'at_equal_{x}'] = reached(rows, x, limit)
-        results = runs.read_json(str(path), 'results.json') if (path / 'results.json').exists() else {}
+        results = run_folder.read_json(str(path), 'results.json') if (path / 'results.json').exists() else {}
         row['test'], row['test_symbols'] = (results.get(name) for name in ('test_bits_per_char', 'test_symbols'))
         table.append(row)
     most = max(row['test_symbols'] or 0 for row in table)
@@ -56,9 +58,9 @@ def compare(paths, workdir):
             row['test'] = None
 
     path, _ = cli.results_so_far(str(workdir), 'compare')
-    runs.write_json(path, {'experiment': 'compare', 'equal': shared, 'runs': table})
+    run_folder.write_json(path, {'experiment': 'compare', 'equal': shared, 'runs': table})
     for x in shared:
-        plotting.learning_curve(workdir / f'{x}.png', histories, x, label=f'bits per {letter}')
+        plots.learning_curve(workdir / f'{x}.png', histories, x, label=f'bits per {letter}')
     print(
         f'bits per {letter}: validation at {shared["seconds"]:.0f} s, at {shared["characters"] / 1e6:.1f} M characters'
     )
@@ -75,14 +77,18 @@ def check_alike(paths):
     """The runs read the same text, and their seconds are of one clock."""
 
     def facts(path):
-        return {'clock': 'wall'} | runs.read_json(str(path), 'flags.json') | runs.read_json(str(path), 'about.json')
+        return (
+            {'clock': 'wall'}
+            | run_folder.read_json(str(path), 'flags.json')
+            | run_folder.read_json(str(path), 'about.json')
+        )
 
     first = facts(paths[0])
     for path in paths[1:]:
         other = facts(path)
         for name in ('clock', 'train_crc32', 'valid_crc32', 'test_crc32'):
             if other.get(name) != first.get(name):
-                raise runs.RunError(f'{path} has another {name} than {paths[0]}; they cannot be compared')
+                raise RunError(f'{path} has another {name} than {paths[0]}; they cannot be compared')
 
 
 def check_symbols(histories):
@@ -90,7 +96,7 @@ def check_symbols(histories):
     told = {name: {row['valid_symbols'] for row in rows if 'valid_symbols' in row} for name, rows in histories.items()}
     if len(set().union(*told.values())) > 1:
         far = ', '.join(f'{name} {" and ".join(map(str, sorted(n)))}' for name, n in told.items() if n)
-        raise runs.RunError(f'validation figures are of other numbers of symbols ({far}); they cannot be compared')
+        raise RunError(f'validation figures are of other numbers of symbols ({far}); they cannot be compared')
 
 
 def reached(rows, x, limit):

@@ -20,11 +20,11 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, nets
-from experiments.cli import FlagError, clock
-from hfrnn import files, language
-from hfrnn.baselines import mixing
-from hfrnn.baselines import net as predictors
-from hfrnn.data import DataError, text
+from experiments.cli import clock
+from hfrnn import io
+from hfrnn.errors import DataError, SettingsError
+from hfrnn.text import corpora, mixing, models, predictors
+from hfrnn.text.alphabet import BYTES, encode, symbols_of, text_of, unit_of
 
 MODELS = ('net', 'memoizer', 'ngram', 'mix')
 
@@ -36,7 +36,7 @@ MODEL = flags.DEFINE_enum(
 )
 WORKDIR = flags.DEFINE_string('workdir', None, "The folder of a net's run, or a file of an LSTM's weights.")
 PRIME = flags.DEFINE_string(
-    'prime', None, f'A file that the model reads first; or one of {", ".join(text.NAMES)}, for its training text.'
+    'prime', None, f'A file that the model reads first; or one of {", ".join(corpora.NAMES)}, for its training text.'
 )
 DATA = flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
 NET_LEARNS = flags.DEFINE_bool('net_learns', False, 'The net learns what it reads: dynamic evaluation.')
@@ -69,20 +69,20 @@ def main(argv):
 
 
 def code():
-    from hfrnn import compression  # needs its extra
+    from hfrnn.text import compression  # needs its extra
 
     if not (MODE.value and INPUT.value and OUTPUT.value):
-        raise FlagError('say --mode=compress or --mode=decompress, --input=FILE and --output=FILE')
+        raise SettingsError('say --mode=compress or --mode=decompress, --input=FILE and --output=FILE')
     if not np.isfinite(RATE.value):
-        raise FlagError(f'--learning_rate={RATE.value} is no rate')
+        raise SettingsError(f'--learning_rate={RATE.value} is no rate')
     source, target = pathlib.Path(INPUT.value), pathlib.Path(OUTPUT.value)
     if not source.is_file():
-        raise FlagError(f'no file {source}')
+        raise SettingsError(f'no file {source}')
     if not target.absolute().parent.is_dir():
-        raise FlagError(f'no folder {target.parent} for --output')
+        raise SettingsError(f'no folder {target.parent} for --output')
     if target.exists():
-        raise FlagError(f'{target} exists')
-    with source.open('rb') as coming, files.whole(target) as going:
+        raise SettingsError(f'{target} exists')
+    with source.open('rb') as coming, io.whole(target) as going:
         try:
             if MODE.value == 'decompress':
                 take_from(compression.read_header(coming).kind)
@@ -91,7 +91,7 @@ def code():
             work = compression.compress if MODE.value == 'compress' else compression.decompress
             done = work(predictor, alphabet, header, coming, going, ticker(source.stat().st_size))
         except (compression.ContentError, compression.ArchiveError) as e:
-            raise FlagError(f'{source}: {e}') from e
+            raise SettingsError(f'{source}: {e}') from e
     return done
 
 
@@ -118,9 +118,9 @@ def build(Header):
     if MODEL.value is None:
         flags.FLAGS.model = 'net' if WORKDIR.value else 'memoizer'
     if MODEL.value in ('net', 'mix') and not WORKDIR.value:
-        raise FlagError(f'--model={MODEL.value} needs a net: name the --workdir of its run')
-    net = language.open_net(WORKDIR.value) if WORKDIR.value else None
-    alphabet = net.alphabet if net else text.BYTES
+        raise SettingsError(f'--model={MODEL.value} needs a net: name the --workdir of its run')
+    net = models.open_net(WORKDIR.value) if WORKDIR.value else None
+    alphabet = net.alphabet if net else BYTES
     known = prime(alphabet)
     # All that the probabilities depend on.
     facts = [VERSION, kind(), alphabet, len(known), hashlib.sha256(known.tobytes()).hexdigest()]
@@ -134,7 +134,7 @@ def build(Header):
 
 
 def net_predictor(net, known, facts):
-    prompt = known if len(known) else text.symbols_of('\n' if '\n' in net.alphabet else net.alphabet[0], net.alphabet)
+    prompt = known if len(known) else symbols_of('\n' if '\n' in net.alphabet else net.alphabet[0], net.alphabet)
     facts += [nets.digest(net)]
     if not NET_LEARNS.value:
         return predictors.static(net.model, net.params, prompt[-FROZEN_READS:])
@@ -143,7 +143,7 @@ def net_predictor(net, known, facts):
 
 
 def other_predictor(n_symbols, known, facts):
-    from hfrnn.baselines import memoizer, ngram, pitman_yor  # need numba
+    from hfrnn.rivals import memoizer, ngram, pitman_yor  # need numba
 
     known = known[-REMEMBERED.value :]
     facts += [len(known)]
@@ -151,7 +151,7 @@ def other_predictor(n_symbols, known, facts):
         try:
             model = ngram.train(known, n_symbols, ORDER.value)
         except ValueError as e:
-            raise FlagError(f'--order={ORDER.value}: {e}; take a lower one') from e
+            raise SettingsError(f'--order={ORDER.value}: {e}; take a lower one') from e
     else:
         model = memoizer.train(known, n_symbols, longest=LONGEST.value)
     prior = model.prior
@@ -166,16 +166,16 @@ def prime(alphabet):
     """The symbols of --prime."""
     if not PRIME.value:
         return np.zeros(0, np.uint8)
-    unit = text.unit_of(alphabet)
+    unit = unit_of(alphabet)
     try:
-        if PRIME.value not in text.NAMES:
-            return text.encode(text.read(PRIME.value, unit), alphabet)
-        corpus = text.load(PRIME.value, DATA.value, 'characters' if PRIME.value in text.OF_CHARACTERS else unit)
+        if PRIME.value not in corpora.NAMES:
+            return encode(corpora.read(PRIME.value, unit), alphabet)
+        corpus = corpora.load(PRIME.value, DATA.value, 'characters' if PRIME.value in corpora.OF_CHARACTERS else unit)
         if corpus.alphabet == alphabet:
             return corpus.train
-        return text.symbols_of(text.text_of(corpus.train, corpus.alphabet), alphabet)
+        return symbols_of(text_of(corpus.train, corpus.alphabet), alphabet)
     except DataError as e:
-        raise FlagError(f'--prime={PRIME.value}: {e}') from e
+        raise SettingsError(f'--prime={PRIME.value}: {e}') from e
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------

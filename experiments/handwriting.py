@@ -14,22 +14,20 @@ import optax
 from absl import flags
 
 from experiments import cli
-from experiments.cli import FlagError, clock, say
-from hfrnn import (
-    evaluation,
-    first_order,
-    model,
-    parallel,
-    plotting,
-    runs,
-    training,
-    weight_files,
-    weight_noise,
-    window,
-    writing,
-)
-from hfrnn.data import buckets, iamondb, pens, spelling, strokes
-from hfrnn.handwriting import grown
+from experiments.cli import clock, say
+from hfrnn import bundle, plots
+from hfrnn.errors import RunError, SettingsError
+from hfrnn.handwriting import batches, dataset, generate, iamondb, spelling, strokes, synthetic
+from hfrnn.handwriting.metrics import pen_sums
+from hfrnn.handwriting.models import widen
+from hfrnn.nets import attention, model
+from hfrnn.optim import first_order, weight_noise
+from hfrnn.text.alphabet import UNKNOWN
+from hfrnn.train import run_folder
+from hfrnn.train.devices import spread
+from hfrnn.train.loop import fit
+from hfrnn.train.loss import Batch, eval_step, sum_metrics
+from hfrnn.train.steps import TrainState, first_order_step, noisy_loss, state_of
 
 FLAGS = flags.FLAGS
 
@@ -137,8 +135,8 @@ class Task(NamedTuple):
 class Data(NamedTuple):
     """Lines, of known text if the task reads it, and the sizes of their batches."""
 
-    lines: strokes.Handwriting
-    sizes: buckets.Sizes
+    lines: dataset.Handwriting
+    sizes: batches.Sizes
 
 
 def points_of(data: Data) -> int:
@@ -147,7 +145,7 @@ def points_of(data: Data) -> int:
 
 
 def steps_per_epoch(data: Data) -> int:
-    return len(buckets.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
+    return len(batches.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
 
 
 def cache_folder() -> str | None:
@@ -158,35 +156,35 @@ def load(task: Task) -> Data:
     """The lines of --source."""
     cache = cache_folder()
     if FLAGS.source == 'pens':
-        lines = pens.load(0, FLAGS.lines, FLAGS.valid_lines, cache)
+        lines = synthetic.load(0, FLAGS.lines, FLAGS.valid_lines, cache)
     elif not FLAGS.data:
-        raise FlagError('--source=iamondb needs --data=FOLDER (or $HFRNN_DATA), the folder of IAM-OnDB')
+        raise SettingsError('--source=iamondb needs --data=FOLDER (or $HFRNN_DATA), the folder of IAM-OnDB')
     else:
         lines = iamondb.load(FLAGS.data, cache)
     if task.reads_text:
-        lines = lines._replace(train=strokes.with_text(lines.train), valid=strokes.with_text(lines.valid))
+        lines = lines._replace(train=dataset.with_text(lines.train), valid=dataset.with_text(lines.valid))
     if not (lines.train.names and lines.valid.names):
-        raise FlagError(
+        raise SettingsError(
             f'{lines.name} has {len(lines.train.names)} lines to train on, {len(lines.valid.names)} to test'
         )
-    return Data(lines, buckets.sizes(lines, FLAGS.buckets, task.reads_text))
+    return Data(lines, batches.sizes(lines, FLAGS.buckets, task.reads_text))
 
 
 def make_batch(
-    data: Data, lines: strokes.Lines, choice: buckets.Choice, rng: np.random.Generator | None = None
-) -> training.Batch:
+    data: Data, lines: dataset.Lines, choice: batches.Choice, rng: np.random.Generator | None = None
+) -> Batch:
     """The batch of a choice of lines; with their texts if the task reads them; distorted, with an ``rng``."""
     U = data.sizes.texts.get(choice.length, 0)
     distort = None if rng is None else functools.partial(strokes.distorted, rng=rng, sd=FLAGS.distort)
-    on = buckets.padded(lines, choice, data.lines.scale, data.lines.alphabet, U, distort)
-    xs = model.Conditioned(on.xs, window.Text(on.characters, on.n_characters)) if U else on.xs
-    return training.Batch(xs, on.targets, on.weights)
+    on = batches.padded(lines, choice, data.lines.scale, data.lines.alphabet, U, distort)
+    xs = model.Conditioned(on.xs, attention.Text(on.characters, on.n_characters)) if U else on.xs
+    return Batch(xs, on.targets, on.weights)
 
 
-def training_batch(data: Data, i: int) -> training.Batch:
+def training_batch(data: Data, i: int) -> Batch:
     """The batch of step i (from 0): of nothing but the flags and i."""
     lines = data.lines.train
-    choice = buckets.at_step(lines, data.sizes.up_to, FLAGS.batch, FLAGS.seed, i)
+    choice = batches.at_step(lines, data.sizes.up_to, FLAGS.batch, FLAGS.seed, i)
     return make_batch(data, lines, choice, np.random.default_rng((FLAGS.seed, i, 1)) if FLAGS.distort else None)
 
 
@@ -201,7 +199,7 @@ def about(data: Data) -> dict:
         'source': lines.name,
         'alphabet': lines.alphabet,
         'scale': {'mean': lines.scale.mean.tolist(), 'sd': lines.scale.sd.tolist()},
-        'spelling': {'unknown': spelling.UNKNOWN, 'rare': spelling.RARE if FLAGS.source == 'iamondb' else 0},
+        'spelling': {'unknown': UNKNOWN, 'rare': spelling.RARE if FLAGS.source == 'iamondb' else 0},
         **sizes,
         **crc,
     }
@@ -226,16 +224,18 @@ def make_optimizer() -> optax.GradientTransformation:
     if FLAGS.decay_steps > FLAGS.warmup_steps:
         rate = optax.warmup_cosine_decay_schedule(0.0, rate, FLAGS.warmup_steps, FLAGS.decay_steps)
     elif FLAGS.decay_steps:
-        raise FlagError(f'--warmup_steps={FLAGS.warmup_steps} leaves nothing of --decay_steps={FLAGS.decay_steps}')
+        raise SettingsError(f'--warmup_steps={FLAGS.warmup_steps} leaves nothing of --decay_steps={FLAGS.decay_steps}')
     elif FLAGS.warmup_steps:
         rate = optax.linear_schedule(0.0, rate, FLAGS.warmup_steps)
     rule = rule(rate)
     clip = [optax.clip_by_global_norm(FLAGS.clip_norm)] if FLAGS.clip_norm else []
     if FLAGS.average >= 1:
-        raise FlagError(f'--average={FLAGS.average}: the decay of an average is below 1')
+        raise SettingsError(f'--average={FLAGS.average}: the decay of an average is below 1')
     if FLAGS.noise == 'adaptive':
         if FLAGS.optimizer == 'muon':
-            raise FlagError('--noise=adaptive needs --optimizer=adam or rmsprop: Muon steps would mix log variances')
+            raise SettingsError(
+                '--noise=adaptive needs --optimizer=adam or rmsprop: Muon steps would mix log variances'
+            )
         rule = optax.chain(rule, optax.stateless(_faster_variances))
     return optax.chain(*clip, rule, *([first_order.averaged(FLAGS.average)] if FLAGS.average else []))
 
@@ -261,28 +261,28 @@ def make_step(task: Task, data: Data, optimizer: optax.GradientTransformation) -
     """``step(state, batch)``: the gradient of a line's nats, as many lines in memory as --chunk_points allows."""
     dtype = jnp.bfloat16 if FLAGS.products == 'bfloat16' else None
     net = task.make_net(len(data.lines.alphabet), dtype=dtype, dropout=FLAGS.dropout)
-    noisy = training.noisy_nll(net, make_noise(), len(data.lines.train.names))
+    noisy = noisy_loss(net, make_noise(), len(data.lines.train.names))
 
     def step(state, batch):
         chunk = max(1, FLAGS.chunk_points // batch.weights.shape[1])
         if FLAGS.noise != 'none':
             chunk = min(chunk, FLAGS.noise_lines)
-        take = training.first_order_step(net, optimizer, chunk, per='sequence', noisy=noisy, seed=FLAGS.seed)
+        take = first_order_step(net, optimizer, chunk, per='sequence', noisy=noisy, seed=FLAGS.seed)
         return take(state, batch)
 
-    return parallel.spread(step, FLAGS.devices)
+    return spread(step, FLAGS.devices)
 
 
 def first_params(net: model.Model, key: jax.Array) -> Any:
     """Weights to begin with: at random; with adaptive noise, the posterior around them."""
-    return make_noise().begin(net.init(key))
+    return make_noise().init(net.init(key))
 
 
-def state_shapes(net: model.Model, optimizer: optax.GradientTransformation) -> training.TrainState:
-    return jax.eval_shape(lambda key: training.begin(optimizer, first_params(net, key)), jax.random.key(0))
+def state_shapes(net: model.Model, optimizer: optax.GradientTransformation) -> TrainState:
+    return jax.eval_shape(lambda key: state_of(optimizer, first_params(net, key)), jax.random.key(0))
 
 
-def weights(state: training.TrainState) -> Any:
+def weights(state: TrainState) -> Any:
     """What is evaluated and kept of a state: the average if there is one."""
     return optax.tree.get(state.opt_state, 'average') if FLAGS.average else state.params
 
@@ -293,20 +293,20 @@ def kept_of_run(task: Task, workdir: str) -> tuple[dict, Callable[[], Any]]:
     Raises:
       RunError: if the folder holds no run, or one of something else; by ``load``, if it has kept nothing yet.
     """
-    settings, data = (runs.read_json(workdir, name) for name in ('flags.json', 'about.json'))
+    settings, data = (run_folder.read_json(workdir, name) for name in ('flags.json', 'about.json'))
     known = 'mixtures' in settings and {'alphabet', 'scale', 'source'} <= data.keys()
     if not known or ('gaussians' in settings) != task.reads_text:
-        raise runs.RunError(f'{workdir} holds no run of {task.name}')
+        raise RunError(f'{workdir} holds no run of {task.name}')
     sizes = {name: settings[name] for name in SIZES if name in settings}
-    best = runs.best_row(runs.read_metrics(workdir), VALID)
+    best = run_folder.best_row(run_folder.read_metrics(workdir), VALID)
     took = {name: number for name, number in best.items() if name in ('step', 'epochs', 'seconds') or 'valid' in name}
     if 'begun_from' in data:
         took['begun_from'] = data['begun_from']
-    facts = writing.facts(task.name, sizes, data['alphabet'], data['scale'], data['source'], training=took)
-    shapes = jax.eval_shape(writing.net(facts).init, jax.random.key(0))
+    facts = generate.facts(task.name, sizes, data['alphabet'], data['scale'], data['source'], training=took)
+    shapes = jax.eval_shape(generate.net(facts).init, jax.random.key(0))
     if settings['noise'] == 'adaptive':
         shapes = jax.eval_shape(weight_noise.posterior, shapes)
-    return facts, functools.partial(runs.load_best, workdir, shapes)
+    return facts, functools.partial(run_folder.load_best, workdir, shapes)
 
 
 def params_to_begin_with(task: Task, data: Data, net: model.Model) -> tuple[Any, dict]:
@@ -314,9 +314,9 @@ def params_to_begin_with(task: Task, data: Data, net: model.Model) -> tuple[Any,
 
     Those of a smaller net are grown, and if it has a posterior, its means.
     """
-    if weight_files.names_a_file(FLAGS.init_from):
+    if bundle.names_a_file(FLAGS.init_from):
         kept = cli.read_weights(FLAGS.init_from)
-        hand = writing.scribe(kept, task.name)
+        hand = generate.open_writer(kept, task.name)
         facts, load = kept.facts, lambda: hand.params
     else:
         facts, load = kept_of_run(task, FLAGS.init_from)
@@ -327,17 +327,17 @@ def params_to_begin_with(task: Task, data: Data, net: model.Model) -> tuple[Any,
     if task.reads_text and facts['alphabet'] != data.lines.alphabet:
         another.append('another alphabet')
     if another:
-        raise runs.RunError(f'{FLAGS.init_from} holds another net ({", ".join(another)}); nothing begins from it here')
+        raise RunError(f'{FLAGS.init_from} holds another net ({", ".join(another)}); nothing begins from it here')
     params = load()
     if differing:
         random = jax.jit(net.init)(jax.random.key(FLAGS.seed))
-        params = make_noise().begin(grown(weight_noise.means(params), random))
+        params = make_noise().init(widen(weight_noise.mean_params(params), random))
     elif FLAGS.noise != 'adaptive' or not isinstance(params, weight_noise.Posterior):
-        params = make_noise().begin(weight_noise.means(params))
+        params = make_noise().init(weight_noise.mean_params(params))
     took = facts.get('training', {})
     before = took.get('begun_from', {})
     behind = {name: round(took.get(name, 0) + before.get(name, 0), 2) for name in ('epochs', 'seconds')}
-    weights = FLAGS.init_from if FLAGS.init_from in weight_files.shipped() else before.get('weights')
+    weights = FLAGS.init_from if FLAGS.init_from in bundle.shipped() else before.get('weights')
     return params, behind | ({'weights': weights} if weights else {})  # whose terms go on
 
 
@@ -353,7 +353,7 @@ def train(task: Task) -> None:
     shapes = state_shapes(net, optimizer)
     cli.check_memory(sum(leaf.size for leaf in jax.tree.leaves(shapes)), 3, numbers_at_once(data))
     what, first = about(data), None
-    if FLAGS.init_from and not runs.has_begun(folder):
+    if FLAGS.init_from and not run_folder.has_begun(folder):
         first, what['begun_from'] = params_to_begin_with(task, data, net)
 
     run = cli.train_in(folder, defining_flags(task), what, untold(what))
@@ -361,17 +361,17 @@ def train(task: Task) -> None:
     dropout = f' and dropout of {FLAGS.dropout}' if FLAGS.dropout else ''
     distorted = f' (distorted by {FLAGS.distort})' if FLAGS.distort else ''
     say(
-        f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(weight_noise.means(shapes.params)):,} weights by '
-        f'{FLAGS.optimizer}{dropout} on {data.lines.name}: {len(data.lines.train.names):,} lines{distorted}, '
+        f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(weight_noise.mean_params(shapes.params)):,} weights '
+        f'by {FLAGS.optimizer}{dropout} on {data.lines.name}: {len(data.lines.train.names):,} lines{distorted}, '
         f'{points_of(data):,} points, {epoch} steps an epoch; {len(data.lines.valid.names):,} for validation'
     )
-    say(strokes.describe(data.lines.report))
+    say(dataset.describe(data.lines.report))
     state, elapsed = cli.restore_or_begin(
         run,
         shapes,
-        lambda: training.begin(optimizer, first_params(net, jax.random.key(FLAGS.seed)) if first is None else first),
+        lambda: state_of(optimizer, first_params(net, jax.random.key(FLAGS.seed)) if first is None else first),
     )
-    history = runs.history_and_best(run, int(state.step), VALID, weights(state))
+    history = run_folder.history_and_best(run, int(state.step), VALID, weights(state))
     measure = evaluator(net, data)
     every = FLAGS.evaluate_every or epoch
 
@@ -387,19 +387,19 @@ def train(task: Task) -> None:
             row |= {f'valid_{name}': value for name, value in measure(kept).items()}
             row |= complexity(kept)
             line += f'  valid {row[VALID]:.1f}'
-        runs.log_and_keep(run, history, row, VALID, state, kept, seconds)
+        run_folder.log_and_keep(run, history, row, VALID, state, kept, seconds)
         if i % every == 0 or i % FLAGS.say_every == 0:
             say(f'{line}  {row["points_per_second"]} points/s  {cli.progress(i, FLAGS.steps, seconds)}')
         return impatient(history)
 
-    state, elapsed = training.fit(
+    state, elapsed = fit(
         make_step(task, data, optimizer),
         state,
         functools.partial(training_batch, data),
         steps=0 if impatient(history) else FLAGS.steps,
         seconds=FLAGS.minutes * 60,
         elapsed=elapsed,
-        save=lambda state, seconds: runs.save(run, state, int(state.step), seconds),
+        save=lambda state, seconds: run_folder.save(run, state, int(state.step), seconds),
         save_every=FLAGS.save_minutes * 60,
         on_step=on_step,
     )
@@ -415,17 +415,17 @@ def evaluate(task: Task) -> None:
     finish(task, run, data, state, seconds, evaluator(net, data))
 
 
-def reopen(task: Task) -> tuple[runs.Run, Data, model.Model, training.TrainState, float]:
+def reopen(task: Task) -> tuple[run_folder.Run, Data, model.Model, TrainState, float]:
     """The run in --workdir, whose flags hold wherever the command line says nothing else."""
     folder = cli.workdir()
-    cli.take_flags(runs.read_json(folder, 'flags.json'))
-    run = runs.open_run(folder)
+    cli.take_flags(run_folder.read_json(folder, 'flags.json'))
+    run = run_folder.open_run(folder)
     cli.check_flags(folder, defining_flags(task))
     data = load(task)
     what = about(data)
-    runs.check(folder, 'about.json', what, untold(what))
+    run_folder.check(folder, 'about.json', what, untold(what))
     net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
-    return run, data, net, *runs.restore(run, state_shapes(net, optimizer))
+    return run, data, net, *run_folder.restore(run, state_shapes(net, optimizer))
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
@@ -437,12 +437,12 @@ def evaluator(net: model.Model, data: Data) -> Callable[[Any], dict]:
     Nats per line, and those of them where the pen rests; squared error per point, and the share of them where it does.
     """
     rest = strokes.at_rest(data.lines.scale)
-    step = parallel.spread(evaluation.step(net, **evaluation.pen_sums(net, rest)), FLAGS.devices)
+    step = spread(eval_step(net, **pen_sums(net, rest)), FLAGS.devices)
     lines = data.lines.valid
 
     def measure(params):
-        batches = (make_batch(data, lines, choice) for choice in buckets.epoch(lines, data.sizes.up_to, FLAGS.batch))
-        sums = evaluation.totals(step, weight_noise.means(params), batches)
+        chosen = (make_batch(data, lines, choice) for choice in batches.epoch(lines, data.sizes.up_to, FLAGS.batch))
+        sums = sum_metrics(step, weight_noise.mean_params(params), chosen)
         return {
             'nats_per_line': sums['nats'] / sums['sequences'],
             'nats_at_rest': sums['nats_at_rest'] / sums['sequences'],
@@ -465,32 +465,32 @@ def impatient(rows: list[dict]) -> bool:
 
     The evaluation that a run ended with, before it went on, is not counted: it had no step of its own.
     """
-    found = [row[VALID] for row in runs.measured(rows, VALID) if 'gradient' in row]
+    found = [row[VALID] for row in run_folder.measured(rows, VALID) if 'gradient' in row]
     return bool(found) and len(found) - 1 - int(np.argmin(found)) >= FLAGS.patience
 
 
 def finish(task, run, data, state, seconds, measure):
     """Evaluates the best weights: results.json, learning_curve.png, and a table."""
-    runs.wait('the training is written down')
-    history, kept, measured, epoch = runs.history(run), None, None, steps_per_epoch(data)
-    if not history or history[-1]['step'] != int(state.step) or not runs.measured(history[-1:], VALID):
+    run_folder.wait('the training is written down')
+    history, kept, measured, epoch = run_folder.history(run), None, None, steps_per_epoch(data)
+    if not history or history[-1]['step'] != int(state.step) or not run_folder.measured(history[-1:], VALID):
         row = {'step': int(state.step), 'seconds': round(seconds, 2), 'epochs': round(int(state.step) / epoch, 4)}
         last = weights(state)
         found = measure(last)
         row |= {f'valid_{name}': value for name, value in found.items()}
         if run.lock is not None:  # so that a run that goes on from here knows what it has to better
-            runs.log_and_keep(run, history, row, VALID, state, last, seconds)
+            run_folder.log_and_keep(run, history, row, VALID, state, last, seconds)
         else:  # --mode=evaluate adds nothing to what was trained
             history.append(row)
-        if runs.best_row(history, VALID) is row:
+        if run_folder.best_row(history, VALID) is row:
             kept, measured = last, found
-    best = runs.best_row(history, VALID).get('step')
+    best = run_folder.best_row(history, VALID).get('step')
     if best is None:
-        raise runs.RunError(f'no weights of {run.path} give validation lines a finite likelihood; none are kept')
+        raise RunError(f'no weights of {run.path} give validation lines a finite likelihood; none are kept')
     if kept is None:
-        kept = runs.load_best(run.path, jax.eval_shape(weights, state))
+        kept = run_folder.load_best(run.path, jax.eval_shape(weights, state))
         measured = measure(kept)
-    begun = runs.read_json(run.path, 'about.json').get('begun_from')
+    begun = run_folder.read_json(run.path, 'about.json').get('begun_from')
     results = {
         'experiment': task.name,
         'source': data.lines.name,
@@ -499,7 +499,7 @@ def finish(task, run, data, state, seconds, measure):
         'noise': FLAGS.noise,
         'dropout': FLAGS.dropout,
         'distort': FLAGS.distort,
-        'parameters': model.size(weight_noise.means(state.params)),
+        'parameters': model.size(weight_noise.mean_params(state.params)),
         **measured,
         **complexity(kept),
         'lines': len(data.lines.valid.names),
@@ -511,10 +511,10 @@ def finish(task, run, data, state, seconds, measure):
         **({'begun_from': begun} if begun else {}),
         **cli.here(),
     }
-    if runs.writes():
-        runs.write_json(run.path / 'results.json', results)
+    if run_folder.writes():
+        run_folder.write_json(run.path / 'results.json', results)
         label = 'nats per line'
-        plotting.learning_curve(run.path / 'learning_curve.png', {'': history}, 'epochs', 'nats_per_line', label)
+        plots.learning_curve(run.path / 'learning_curve.png', {'': history}, 'epochs', 'nats_per_line', label)
     say(f'\non {len(data.lines.valid.names):,} validation lines of {data.lines.name}, weights of step {best}')
     say(f'  nats per line        {measured["nats_per_line"]:10.1f}')
     say(f'  of them at rest      {measured["nats_at_rest"]:10.1f} at {measured["points_at_rest"]:.1%} of the points')

@@ -15,7 +15,8 @@ import sys
 from absl import flags
 
 from experiments import cli, handwriting, handwriting_writing
-from hfrnn.handwriting import prediction_net
+from hfrnn.errors import SettingsError
+from hfrnn.handwriting.models import prediction_net
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(cli)
@@ -51,7 +52,7 @@ TASK = handwriting.Task(
 def main(argv):
     def mode():
         if FLAGS.text is not None or FLAGS.text_file is not None:
-            raise cli.FlagError('a prediction net writes what it likes; texts are written by handwriting_synthesis')
+            raise SettingsError('a prediction net writes what it likes; texts are written by handwriting_synthesis')
         cli.check_weights(MODE.value)
         MODES[MODE.value](TASK)
 

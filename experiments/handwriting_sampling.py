@@ -24,10 +24,16 @@ import optax
 from absl import flags
 
 from experiments import cli, handwriting, handwriting_writing
-from experiments.cli import FlagError, say
-from hfrnn import drawing, evaluation, model, parallel, runs, sampling, training, writing
-from hfrnn.data import pens
-from hfrnn.handwriting import synthesis_net
+from experiments.cli import say
+from hfrnn.errors import SettingsError
+from hfrnn.handwriting import generate, render, sampling, synthetic
+from hfrnn.handwriting.metrics import word_recall
+from hfrnn.handwriting.models import synthesis_net
+from hfrnn.nets import model
+from hfrnn.train import run_folder
+from hfrnn.train.devices import spread
+from hfrnn.train.loss import Batch
+from hfrnn.train.steps import first_order_step, state_of
 
 FLAGS = flags.FLAGS
 for name in ('workdir', 'weights', 'seed', 'points', 'bias', 'bias_after', 'finish'):
@@ -58,30 +64,30 @@ def main(argv):
 def measure():
     biases, batches = numbers(BIASES, float), numbers(BATCHES, int)
     path, results = cli.results_so_far(FLAGS.workdir, EXPERIMENT)
-    scribe = chosen_scribe()
+    writer = chosen_scribe()
     as_it_begins = FLAGS.weights is None
     if results.get('weights', FLAGS.weights) != FLAGS.weights:
-        raise FlagError(f'{path.parent} holds what other weights were measured at; name another --workdir')
-    say(f'{scribe.source}, {model.size(scribe.params):,} weights; {cli.machine()}, JAX {jax.__version__}')
-    results |= {'weights': FLAGS.weights, 'source': scribe.source}
+        raise SettingsError(f'{path.parent} holds what other weights were measured at; name another --workdir')
+    say(f'{writer.source}, {model.size(writer.params):,} weights; {cli.machine()}, JAX {jax.__version__}')
+    results |= {'weights': FLAGS.weights, 'source': writer.source}
     if MODE.value != 'speed':
-        results['stops'] = stops(scribe, biases)
+        results['stops'] = stops(writer, biases)
     if MODE.value != 'stops':
-        results['speed'] = speeds(scribe, batches)
+        results['speed'] = speeds(writer, batches)
         if as_it_begins:
-            results['learning'] = learning_speeds(scribe)
+            results['learning'] = learning_speeds(writer)
     keep(path, results)
 
 
 def keep(path, results):
     if path:
-        runs.write_json(path, results)
+        run_folder.write_json(path, results)
         say(path)
 
 
 EXPERIMENT = 'handwriting_sampling'
 ADAM = optax.adam(1e-3)
-ALPHABET = pens.PRINTABLE[:73]  # of a net at random
+ALPHABET = synthetic.PRINTABLE[:73]  # of a net at random
 
 
 def numbers(flag, kind):
@@ -92,7 +98,7 @@ def numbers(flag, kind):
         except ValueError:
             values.append(-1)
         if not (kind is int) <= values[-1] <= 100:
-            raise FlagError(f'--{flag.name}: {text!r} is none')
+            raise SettingsError(f'--{flag.name}: {text!r} is none')
     return values
 
 
@@ -101,9 +107,9 @@ def chosen_scribe():
     cli.check_weights(MODE.value)
     if FLAGS.weights is None and MODE.value == 'speed':
         net = net_of_flags()
-        return writing.Scribe(net, jax.jit(net.init)(jax.random.key(0)), ALPHABET, None, 'a net at random')
+        return generate.Writer(net, jax.jit(net.init)(jax.random.key(0)), ALPHABET, None, 'a net at random')
     FLAGS.weights = FLAGS.weights or handwriting_writing.SHIPPED
-    return writing.scribe(handwriting_writing.weights_of(TASK, FLAGS.weights), TASK.name)
+    return generate.open_writer(handwriting_writing.weights_of(TASK, FLAGS.weights), TASK.name)
 
 
 def net_of_flags(dtype=None):
@@ -114,15 +120,15 @@ def sentences():
     return (pathlib.Path(__file__).parent / 'sentences.txt').read_text('utf-8').splitlines()[: SENTENCES.value]
 
 
-def stops(scribe, biases):
+def stops(writer, biases):
     """The share of sentences that ended by the rule, and the points of a character of those, for each bias."""
-    lines = [line for sentence in sentences() for line in writing.in_lines(sentence, scribe.alphabet)[0]]
+    lines = [line for sentence in sentences() for line in generate.in_lines(sentence, writer.alphabet)[0]]
     rows = []
     say(f'\n{"bias":>6s} {"stopped":>9s} {"points a character":>20s}      of {len(lines)} lines')
     for bias in biases:
         how = handwriting_writing.manner() | {'bias': bias}
         parts = [
-            writing.write(scribe, lines[first : first + 50], seed=FLAGS.seed + first, cap=FLAGS.points, **how)
+            generate.write(writer, lines[first : first + 50], seed=FLAGS.seed + first, cap=FLAGS.points, **how)
             for first in range(0, len(lines), 50)
         ]
         stopped = np.concatenate([part.stopped for part in parts])
@@ -136,21 +142,21 @@ def stops(scribe, biases):
     return rows
 
 
-def speeds(scribe, batches):
+def speeds(writer, batches):
     """CPU-milliseconds, and milliseconds, of a point of a line, and of compiling, for so many lines together."""
     rows = []
     say(f'\n{"lines":>6s} {"CPU-ms a point":>15s} {"ms a point":>12s} {"compile, s":>12s}')
     for n in batches:
-        texts = jax.tree.map(jnp.asarray, writing.texts_of([scribe.alphabet[:1] * 30] * n, scribe.alphabet))
+        texts = jax.tree.map(jnp.asarray, generate.texts_of([writer.alphabet[:1] * 30] * n, writer.alphabet))
         keys = jax.random.split(jax.random.key(0), n)
         begun, n_begun = jnp.zeros((n, 1, 3)), jnp.ones(n, jnp.int32)
 
         def draw(params, keys, begun, n_begun, texts):
-            return sampling.draw_lines(
-                scribe.model, params, keys, begun, n_begun, texts, cap=SPEED_POINTS.value, bias=0.5
+            return sampling.sample_lines(
+                writer.model, params, keys, begun, n_begun, texts, cap=SPEED_POINTS.value, bias=0.5
             ).points
 
-        given = jax.device_put((scribe.params, keys, begun, n_begun, texts))
+        given = jax.device_put((writer.params, keys, begun, n_begun, texts))
         begin = time.perf_counter()
         compiled = jax.jit(draw).lower(*given).compile()
         compiling = time.perf_counter() - begin
@@ -163,20 +169,20 @@ def speeds(scribe, batches):
     return rows
 
 
-def learning_speeds(scribe):
+def learning_speeds(writer):
     """Points that it learns from in a CPU-second, and in a second: steps of Adam on --batch lines of --learn_points."""
     rows = []
     B, T = FLAGS.batch, LEARN_POINTS.value
-    texts = writing.texts_of([scribe.alphabet[:1] * 30] * B, scribe.alphabet)
+    texts = generate.texts_of([writer.alphabet[:1] * 30] * B, writer.alphabet)
     points = np.random.default_rng(0).normal(size=(2, B, T, 3)).astype(np.float32)
     points[..., 2] = points[..., 2] > 1
-    batch = training.Batch(model.Conditioned(points[0], texts), points[1], np.ones((B, T), np.float32))
-    state = training.begin(ADAM, scribe.params)
+    batch = Batch(model.Conditioned(points[0], texts), points[1], np.ones((B, T), np.float32))
+    state = state_of(ADAM, writer.params)
     steps = {}
     for products in ('float32', 'bfloat16'):
         net = net_of_flags(jnp.bfloat16 if products == 'bfloat16' else None)
         chunk = max(1, FLAGS.chunk_points // T)
-        step = parallel.spread(training.first_order_step(net, ADAM, chunk, per='sequence'), 1)
+        step = spread(first_order_step(net, ADAM, chunk, per='sequence'), 1)
         steps[products] = functools.partial(step, state, batch)
     say(f'\n{"products":>10s} {"points a CPU-second":>20s} {"points a second":>16s}      {B} lines of {T} points')
     for products, spent in cli.best_times(steps, REPEATS.value).items():
@@ -195,19 +201,19 @@ def pages():
     """Writes the sentences at --bias, a line each: page0.png, ... in --workdir, and what they say in results.json."""
     path, results = cli.results_so_far(cli.workdir('where to put the pages'), EXPERIMENT)
     if list(path.parent.glob('page*.png')):
-        raise FlagError(f'{path.parent} holds pages already; name another --workdir')
-    scribe = chosen_scribe()
-    broken = [writing.in_lines(sentence, scribe.alphabet, width=200) for sentence in sentences()]
+        raise SettingsError(f'{path.parent} holds pages already; name another --workdir')
+    writer = chosen_scribe()
+    broken = [generate.in_lines(sentence, writer.alphabet, width=200) for sentence in sentences()]
     said = [lines[0] for lines, _ in broken]
     handwriting_writing.tell({c: new for _, replaced in broken for c, new in replaced.items()})
     how = handwriting_writing.manner()
     for first in range(0, len(said), PAGE):
         lines = said[first : first + PAGE]
-        drawn = writing.write(scribe, lines, seed=FLAGS.seed + first, cap=FLAGS.points, **how).lines
+        drawn = generate.write(writer, lines, seed=FLAGS.seed + first, cap=FLAGS.points, **how).lines
         page = path.parent / f'page{first // PAGE}.png'
-        drawing.strokes_png(page, drawn)
+        render.strokes_png(page, drawn)
         say(page)
-    about = {'weights': FLAGS.weights, 'source': scribe.source, **how, 'seed': FLAGS.seed, 'said': said}
+    about = {'weights': FLAGS.weights, 'source': writer.source, **how, 'seed': FLAGS.seed, 'said': said}
     results.pop('legible', None)  # of pages that are no more
     keep(path, results | {'pages': about})
 
@@ -216,13 +222,13 @@ def legible():
     """Counts what --read has of the words on the pages in --workdir."""
     path, results = cli.results_so_far(FLAGS.workdir, EXPERIMENT)
     if not path or 'pages' not in results:
-        raise FlagError('say where the pages are: --workdir=FOLDER, as --mode=pages left it')
+        raise SettingsError('say where the pages are: --workdir=FOLDER, as --mode=pages left it')
     if not READ.value:
-        raise FlagError('say what was read: --read=FILE, a line for each line of the pages')
+        raise SettingsError('say what was read: --read=FILE, a line for each line of the pages')
     said, read = results['pages']['said'], handwriting_writing.text_of_file(READ.value).splitlines()
     if len(read) != len(said):
-        raise FlagError(f'{READ.value} has {len(read)} lines, and not one for each of the {len(said)} on the pages')
-    counts = np.array([evaluation.words_read(*pair) for pair in zip(said, read, strict=True)])
+        raise SettingsError(f'{READ.value} has {len(read)} lines, and not one for each of the {len(said)} on the pages')
+    counts = np.array([word_recall(*pair) for pair in zip(said, read, strict=True)])
     words, words_read, found = map(int, counts.sum(axis=0))
     whole = int((counts == counts[:, :1]).all(axis=1).sum())
     others = words_read - found

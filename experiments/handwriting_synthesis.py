@@ -17,7 +17,8 @@ import sys
 from absl import flags
 
 from experiments import cli, handwriting, handwriting_writing
-from hfrnn.handwriting import synthesis_net
+from hfrnn.errors import SettingsError
+from hfrnn.handwriting.models import synthesis_net
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(cli)
@@ -60,7 +61,7 @@ def main(argv):
     def mode():
         name = MODE.value or ('write' if text else 'train')
         if text and name not in ('write', 'look'):
-            raise cli.FlagError(f'--mode={name} writes no text; leave --mode out')
+            raise SettingsError(f'--mode={name} writes no text; leave --mode out')
         cli.check_weights(name)
         MODES[name](TASK)
 

@@ -9,10 +9,14 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, handwriting
-from experiments.cli import FlagError, say
+from experiments.cli import say
 from experiments.handwriting import Task
-from hfrnn import drawing, runs, weight_files, weight_noise, writing
-from hfrnn.data import iamondb, pens, primers, spelling, strokes, text
+from hfrnn import bundle
+from hfrnn.errors import SettingsError
+from hfrnn.handwriting import dataset, generate, iamondb, primers, render, spelling, synthetic
+from hfrnn.optim import weight_noise
+from hfrnn.text.alphabet import UNKNOWN
+from hfrnn.train import run_folder
 
 FLAGS = flags.FLAGS
 
@@ -28,19 +32,19 @@ FREE = (
     WEIGHTS,
     TEXT,
     flags.DEFINE_string('text_file', None, 'Write what this file says.'),
-    flags.DEFINE_integer('width', writing.WIDTH, 'Characters in a line, at most.', lower_bound=1, upper_bound=200),
+    flags.DEFINE_integer('width', generate.WIDTH, 'Characters in a line, at most.', lower_bound=1, upper_bound=200),
     flags.DEFINE_integer('copies', 1, 'Write it so many times, no two alike.', lower_bound=1),
     flags.DEFINE_float('bias', 0.5, 'Neater than people write: 0 is as they do.', lower_bound=0.0, upper_bound=100.0),
     flags.DEFINE_integer(
         'bias_after',
-        writing.BIAS_AFTER,
+        generate.BIAS_AFTER,
         'Points before it sets in, without --prime; the paper: 0.',
         lower_bound=0,
         upper_bound=100_000,
     ),
     flags.DEFINE_integer(
         'finish',
-        writing.FINISH,
+        generate.FINISH,
         'synthesis: points more, at most, to finish the stroke in which the rule ends a line; the paper: 0.',
         lower_bound=0,
         upper_bound=1000,
@@ -71,45 +75,45 @@ SHIPPED = 'iamondb'  # the weights that came with the package
 # -- weights ----------------------------------------------------------------------------------------------------------
 
 
-def weights_of_run(task: Task, workdir: str) -> weight_files.Weights:
+def weights_of_run(task: Task, workdir: str) -> bundle.Weights:
     """The weights that a run kept, and its facts, as a file of weights would tell them; see ``kept_of_run``."""
     facts, load = handwriting.kept_of_run(task, workdir)
-    return weight_files.Weights(facts, weight_files.places(weight_noise.means(load())), workdir)
+    return bundle.Weights(facts, bundle.places(weight_noise.mean_params(load())), workdir)
 
 
-def chosen_weights(task: Task) -> weight_files.Weights:
+def chosen_weights(task: Task) -> bundle.Weights:
     """Those of --weights, or --workdir, or the package.
 
     Raises:
-      FlagError: if there are none, or two.
+      SettingsError: if there are none, or two.
     """
     if FLAGS.workdir and FLAGS.weights:
-        raise FlagError('write with one net: that of --workdir or that of --weights')
+        raise SettingsError('write with one net: that of --workdir or that of --weights')
     given = FLAGS.workdir or FLAGS.weights or (SHIPPED if task.reads_text else None)
     if not given:
-        raise FlagError('say with which weights: --weights=NAME, a file, or the folder of a run')
+        raise SettingsError('say with which weights: --weights=NAME, a file, or the folder of a run')
     return weights_of_run(task, given) if given == FLAGS.workdir else weights_of(task, given)
 
 
-def weights_of(task: Task, name: str) -> weight_files.Weights:
+def weights_of(task: Task, name: str) -> bundle.Weights:
     """Those of the package, a file, or a run's folder."""
-    return cli.read_weights(name) if weight_files.names_a_file(name) else weights_of_run(task, name)
+    return cli.read_weights(name) if bundle.names_a_file(name) else weights_of_run(task, name)
 
 
-def chosen_scribe(task: Task) -> writing.Scribe:
-    return writing.scribe(chosen_weights(task), task.name)
+def chosen_scribe(task: Task) -> generate.Writer:
+    return generate.open_writer(chosen_weights(task), task.name)
 
 
 def export(task: Task) -> None:
     """Writes the weights of --workdir as one small file, --output, as they ship."""
     if not FLAGS.workdir or not FLAGS['output'].present or not pathlib.Path(FLAGS.output).name:
-        raise FlagError('say from which run, and where to: --workdir=FOLDER --output=FILE.npz')
+        raise SettingsError('say from which run, and where to: --workdir=FOLDER --output=FILE.npz')
     kept = weights_of_run(task, FLAGS.workdir)
-    scribe = writing.scribe(kept, task.name)
+    writer = generate.open_writer(kept, task.name)
     path = pathlib.Path(FLAGS.output)
     if path.suffix != '.npz':
         path = path.with_name(path.name + '.npz')
-    weight_files.save(path, scribe.params, kept.facts)
+    bundle.save(path, writer.params, kept.facts)
     say(f'{path}: {path.stat().st_size / 1e6:.2f} MB, {sum(a.size for a in kept.arrays.values()):,} weights')
 
 
@@ -118,72 +122,72 @@ def export(task: Task) -> None:
 
 def line_of_data(name: str) -> tuple[np.ndarray, str]:
     """(offsets, text) of a line by its name: a made one, or one of --data."""
-    if made := pens.NAME.fullmatch(name):
-        _, offsets, said = pens.line(int(made[1]), int(made[2]))
+    if made := synthetic.NAME.fullmatch(name):
+        _, offsets, said = synthetic.line(int(made[1]), int(made[2]))
         return offsets, said
     if not FLAGS.data:
-        raise FlagError(f'no file {name}; if it is a line of IAM-OnDB, name the folder: --data=FOLDER')
+        raise SettingsError(f'no file {name}; if it is a line of IAM-OnDB, name the folder: --data=FOLDER')
     return primers.from_data(iamondb.load(FLAGS.data, handwriting.cache_folder()), name)
 
 
-def strangers(scribe: writing.Scribe, what: str, said: str) -> dict[str, str]:
-    """What of a line of data the scribe has not learnt: all of it is the unknown symbol, as in training.
+def strangers(writer: generate.Writer, what: str, said: str) -> dict[str, str]:
+    """What of a line of data the writer has not learnt: all of it is the unknown symbol, as in training.
 
     Raises:
-      FlagError: if it has no such symbol.
+      SettingsError: if it has no such symbol.
     """
-    unknown = {c: text.UNKNOWN for c in said if c not in scribe.alphabet}
-    if unknown and text.UNKNOWN not in scribe.alphabet:
-        raise FlagError(f'{what} says what these weights cannot read, {said!r}')
+    unknown = {c: UNKNOWN for c in said if c not in writer.alphabet}
+    if unknown and UNKNOWN not in writer.alphabet:
+        raise SettingsError(f'{what} says what these weights cannot read, {said!r}')
     return unknown
 
 
-def chosen_primer(scribe: writing.Scribe) -> writing.Primer | None:
-    """That of --prime and --prime_text, in the scribe's characters."""
+def chosen_primer(writer: generate.Writer) -> generate.Primer | None:
+    """That of --prime and --prime_text, in the writer's characters."""
     if FLAGS.prime is None:
         if FLAGS.prime_text is not None:
-            raise FlagError('--prime_text is what the strokes of --prime say: name them too')
+            raise SettingsError('--prime_text is what the strokes of --prime say: name them too')
         return None
     said = ' '.join((FLAGS.prime_text or '').split())
     if pathlib.Path(FLAGS.prime).exists():
-        if scribe.alphabet and not said:
-            raise FlagError('say what the strokes of --prime say: --prime_text')
+        if writer.alphabet and not said:
+            raise SettingsError('say what the strokes of --prime say: --prime_text')
         offsets = primers.from_file(FLAGS.prime, said)
     else:
         offsets, known = line_of_data(FLAGS.prime)
         said = said or known
-        if scribe.alphabet and not said:
-            raise FlagError(f'it is not known what {FLAGS.prime} says: give --prime_text')
+        if writer.alphabet and not said:
+            raise SettingsError(f'it is not known what {FLAGS.prime} says: give --prime_text')
         if said:
             primers.check(FLAGS.prime, offsets, said)
-    if scribe.alphabet:
+    if writer.alphabet:
         if FLAGS.prime_text:
-            said, replaced = spelling.spell(said, scribe.alphabet)
+            said, replaced = spelling.spell(said, writer.alphabet)
             said = ' '.join(said.split())
             if not said:
-                raise FlagError(f'--prime_text={FLAGS.prime_text} says nothing that these weights could read')
+                raise SettingsError(f'--prime_text={FLAGS.prime_text} says nothing that these weights could read')
         else:
-            replaced = strangers(scribe, f'without --prime_text, {FLAGS.prime}', said)
+            replaced = strangers(writer, f'without --prime_text, {FLAGS.prime}', said)
         tell(replaced, 'read')
-    return writing.Primer(offsets, said if scribe.alphabet else '')
+    return generate.Primer(offsets, said if writer.alphabet else '')
 
 
-def some_lines(scribe: writing.Scribe, n: int) -> list[tuple[np.ndarray, str]]:
+def some_lines(writer: generate.Writer, n: int) -> list[tuple[np.ndarray, str]]:
     """The first validation lines, of --source if that is given, else of where --prime is, or of what a net has learnt.
 
     Their text is known if the net reads it.
     """
-    theirs = scribe.source if not FLAGS.prime else 'pens' if pens.NAME.fullmatch(FLAGS.prime) else 'iamondb'
+    theirs = writer.source if not FLAGS.prime else 'pens' if synthetic.NAME.fullmatch(FLAGS.prime) else 'iamondb'
     if (FLAGS.source if FLAGS['source'].present else theirs).startswith('pens'):
-        return [pens.line(0, i)[1:] for i in range(n)]
+        return [synthetic.line(0, i)[1:] for i in range(n)]
     if not FLAGS.data:
-        raise FlagError('the lines to look at are those of IAM-OnDB: name the folder, --data, or say --source=pens')
+        raise SettingsError('the lines to look at are those of IAM-OnDB: name the folder, --data, or say --source=pens')
     lines = iamondb.load(FLAGS.data, handwriting.cache_folder()).valid
-    if scribe.alphabet:
-        lines = strokes.with_text(lines)
+    if writer.alphabet:
+        lines = dataset.with_text(lines)
     if not lines.names:
-        raise FlagError(f'{FLAGS.data} has no validation line whose text is known')
-    return [(strokes.line(lines, i), lines.texts[i]) for i in range(min(n, len(lines.names)))]
+        raise SettingsError(f'{FLAGS.data} has no validation line whose text is known')
+    return [(dataset.line(lines, i), lines.texts[i]) for i in range(min(n, len(lines.names)))]
 
 
 # -- modes ------------------------------------------------------------------------------------------------------------
@@ -197,11 +201,13 @@ def write(task: Task) -> None:
 
 def sample(task: Task) -> None:
     """Lets a prediction net write what it likes, to --output."""
-    if FLAGS.copies > writing.MOST_LINES:
-        raise FlagError(f'--copies={FLAGS.copies}: at most {writing.MOST_LINES} lines are written at once')
-    place, scribe = output(), chosen_scribe(task)
-    primer = chosen_primer(scribe)
-    written = writing.scribble(scribe, FLAGS.copies, FLAGS.points or 700, seed=FLAGS.seed, primer=primer, **biased())
+    if FLAGS.copies > generate.MOST_LINES:
+        raise SettingsError(f'--copies={FLAGS.copies}: at most {generate.MOST_LINES} lines are written at once')
+    place, writer = output(), chosen_scribe(task)
+    primer = chosen_primer(writer)
+    written = generate.sample_unconditional(
+        writer, FLAGS.copies, FLAGS.points or 700, seed=FLAGS.seed, primer=primer, **biased()
+    )
     show(written.lines, *place)
 
 
@@ -216,32 +222,32 @@ def look(task: Task) -> None:
     (stem, _), real = output(), None
     if task.reads_text and (TEXT.value is not None or FLAGS.text_file is not None):
         if FLAGS.prime:
-            raise FlagError('--mode=look looks at a text or at the line of --prime, not at both')
-        scribe, (said,), (offsets,) = by_hand(task, first=True)
+            raise SettingsError('--mode=look looks at a text or at the line of --prime, not at both')
+        writer, (said,), (offsets,) = by_hand(task, first=True)
     else:
         if FLAGS.prime and pathlib.Path(FLAGS.prime).exists():
-            raise FlagError(f'{FLAGS.prime} is a file; --mode=look looks at a line of the data, by its name')
-        scribe = chosen_scribe(task)
-        lines = some_lines(scribe, LOOKED_AT)
+            raise SettingsError(f'{FLAGS.prime} is a file; --mode=look looks at a line of the data, by its name')
+        writer = chosen_scribe(task)
+        lines = some_lines(writer, LOOKED_AT)
         offsets, said = line_of_data(FLAGS.prime) if FLAGS.prime else lines[0]
-        if scribe.alphabet and not said:
-            raise FlagError(f'it is not known what {FLAGS.prime} says; look at another line')
+        if writer.alphabet and not said:
+            raise SettingsError(f'it is not known what {FLAGS.prime} says; look at another line')
         real, texts = zip(*lines, strict=True)
-        for line in (said, *texts) if scribe.alphabet else ():
-            strangers(scribe, 'a line of the data', line)
+        for line in (said, *texts) if writer.alphabet else ():
+            strangers(writer, 'a line of the data', line)
         if task.reads_text:
-            drawn = writing.write(scribe, texts, seed=FLAGS.seed, cap=FLAGS.points, **manner()).lines
+            drawn = generate.write(writer, texts, seed=FLAGS.seed, cap=FLAGS.points, **manner()).lines
         else:
             points = FLAGS.points or max(map(len, real))
-            drawn = writing.scribble(scribe, len(real), points, seed=FLAGS.seed, **biased()).lines
+            drawn = generate.sample_unconditional(writer, len(real), points, seed=FLAGS.seed, **biased()).lines
     if len(offsets) < 3:
-        raise FlagError('a line of fewer than 3 points: there is nothing to look at')
-    seen = writing.look(scribe, offsets, said)
-    figures = {'density': drawing.density_figure(offsets, seen.mixture, scribe.scale)}
+        raise SettingsError('a line of fewer than 3 points: there is nothing to look at')
+    seen = generate.inspect(writer, offsets, said)
+    figures = {'density': render.density_figure(offsets, seen.mixture, writer.scale)}
     if task.reads_text:
-        figures['window'] = drawing.window_figure(offsets, seen.window, said)
+        figures['window'] = render.window_figure(offsets, seen.window, said)
     if real is not None:
-        figures['beside'] = drawing.beside_figure(real, drawn, texts)
+        figures['beside'] = render.beside_figure(real, drawn, texts)
     stem.parent.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         path = named(stem, f'_{name}.png')
@@ -261,42 +267,44 @@ def manner() -> dict:
     return {**biased(), 'finish': FLAGS.finish}
 
 
-def by_hand(task: Task, first: bool = False) -> tuple[writing.Scribe, list[str], list[np.ndarray]]:
+def by_hand(task: Task, first: bool = False) -> tuple[generate.Writer, list[str], list[np.ndarray]]:
     """Who writes --text, or the text of --text_file; its lines, or the first; and these as strokes, in units."""
     if TEXT.value is not None and FLAGS.text_file is not None:
-        raise FlagError('say what to write by --text or by --text_file, not by both')
+        raise SettingsError('say what to write by --text or by --text_file, not by both')
     if TEXT.value is None and FLAGS.text_file is None:
-        raise FlagError('say what to write: --text or --text_file')
+        raise SettingsError('say what to write: --text or --text_file')
     said = text_of_file(FLAGS.text_file) if TEXT.value is None else TEXT.value
-    scribe = chosen_scribe(task)
-    lines, replaced = writing.in_lines(said, scribe.alphabet, FLAGS.width)
+    writer = chosen_scribe(task)
+    lines, replaced = generate.in_lines(said, writer.alphabet, FLAGS.width)
     tell(replaced)
-    if len(lines) * FLAGS.copies > writing.MOST_LINES:
-        raise FlagError(f'{len(lines)} lines {FLAGS.copies} times: at most {writing.MOST_LINES} are written at once')
+    if len(lines) * FLAGS.copies > generate.MOST_LINES:
+        raise SettingsError(
+            f'{len(lines)} lines {FLAGS.copies} times: at most {generate.MOST_LINES} are written at once'
+        )
     lines = lines[:1] if first else lines * FLAGS.copies
-    primer = chosen_primer(scribe)
-    written = writing.write(scribe, lines, seed=FLAGS.seed, primer=primer, cap=FLAGS.points, **manner())
+    primer = chosen_primer(writer)
+    written = generate.write(writer, lines, seed=FLAGS.seed, primer=primer, cap=FLAGS.points, **manner())
     if primer and not all(map(len, written.lines)):
-        raise FlagError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
+        raise SettingsError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
     if primer:
-        tell_place(primer.text, writing.place_behind(scribe, primer, lines[0]))
+        tell_place(primer.text, generate.place_behind(writer, primer, lines[0]))
     for i in np.flatnonzero(~written.stopped):
         why = '--points is no more' if FLAGS.points else 'no end was found; another --seed may help'
         say(f'line {i + 1} was cut off after {len(written.lines[i])} points, as {why}: {lines[i]!r}')
-    return scribe, lines, written.lines
+    return writer, lines, written.lines
 
 
 def text_of_file(path: str) -> str:
     try:
         return pathlib.Path(path).read_text('utf-8-sig')
     except UnicodeDecodeError as e:
-        raise FlagError(f'{path} is not UTF-8 (byte {e.start})') from e
+        raise SettingsError(f'{path} is not UTF-8 (byte {e.start})') from e
 
 
 def tell(replaced: dict[str, str], how: str = 'written') -> None:
     """Shows what stands for characters that the net has not learnt."""
     if replaced:
-        names = {text.UNKNOWN: 'some mark', '': 'nothing'}
+        names = {UNKNOWN: 'some mark', '': 'nothing'}
         pairs = (f'{c!r} as {names.get(new, repr(new))}' for c, new in replaced.items())
         say(f'not in what these weights have learnt, so {how} {", ".join(pairs)}')
 
@@ -314,16 +322,16 @@ def output() -> tuple[pathlib.Path, tuple[str, ...]]:
     """--output without its ending; the ending, or all that there are.
 
     Raises:
-      FlagError: if it is no name of a file, or that of --prime, which is to name something.
+      SettingsError: if it is no name of a file, or that of --prime, which is to name something.
     """
     if FLAGS.prime == '':
-        raise FlagError('--prime names no file and no line')
+        raise SettingsError('--prime names no file and no line')
     path = pathlib.Path(FLAGS.output)
     if path.name in ('', '..') or FLAGS.output.endswith('/'):
-        raise FlagError(f'--output={FLAGS.output} is no name of a file')
+        raise SettingsError(f'--output={FLAGS.output} is no name of a file')
     stem, endings = (path.with_suffix(''), (path.suffix,)) if path.suffix in ENDINGS else (path, ENDINGS)
     if FLAGS.prime and pathlib.Path(FLAGS.prime).resolve() in [named(stem, ending).resolve() for ending in endings]:
-        raise FlagError(f'--output={FLAGS.output} would take the place of --prime={FLAGS.prime}')
+        raise SettingsError(f'--output={FLAGS.output} would take the place of --prime={FLAGS.prime}')
     return stem, endings
 
 
@@ -333,14 +341,14 @@ def named(stem, ending):
 
 def show(lines: list[np.ndarray], stem: pathlib.Path, endings: tuple[str, ...]) -> None:
     """Writes lines as files with these endings."""
-    if not runs.writes():
+    if not run_folder.writes():
         return
     stem.parent.mkdir(parents=True, exist_ok=True)
     for ending in endings:
         path = named(stem, ending)
         if ending == '.png':
-            drawing.strokes_png(path, lines)
+            render.strokes_png(path, lines)
         else:
-            drawn = drawing.strokes_svg(lines, FLAGS.animate) if ending == '.svg' else drawing.strokes_json(lines)
+            drawn = render.strokes_svg(lines, FLAGS.animate) if ending == '.svg' else render.strokes_json(lines)
             path.write_text(drawn, 'utf-8')
         say(path)

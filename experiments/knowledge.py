@@ -9,10 +9,12 @@ import jax
 import numpy as np
 
 from experiments.cli import say
-from hfrnn import analysis, plotting, runs, sampling
-from hfrnn.analysis import Judge
-from hfrnn.data import text
-from hfrnn.model import Model
+from hfrnn import plots
+from hfrnn.nets.model import Model
+from hfrnn.text import corpora, generate, probes
+from hfrnn.text.alphabet import decode, encode
+from hfrnn.text.probes import Judge
+from hfrnn.train import run_folder
 
 
 class Knower(NamedTuple):
@@ -29,17 +31,17 @@ class Knower(NamedTuple):
 
 def net(model: Model, params: Any) -> Knower:
     def sample(prompt, n, streams, seed):
-        draw = functools.partial(sampling.continue_text, model, length=n)
+        draw = functools.partial(generate.continue_text, model, length=n)
         keys = jax.random.split(jax.random.key(seed), streams)
         return np.asarray(jax.jit(jax.vmap(draw, (None, 0, None)))(params, keys, np.asarray(prompt)))
 
-    return Knower(analysis.net_judge(model, params), sample)
+    return Knower(probes.net_judge(model, params), sample)
 
 
 def rivals(known: np.ndarray, n_symbols: int) -> dict[str, Knower]:
     """The memoizer and n-grams of a text (N,); none, and a word, where numba is not installed."""
     try:
-        from hfrnn.baselines import memoizer, ngram, pitman_yor
+        from hfrnn.rivals import memoizer, ngram, pitman_yor
     except ModuleNotFoundError as e:
         say(f'without memoizer and n-grams: {e}')
         return {}
@@ -67,7 +69,7 @@ def rivals(known: np.ndarray, n_symbols: int) -> dict[str, Knower]:
 def analyse(
     folder: pathlib.Path,
     knowers: dict[str, Knower],
-    corpus: text.Corpus,
+    corpus: corpora.Corpus,
     prompt: np.ndarray,
     n_bags: int,
     n_passages: int,
@@ -89,35 +91,34 @@ def analyse(
         'list': lists(folder, knowers, corpus.alphabet, seed),
         'new_words': new_words(folder, knowers, corpus, prompt, n_sampled, seed),
     }
-    runs.write_json(folder / 'analysis.json', found)
+    run_folder.write_json(folder / 'analysis.json', found)
     pictures = [f'{name}.png' for name in ('debagging', 'balance', 'list', 'new_words') if found[name]]
     say(f'{folder}/analysis.json, {", ".join(pictures)}')
     return found
 
 
 def debagging(folder, knowers, corpus, n, seed):
-    bags = analysis.bags(text.decode(corpus.test, corpus.alphabet), n, seed)
+    bags = probes.bags(decode(corpus.test, corpus.alphabet), n, seed)
     if not bags:
         say('debagging: the test text has no line of 11 words')
         return None
     shares = {}
     for name, knower in knowers.items():
-        right = sum(analysis.is_debagged(knower.judge, bag, corpus.alphabet) for bag in bags)
+        right = sum(probes.is_debagged(knower.judge, bag, corpus.alphabet) for bag in bags)
         shares[name] = right / len(bags)
         say(f'debagging: {name} puts {right} of {len(bags)} bags in order ({shares[name]:.1%})')
-    plotting.bars(folder / 'debagging.png', {f'{len(bags)} bags': shares}, 'share put in order')
+    plots.bars(folder / 'debagging.png', {f'{len(bags)} bags': shares}, 'share put in order')
     return {'bags': len(bags), 'right': shares}
 
 
 def balance(folder, knowers, corpus, n, seed):
-    known, content = (text.decode(part, corpus.alphabet) for part in (corpus.train, corpus.test))
-    used, pairs = analysis.pairs_in(corpus.alphabet, known), {}
+    known, content = (decode(part, corpus.alphabet) for part in (corpus.train, corpus.test))
+    used, pairs = probes.pairs_in(corpus.alphabet, known), {}
     for pair in used:
-        passages = analysis.fillers(content, pair, n, seed=seed)
+        passages = probes.fillers(content, pair, n, seed=seed)
         if passages:
             pairs[pair] = {
-                name: analysis.balance(knower.judge, pair, passages, corpus.alphabet)
-                for name, knower in knowers.items()
+                name: probes.balance(knower.judge, pair, passages, corpus.alphabet) for name, knower in knowers.items()
             }
     if not pairs:
         free = f'no passage of the test text is free of {" or ".join(used)}'
@@ -127,44 +128,44 @@ def balance(folder, knowers, corpus, n, seed):
         for name, curve in curves.items():
             times = [f'{a / b:.3g}' if a and b else '-' for a, b in zip(curve['open'], curve['none'], strict=True)]
             say(f'balance of {pair}: {name} closes what is open {" ".join(times)} times as often as what is not')
-    plotting.balance(folder / 'balance.png', pairs, analysis.DISTANCES)
-    return {'distances': analysis.DISTANCES, 'pairs': pairs}
+    plots.balance(folder / 'balance.png', pairs, probes.DISTANCES)
+    return {'distances': probes.DISTANCES, 'pairs': pairs}
 
 
 def lists(folder, knowers, alphabet, seed):
-    prompts = {name: analysis.spelt(prompt, alphabet) for name, prompt in analysis.PROMPTS.items()}
+    prompts = {name: probes.spelt(prompt, alphabet) for name, prompt in probes.PROMPTS.items()}
     if not all(prompts.values()):
         say('list: the alphabet has no letters to ask with')
         return None
     found = {'prompts': prompts, 'places': {}, 'samples': {}}
     for name, knower in knowers.items():
         found['places'][name] = {
-            which: analysis.places_next(knower.judge, prompt, alphabet) for which, prompt in prompts.items()
+            which: probes.places_next(knower.judge, prompt, alphabet) for which, prompt in prompts.items()
         }
-        drawn = knower.sample(text.encode(prompts['list'], alphabet), 60, 5, seed)
-        found['samples'][name] = [text.decode(one, alphabet) for one in drawn]
+        drawn = knower.sample(encode(prompts['list'], alphabet), 60, 5, seed)
+        found['samples'][name] = [decode(one, alphabet) for one in drawn]
         p = found['places'][name]
         say(
             f'list: {name} names a place next with probability {p["list"]:.2g} after a list of them, '
             f'{p["control"]:.2g} without'
         )
     groups = {which: {name: places[which] for name, places in found['places'].items()} for which in prompts}
-    plotting.bars(folder / 'list.png', groups, 'probability of a place')
+    plots.bars(folder / 'list.png', groups, 'probability of a place')
     return found
 
 
 def new_words(folder, knowers, corpus, prompt, n, seed):
-    known = text.decode(corpus.train, corpus.alphabet)
-    texts = {'test text': [text.decode(corpus.test, corpus.alphabet)]}
+    known = decode(corpus.train, corpus.alphabet)
+    texts = {'test text': [decode(corpus.test, corpus.alphabet)]}
     streams = min(20, -(-n // 100))
     for name, knower in knowers.items():
         drawn = knower.sample(prompt, -(-n // streams), streams, seed)
-        texts[name] = [text.decode(row, corpus.alphabet) for row in drawn]
+        texts[name] = [decode(row, corpus.alphabet) for row in drawn]
     found = {}
     for name, contents in texts.items():
-        n_words, rate, words = analysis.new_words(contents, known)
+        n_words, rate, words = probes.new_words(contents, known)
         found[name] = {'words': n_words, 'new': rate, 'examples': words[:20]}
         say(f'new words: {rate:.2%} in {name}: {" ".join(words[:6])}')
     rates = {name: row['new'] for name, row in found.items()}
-    plotting.bars(folder / 'new_words.png', {'': rates}, 'share of words that training text lacks')
+    plots.bars(folder / 'new_words.png', {'': rates}, 'share of words that training text lacks')
     return found

@@ -19,24 +19,21 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments import asking, cli, corpora
-from experiments.cli import FlagError, say
+from experiments import asking, cli
+from experiments.cli import say
 from experiments.language_results import write
-from hfrnn import (
-    dynamic,
-    evaluation,
-    first_order,
-    language,
-    model,
-    parallel,
-    runs,
-    streams,
-    training,
-    weight_files,
-    weight_noise,
-)
-from hfrnn.data import text, words
-from hfrnn.evaluation import BITS
+from hfrnn import bundle
+from hfrnn.errors import RunError, SettingsError
+from hfrnn.nets import model
+from hfrnn.optim import first_order, weight_noise
+from hfrnn.text import corpora, models, scoring, words
+from hfrnn.text.alphabet import letter_of, unit_of
+from hfrnn.text.batches import check_streams, steps_per_epoch, stream_batch
+from hfrnn.text.metrics import BITS, count_units, text_metrics
+from hfrnn.train import run_folder
+from hfrnn.train.devices import spread
+from hfrnn.train.loop import fit
+from hfrnn.train.steps import StreamState, init_stream_state, stream_step
 
 FLAGS = flags.FLAGS
 VALID = 'valid_bits_per_char'  # in metrics.jsonl, by which the best weights are chosen
@@ -48,11 +45,11 @@ MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score
 WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
 
 # These define a run: it goes on only where they are the same.
-flags.DEFINE_string('corpus', 'ptb', f'One of {", ".join(text.NAMES)}, or the path of a text file.')
+flags.DEFINE_string('corpus', 'ptb', f'One of {", ".join(corpora.NAMES)}, or the path of a text file.')
 flags.DEFINE_enum('unit', 'characters', ['characters', 'words', 'bytes'], 'What a symbol is; enwik8 is of bytes.')
 flags.DEFINE_integer('held_out', 0, 'The end of the validation text that is kept; 0 for all of it.', lower_bound=0)
 flags.DEFINE_integer('hidden', 1000, 'LSTM cells of a layer, H.', lower_bound=1)
-flags.DEFINE_integer('layers', 1, 'How many layers.', lower_bound=1, upper_bound=language.MOST_LAYERS)
+flags.DEFINE_integer('layers', 1, 'How many layers.', lower_bound=1, upper_bound=models.MOST_LAYERS)
 flags.DEFINE_float('initial_sd', None, "Of the weights at the start; by a unit's inputs if not given.", lower_bound=0.0)
 flags.DEFINE_enum('products', 'float32', ['float32', 'bfloat16'], 'What the LSTM multiplies while it is trained.')
 flags.DEFINE_float('clip', 1.0, "Of the LSTM's derivatives, each by itself; 0 for none.", lower_bound=0.0)
@@ -142,7 +139,7 @@ def check_end():
     """What would fail when the training is done."""
     for rule in FLAGS.dynamic:
         if rule not in ('sgd', 'rms'):
-            raise FlagError(f'--dynamic: {rule!r} is none of sgd, rms')
+            raise SettingsError(f'--dynamic: {rule!r} is none of sgd, rms')
     asking.check()
 
 
@@ -151,18 +148,16 @@ def check(s):
     check_end()
     for name in ('average', 'momentum'):
         if getattr(s, name) >= 1:
-            raise FlagError(f'--{name}={getattr(s, name)} never forgets; take less than 1')
+            raise SettingsError(f'--{name}={getattr(s, name)} never forgets; take less than 1')
 
 
 def load(s):
-    corpus = words.load(s.corpus, FLAGS.data) if s.unit == 'words' else text.load(s.corpus, FLAGS.data, s.unit)
-    if FLAGS['held_out'].present:
-        corpora.check_held_out(corpus, s.held_out)
+    corpus = words.load(s.corpus, FLAGS.data) if s.unit == 'words' else corpora.load(s.corpus, FLAGS.data, s.unit)
     return corpora.with_held_out(corpus, s.held_out)
 
 
 def about(corpus):
-    return corpora.about(corpus) | {'alphabet': listed(corpus.alphabet)}
+    return corpora.fingerprint(corpus) | {'alphabet': listed(corpus.alphabet)}
 
 
 def numbers_at_once(s, V):
@@ -171,7 +166,7 @@ def numbers_at_once(s, V):
 
 
 def make_model(s, V, **while_training):
-    return language.lstm(V, **language.settings(vars(s)), initial_sd=s.initial_sd, **while_training)
+    return models.lstm(V, **models.settings(vars(s)), initial_sd=s.initial_sd, **while_training)
 
 
 def make_optimizer(s, steps_per_epoch):
@@ -190,20 +185,20 @@ class Learner(NamedTuple):
     optimizer: optax.GradientTransformation
     steps_per_epoch: int
     init: Callable  # params -> StreamState
-    shapes: streams.StreamState
+    shapes: StreamState
 
 
 def make_learner(s, V, n_train):
     """The Learner of these settings, for V symbols and a training text of so many."""
     net, noise = make_model(s, V), weight_noise.noise(s.noise, s.noise_sd, s.variance)
-    steps = streams.steps(n_train, s.batch, s.length)
+    steps = steps_per_epoch(n_train, s.batch, s.length)
     optimizer = make_optimizer(s, steps)
 
     def init(params):
-        return streams.init(net, optimizer, params, s.batch)
+        return init_stream_state(net, optimizer, params, s.batch)
 
     return Learner(
-        net, noise, optimizer, steps, init, jax.eval_shape(lambda: init(noise.begin(net.init(jax.random.key(0)))))
+        net, noise, optimizer, steps, init, jax.eval_shape(lambda: init(noise.init(net.init(jax.random.key(0)))))
     )
 
 
@@ -216,12 +211,12 @@ def best(s, workdir, state):
     """What did best on validation text; the last there is if that was not read yet."""
     if not (pathlib.Path(workdir) / 'best.npz').exists():
         return trained(s, state)
-    return runs.load_best(workdir, trained(s, state))
+    return run_folder.load_best(workdir, trained(s, state))
 
 
 def best_step(workdir, steps):
     """Of which step those are, of a run that has done so many."""
-    return runs.best_row(runs.read_metrics(workdir), VALID).get('step', steps)
+    return run_folder.best_row(run_folder.read_metrics(workdir), VALID).get('step', steps)
 
 
 def first_params(s, learner, alphabet):
@@ -231,18 +226,18 @@ def first_params(s, learner, alphabet):
     """
     random = learner.model.init(jax.random.key(s.seed))
     if not s.init_from:
-        return learner.noise.begin(random)
-    if weight_files.names_a_file(s.init_from):
+        return learner.noise.init(random)
+    if bundle.names_a_file(s.init_from):
         kept = cli.read_weights(s.init_from)
-        weight_files.check(kept, kind=language.KIND, alphabet=listed(alphabet))
-        return learner.noise.begin(weight_files.restore(kept, random))
+        bundle.check(kept, kind=models.KIND, alphabet=listed(alphabet))
+        return learner.noise.init(bundle.restore(kept, random))
     params = open_learner(s.init_from)[2]
-    weights = weight_noise.means(params)
-    theirs = runs.read_json(s.init_from, 'about.json')['alphabet']
+    weights = weight_noise.mean_params(params)
+    theirs = run_folder.read_json(s.init_from, 'about.json')['alphabet']
     if jax.tree.map(np.shape, weights) != jax.tree.map(np.shape, random) or theirs != listed(alphabet):
-        raise FlagError(f'--init_from={s.init_from} holds another net, or one of another alphabet')
+        raise SettingsError(f'--init_from={s.init_from} holds another net, or one of another alphabet')
     goes_on = s.noise == 'adaptive' and isinstance(params, weight_noise.Posterior)
-    return params if goes_on else learner.noise.begin(weights)
+    return params if goes_on else learner.noise.init(weights)
 
 
 def listed(alphabet):
@@ -252,16 +247,16 @@ def listed(alphabet):
 
 def open_learner(workdir):
     """(settings, Learner, what it kept, (steps, seconds)) of a run; of one with adaptive noise, that is a posterior."""
-    told, facts = (runs.read_json(workdir, name) for name in ('flags.json', 'about.json'))
-    run = runs.open_run(workdir)
+    told, facts = (run_folder.read_json(workdir, name) for name in ('flags.json', 'about.json'))
+    run = run_folder.open_run(workdir)
     try:
         if not {'layers', 'unit'} <= told.keys():
             raise KeyError('layers, unit')
         s = SimpleNamespace(**(cli.defaults(vars(settings())) | told))
         learner = make_learner(s, len(facts['alphabet']), facts['train'])
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as e:
-        raise runs.RunError(f'{workdir} holds a run of another experiment') from e
-    state, seconds = runs.restore(run, learner.shapes)
+        raise RunError(f'{workdir} holds a run of another experiment') from e
+    state, seconds = run_folder.restore(run, learner.shapes)
     return s, learner, best(s, workdir, state), (int(state.step), seconds)
 
 
@@ -272,26 +267,26 @@ def train():
     folder, s = cli.workdir('where to keep the run'), settings()
     check(s)
     corpus = load(s)
-    streams.check(len(corpus.train), s.batch, s.length)
+    check_streams(len(corpus.train), s.batch, s.length)
     if FLAGS.dynamic:
-        corpora.check_tuning_text(corpus.valid[: FLAGS.tune_symbols])
+        scoring.check_tuning_text(corpus.valid[: FLAGS.tune_symbols])
     asking.prompt(corpus.alphabet)  # now, and not after the training
     learner = make_learner(s, len(corpus.alphabet), len(corpus.train))
     cli.check_memory(model.size(learner.shapes.params), 8, numbers_at_once(s, len(corpus.alphabet)))
-    first = None if runs.has_begun(folder) else first_params(s, learner, corpus.alphabet)
+    first = None if run_folder.has_begun(folder) else first_params(s, learner, corpus.alphabet)
     run = cli.train_in(folder, vars(s), about(corpus))
-    weights = weight_noise.means(learner.shapes.params)
+    weights = weight_noise.mean_params(learner.shapes.params)
     say(
         f'{describe(s)} of {model.size(weights):,} weights on {corpus.name}: {len(corpus.train):,} / '
         f'{len(corpus.valid):,} / {len(corpus.test):,} symbols of {len(corpus.alphabet)}; '
         f'{learner.steps_per_epoch:,} steps an epoch'
     )
     state, elapsed = cli.restore_or_begin(run, learner.shapes, lambda: learner.init(first))
-    history = runs.history_and_best(run, int(state.step), VALID, trained(s, state))
+    history = run_folder.history_and_best(run, int(state.step), VALID, trained(s, state))
 
-    read = dynamic.static_reader(learner.model, s.length)
-    per_char = len(corpus.train) / evaluation.units(corpus.alphabet, corpus.train)[0]  # symbols in a character
-    letter = text.letter_of(corpus.alphabet)[:4]
+    read = scoring.static_reader(learner.model, s.length)
+    per_char = len(corpus.train) / count_units(corpus.alphabet, corpus.train)[0]  # symbols in a character
+    letter = letter_of(corpus.alphabet)[:4]
     last = round(FLAGS.epochs * learner.steps_per_epoch)
 
     def about_step(i, seconds):
@@ -301,17 +296,17 @@ def train():
 
     def read_valid(state):
         valid = corpus.valid[: s.evaluate_symbols]
-        reading = read(weight_noise.means(trained(s, state)), valid, len(corpus.alphabet), s.batch, 0)
+        reading = read(weight_noise.mean_params(trained(s, state)), valid, len(corpus.alphabet), s.batch, 0)
         return {
-            VALID: evaluation.measured(reading, corpus.alphabet, valid)['bits_per_char'],
+            VALID: text_metrics(reading, corpus.alphabet, valid)['bits_per_char'],
             'valid_symbols': len(valid),
         }
 
     def keep(state, seconds):
-        runs.save(run, state, int(state.step), seconds)
+        run_folder.save(run, state, int(state.step), seconds)
 
     def log(row, state, seconds):
-        runs.log_and_keep(run, history, row, VALID, state, trained(s, state), seconds)
+        run_folder.log_and_keep(run, history, row, VALID, state, trained(s, state), seconds)
 
     def on_step(state, metrics, seconds):
         i = int(state.step)
@@ -329,11 +324,11 @@ def train():
     key = jax.random.fold_in(jax.random.key(s.seed), 1)
     dtype = jnp.bfloat16 if s.products == 'bfloat16' else None
     in_training = make_model(s, len(corpus.alphabet), dtype=dtype, dropout=s.dropout)
-    step = streams.stream_step(in_training, learner.optimizer, learner.noise, key, learner.steps_per_epoch)
-    state, elapsed = training.fit(
-        parallel.spread(step, FLAGS.devices),
+    step = stream_step(in_training, learner.optimizer, learner.noise, key, learner.steps_per_epoch)
+    state, elapsed = fit(
+        spread(step, FLAGS.devices),
         state,
-        lambda i: streams.cut(corpus.train, s.batch, s.length, i, len(corpus.alphabet), s.reset_every),
+        lambda i: stream_batch(corpus.train, s.batch, s.length, i, len(corpus.alphabet), s.reset_every),
         steps=last,
         seconds=FLAGS.minutes * 60,
         elapsed=elapsed,
@@ -341,10 +336,10 @@ def train():
         save_every=FLAGS.save_minutes * 60,
         on_step=on_step,
     )
-    if int(state.step) not in {row['step'] for row in runs.measured(history, VALID)}:
+    if int(state.step) not in {row['step'] for row in run_folder.measured(history, VALID)}:
         log(about_step(int(state.step), elapsed) | read_valid(state), state, elapsed)
-    runs.wait('the training is written down')
-    weights = weight_noise.means(best(s, run.path, state))
+    run_folder.wait('the training is written down')
+    weights = weight_noise.mean_params(best(s, run.path, state))
     finish(run, s, corpus, learner, weights, int(state.step), elapsed)
 
 
@@ -352,11 +347,11 @@ def evaluate():
     check_end()
     s, learner, weights, (steps, seconds) = reopen()
     corpus = load(s)
-    runs.check(WORKDIR.value, 'about.json', about(corpus))
+    run_folder.check(WORKDIR.value, 'about.json', about(corpus))
     asking.prompt(corpus.alphabet)
     if FLAGS.dynamic:
-        corpora.check_tuning_text(corpus.valid[: FLAGS.tune_symbols])
-    finish(runs.open_run(WORKDIR.value), s, corpus, learner, weights, steps, seconds)
+        scoring.check_tuning_text(corpus.valid[: FLAGS.tune_symbols])
+    finish(run_folder.open_run(WORKDIR.value), s, corpus, learner, weights, steps, seconds)
 
 
 def sample():
@@ -372,12 +367,12 @@ def score():
 def export():
     """--output: a file of a run's weights in half precision, with what they are."""
     if not FLAGS.output:
-        raise FlagError('say where to write them: --output=FILE.npz')
+        raise SettingsError('say where to write them: --output=FILE.npz')
     s, _, weights, (steps, seconds) = reopen()
-    facts = runs.read_json(WORKDIR.value, 'about.json')
+    facts = run_folder.read_json(WORKDIR.value, 'about.json')
     begun = s.init_from and pathlib.Path(s.init_from).name  # where its folder stands is nobody else's business
     content = {
-        'kind': language.KIND,
+        'kind': models.KIND,
         'alphabet': facts['alphabet'],
         'about': facts,
         'flags': vars(s) | {'init_from': begun},
@@ -385,27 +380,27 @@ def export():
     content |= {'steps': steps, 'seconds': seconds}
     content['best_step'] = best_step(WORKDIR.value, steps)
     if (pathlib.Path(WORKDIR.value) / 'results.json').exists():
-        results = runs.read_json(WORKDIR.value, 'results.json')
+        results = run_folder.read_json(WORKDIR.value, 'results.json')
         if results.get('best_step', results['steps']) == content['best_step']:  # else they are of other weights
             content['results'] = results
-    weight_files.save(FLAGS.output, weights, content)
+    bundle.save(FLAGS.output, weights, content)
     say(f'{model.size(weights):,} weights, {os.path.getsize(FLAGS.output) / 1e6:.1f} MB: {FLAGS.output}')
 
 
 def reader():
     """(model, weights, alphabet) of --workdir, or of --weights, or of the file that came with the package."""
     if WORKDIR.value and FLAGS.weights:
-        raise FlagError('read one net: that of --workdir or that of --weights')
+        raise SettingsError('read one net: that of --workdir or that of --weights')
     if WORKDIR.value:
         _, learner, weights, _ = reopen()
-        return learner.model, weights, language.alphabet_of(runs.read_json(WORKDIR.value, 'about.json'))
-    if not FLAGS.weights and (FLAGS.corpus != 'ptb' or SHIPPED not in weight_files.shipped()):
-        raise FlagError('say which run: --workdir=FOLDER, or --weights=FILE')
-    net = language.of_file(cli.read_weights(FLAGS.weights or SHIPPED))
+        return learner.model, weights, models.alphabet_of(run_folder.read_json(WORKDIR.value, 'about.json'))
+    if not FLAGS.weights and (FLAGS.corpus != 'ptb' or SHIPPED not in bundle.shipped()):
+        raise SettingsError('say which run: --workdir=FOLDER, or --weights=FILE')
+    net = models.of_file(cli.read_weights(FLAGS.weights or SHIPPED))
     mine = {name: value for name, value in vars(settings()).items() if FLAGS[name].present}
     others = [f'--{name}={value}' for name, value in mine.items() if net.flags.get(name) != value]
     if others:
-        raise FlagError(f'{FLAGS.weights or SHIPPED} are weights of another net than {" ".join(others)} says')
+        raise SettingsError(f'{FLAGS.weights or SHIPPED} are weights of another net than {" ".join(others)} says')
     return net.model, net.params, net.alphabet
 
 
@@ -414,7 +409,7 @@ def reopen():
     folder = cli.workdir()
     cli.check_flags(folder, {name: value for name, value in vars(settings()).items() if FLAGS[name].present})
     s, learner, params, done = open_learner(folder)
-    return s, learner, weight_noise.means(params), done
+    return s, learner, weight_noise.mean_params(params), done
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
@@ -430,6 +425,6 @@ def describe(s):
 def finish(run, s, corpus, learner, weights, steps, seconds):
     """Evaluates and samples."""
     facts = {name: getattr(s, name) for name in ('hidden', 'layers', 'optimizer', 'noise', 'dropout')}
-    facts |= {'unit': text.unit_of(corpus.alphabet), 'steps': steps, 'epochs': steps / learner.steps_per_epoch}
+    facts |= {'unit': unit_of(corpus.alphabet), 'steps': steps, 'epochs': steps / learner.steps_per_epoch}
     facts |= {'best_step': best_step(run.path, steps), 'seconds': round(seconds, 1)}
     write(run, learner.model, weights, corpus, facts, asking.sample(learner.model, weights, corpus.alphabet))

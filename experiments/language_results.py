@@ -12,9 +12,13 @@ from absl import flags
 
 from experiments import cli
 from experiments.cli import clock, say
-from hfrnn import dynamic, model, plotting, runs
-from hfrnn.data import DataError, text
-from hfrnn.evaluation import measured
+from hfrnn import plots
+from hfrnn.errors import DataError
+from hfrnn.nets import model
+from hfrnn.text import scoring
+from hfrnn.text.alphabet import letter_of
+from hfrnn.text.metrics import text_metrics
+from hfrnn.train import run_folder
 
 FLAGS = flags.FLAGS
 
@@ -23,29 +27,29 @@ def dynamic_results(net, weights, corpus, test):
     """What each rule of --dynamic makes of the test text, its rate chosen on validation text."""
     null = len(corpus.alphabet)
     valid = corpus.valid[: FLAGS.tune_symbols]
-    reader = dynamic.dynamic_reader(net, FLAGS.segment)
-    results, bits_per = {}, f'bits/{text.letter_of(corpus.alphabet)[:4]}'
+    reader = scoring.dynamic_reader(net, FLAGS.segment)
+    results, bits_per = {}, f'bits/{letter_of(corpus.alphabet)[:4]}'
     for name in FLAGS.dynamic:
         rms = None
         if name == 'rms':
             some = corpus.train[: FLAGS.rms_symbols]
-            rms = dynamic.root_mean_squares(net, weights, some, null, FLAGS.segment)
+            rms = scoring.root_mean_squares(net, weights, some, null, FLAGS.segment)
 
         def bits(rate, decay, rms=rms, name=name):
-            reading = reader(weights, valid, null, dynamic.Rule(rate, decay, rms))
-            found = measured(reading, corpus.alphabet, valid)['bits_per_char']
+            reading = reader(weights, valid, null, scoring.Rule(rate, decay, rms))
+            found = text_metrics(reading, corpus.alphabet, valid)['bits_per_char']
             say(f'  {name}: rate {rate:.2g}, decay {decay:.2g}: {found:.4f} {bits_per} on validation text')
             return found
 
         try:
-            rate, decay = dynamic.tuned(bits, name == 'rms')
+            rate, decay = scoring.tuned(bits, name == 'rms')
         except DataError as e:
             say(f'  {name}: {e}')
             continue
         begun = time.monotonic()
-        reading = reader(weights, test, null, dynamic.Rule(rate, decay, rms), progress(name, len(test)))
+        reading = reader(weights, test, null, scoring.Rule(rate, decay, rms), progress(name, len(test)))
         seconds = time.monotonic() - begun
-        found = measured(reading, corpus.alphabet, test)
+        found = text_metrics(reading, corpus.alphabet, test)
         if not math.isfinite(found['bits_per_char']):
             say(f'  {name}: the weights come apart on test text, at a rate of {rate:.2g}')
             continue
@@ -80,10 +84,10 @@ def write(run, net, weights, corpus, facts, sampled):
     What other rules have made of the same weights and text stays in results.json; and all of it, if that was of more of
     the text.
     """
-    null, letter = len(corpus.alphabet), text.letter_of(corpus.alphabet)
+    null, letter = len(corpus.alphabet), letter_of(corpus.alphabet)
     test = corpus.test[: FLAGS.test_symbols or None]
-    read = dynamic.static_reader(net)
-    static = measured(read(weights, test, null, FLAGS.static_streams, FLAGS.context), corpus.alphabet, test)
+    read = scoring.static_reader(net)
+    static = text_metrics(read(weights, test, null, FLAGS.static_streams, FLAGS.context), corpus.alphabet, test)
     static |= {'streams': FLAGS.static_streams, 'context': FLAGS.context}
     results = {
         'experiment': pathlib.Path(sys.argv[0]).stem,
@@ -96,19 +100,19 @@ def write(run, net, weights, corpus, facts, sampled):
         'dynamic': dynamic_results(net, weights, corpus, test),
         **cli.here(),
     }
-    before = runs.read_json(run.path, 'results.json') if (run.path / 'results.json').exists() else {}
+    before = run_folder.read_json(run.path, 'results.json') if (run.path / 'results.json').exists() else {}
     if any(before.get(name, facts[name]) != facts[name] for name in ('steps', 'best_step')):
         before = {}
     if before.get('test_symbols') == len(test):
         results['dynamic'] = before['dynamic'] | results['dynamic']
     if before.get('test_symbols', 0) > len(test):
         say(f'results.json in {run.path} is of more test text, and stays as it is')
-    elif runs.writes():
-        runs.write_json(run.path / 'results.json', results)
+    elif run_folder.writes():
+        run_folder.write_json(run.path / 'results.json', results)
         (run.path / 'sample.txt').write_text(sampled, 'utf-8')
-        history = runs.history(run)
+        history = run_folder.history(run)
         if history:
-            plotting.learning_curve(run.path / 'learning_curve.png', {'LSTM': history}, label=f'bits per {letter}')
+            plots.learning_curve(run.path / 'learning_curve.png', {'LSTM': history}, label=f'bits per {letter}')
     say(f'\nA sample:\n\n{sampled}\n')
     what, n = f'bits/{letter[:4]}', len(test)
     say(f'{"on the test text":28s} {what:>10s} {"perplexity":>11s} {"error":>7s}   {n:,} symbols')

@@ -23,10 +23,18 @@ import optax
 from absl import flags
 
 from experiments import cli
-from experiments.cli import FlagError, clock, say
-from hfrnn import cells, evaluation, hf, model, parallel, plotting, runs, training
-from hfrnn.cells import SCALE
-from hfrnn.data import tasks
+from experiments.cli import clock, say
+from hfrnn import plots
+from hfrnn.errors import RunError, SettingsError
+from hfrnn.nets import cells, model
+from hfrnn.nets.cells import SCALE
+from hfrnn.optim import hessian_free
+from hfrnn.toys import tasks
+from hfrnn.train import run_folder
+from hfrnn.train.devices import spread
+from hfrnn.train.loop import NotFinite, fit
+from hfrnn.train.loss import eval_step, padded_batches, sum_metrics
+from hfrnn.train.steps import HessianFreeBatches, first_order_step, hessian_free_step, init_state
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(cli)
@@ -49,7 +57,7 @@ flags.DEFINE_integer(
     upper_bound=2**31 - 1,
 )
 flags.DEFINE_enum('optimizer', 'hf', ['hf', 'adam', 'sgd'], 'Hessian-Free, Adam, or gradient descent with momentum.')
-flags.DEFINE_enum('preset', 'martens2010', list(hf.PRESETS), 'The variant of HF.')
+flags.DEFINE_enum('preset', 'martens2010', list(hessian_free.PRESETS), 'The variant of HF.')
 flags.DEFINE_integer('batch', 10_000, 'HF: sequences for a gradient.', lower_bound=1)
 flags.DEFINE_integer('curvature_batch', 1_000, 'HF: sequences for the curvature; the first of --batch.', lower_bound=1)
 flags.DEFINE_float('mu', 1 / 30, 'HF: the weight of structural damping; 0 for none.', lower_bound=0.0)
@@ -133,23 +141,23 @@ def make_parts(s) -> Parts:
     cli.check_memory(weights, cli.copies(s.optimizer, s.preset, s.cg_iterations))
     if s.optimizer == 'hf':
         given = {} if s.cg_tolerance is None else {'tolerance': s.cg_tolerance}
-        optimizer = hf.PRESETS[s.preset](s.damping, s.cg_iterations, **given)
-        step = training.hessian_free_step(net, optimizer, FLAGS.chunk, s.mu)
+        optimizer = hessian_free.PRESETS[s.preset](s.damping, s.cg_iterations, **given)
+        step = hessian_free_step(net, optimizer, FLAGS.chunk, s.mu)
     else:
         rule = optax.adam(s.learning_rate) if s.optimizer == 'adam' else optax.sgd(s.learning_rate, s.momentum)
         optimizer = optax.chain(optax.clip_by_global_norm(s.clip), rule)
-        step = training.first_order_step(net, optimizer, FLAGS.chunk)
+        step = first_order_step(net, optimizer, FLAGS.chunk)
 
-    answers = parallel.spread(evaluation.step(net, wrong=evaluation.wrong_sequences(task.wrong)), FLAGS.devices)
+    answers = spread(eval_step(net, wrong=tasks.wrong_sequences(task.wrong)), FLAGS.devices)
     test = task.draw(np.random.default_rng((0, 0, 1)), s.test_sequences)  # a stream that no step has
     devices = cli.n_devices()
     chunk = devices * min(FLAGS.chunk, -(-s.test_sequences // devices))
 
     def measure(params):
-        sums = evaluation.totals(answers, params, evaluation.parts(test, chunk))
+        sums = sum_metrics(answers, params, padded_batches(test, chunk))
         return {'wrong': sums['wrong'] / sums['sequences'], 'test_nats': sums['nats'] / sums['targets']}
 
-    return Parts(task, net, optimizer, parallel.spread(step, FLAGS.devices), measure)
+    return Parts(task, net, optimizer, spread(step, FLAGS.devices), measure)
 
 
 def draw_batches(s, task, i):
@@ -158,7 +166,7 @@ def draw_batches(s, task, i):
     if s.optimizer != 'hf':
         return task.draw(rng, s.first_order_batch)
     gradient = task.draw(rng, s.batch)
-    return training.HessianFreeBatches(gradient, jax.tree.map(lambda leaf: leaf[: s.curvature_batch], gradient))
+    return HessianFreeBatches(gradient, jax.tree.map(lambda leaf: leaf[: s.curvature_batch], gradient))
 
 
 def limit(s):
@@ -186,11 +194,11 @@ def train_one():
 def train(s, folder, parts) -> dict:
     """Trains a net until it solves its task or its time is up; what results.json then holds."""
     run = cli.train_in(folder, vars(s), {})
-    init = functools.partial(training.init, parts.net, parts.optimizer)
+    init = functools.partial(init_state, parts.net, parts.optimizer)
     shapes = jax.eval_shape(init, jax.random.key(0))
     say(f'{s.task}, T = {s.T}, seed {s.seed}: {model.size(shapes.params):,} weights by {method(s)}')
     state, elapsed = cli.restore_or_begin(run, shapes, lambda: init(jax.random.key(s.seed)))
-    rows = runs.history(run, step=int(state.step))
+    rows = run_folder.history(run, step=int(state.step))
     solved = bool(rows) and rows[-1]['step'] == int(state.step) and rows[-1].get('wrong', 1.0) < s.solved_below
     steps, every = limit(s), s.evaluate_every if s.optimizer == 'hf' else s.first_order_evaluate_every
 
@@ -208,25 +216,25 @@ def train(s, folder, parts) -> dict:
         if measured:
             row |= parts.measure(state.params)
             line += f'  wrong {row["wrong"]:6.2%}'
-        runs.log(run, row)
+        run_folder.log(run, row)
         say(f'{line}  {cli.progress(i, steps, seconds)}')
         return measured and row['wrong'] < s.solved_below
 
     finite = True
     if not solved:
         try:
-            state, elapsed = training.fit(
+            state, elapsed = fit(
                 parts.step,
                 state,
                 lambda i: draw_batches(s, parts.task, i),
                 steps=steps,
                 seconds=FLAGS.minutes * 60,
                 elapsed=elapsed,
-                save=lambda state, seconds: runs.save(run, state, int(state.step), seconds),
+                save=lambda state, seconds: run_folder.save(run, state, int(state.step), seconds),
                 save_every=FLAGS.save_minutes * 60,
                 on_step=on_step,
             )
-        except training.NotFinite as e:  # an answer too: the task is not solved
+        except NotFinite as e:  # an answer too: the task is not solved
             say(f'warning: {e}')
             state, elapsed, finite = e.state, e.seconds, False
     measured = parts.measure(state.params)
@@ -242,9 +250,9 @@ def train(s, folder, parts) -> dict:
         'parameters': model.size(state.params),
         **cli.here(),
     }
-    if runs.writes():
-        runs.write_json(run.path / 'results.json', result)
-    runs.close(run)
+    if run_folder.writes():
+        run_folder.write_json(run.path / 'results.json', result)
+    run_folder.close(run)
     return result
 
 
@@ -255,9 +263,9 @@ def numbers(name):
     try:
         found = [int(word) for word in FLAGS[name].value]
     except ValueError:
-        raise FlagError(f'--{name}={",".join(FLAGS[name].value)}: whole numbers with commas between') from None
+        raise SettingsError(f'--{name}={",".join(FLAGS[name].value)}: whole numbers with commas between') from None
     if not found or min(found) < 0 or max(found) >= 2**31:
-        raise FlagError(f'--{name} needs whole numbers from 0 to {2**31 - 1}')
+        raise SettingsError(f'--{name} needs whole numbers from 0 to {2**31 - 1}')
     return found
 
 
@@ -267,14 +275,14 @@ def grid():
     Several of these may share a folder, each with nets of its own.
     """
     if FLAGS.processes > 1:
-        raise FlagError('a grid is of one process; start several, each with --tasks of its own, in one --workdir')
+        raise SettingsError('a grid is of one process; start several, each with --tasks of its own, in one --workdir')
     lengths, seeds = numbers('lengths'), numbers('seeds')
     for name, there in (('tasks', tasks.TASKS), ('methods', METHODS)):
         if not FLAGS[name].value:
-            raise FlagError(f'--{name} names none of {", ".join(there)}')
+            raise SettingsError(f'--{name} names none of {", ".join(there)}')
         for word in FLAGS[name].value:
             if word not in there:
-                raise FlagError(f'--{name}: {word!r} is none of {", ".join(there)}')
+                raise SettingsError(f'--{name}: {word!r} is none of {", ".join(there)}')
     places = [
         settings(task=task, T=T, **METHODS[name])
         for T in lengths  # the short ones first: they are solved soonest
@@ -301,11 +309,11 @@ def grid():
 def finished(s, folder):
     """Whether this net has solved its task, or has spent all that it may."""
     try:
-        result = runs.read_json(folder, 'results.json')
-    except runs.RunError:
+        result = run_folder.read_json(folder, 'results.json')
+    except RunError:
         return False
     if result.get('experiment') != 'long_term':
-        raise runs.RunError(f'{folder} holds the results of something else')
+        raise RunError(f'{folder} holds the results of something else')
     cli.check_flags(folder, vars(s))
     return (
         result['solved']
@@ -321,10 +329,10 @@ def collect():
     Nets of one task, method and T count together, whatever their other flags.
     """
     folder = pathlib.Path(cli.workdir('which grid'))
-    found = [runs.read_json(path.parent, path.name) for path in sorted(folder.glob('*/results.json'))]
+    found = [run_folder.read_json(path.parent, path.name) for path in sorted(folder.glob('*/results.json'))]
     rows = [row for row in found if row.get('experiment') == 'long_term']
     if not rows:
-        raise runs.RunError(f'{folder} holds no results yet')
+        raise RunError(f'{folder} holds no results yet')
     cli.results_so_far(folder, GRID)
     shares = [
         {'task': task, 'method': name, 'T': T, 'nets': len(group), 'solved': sum(row['solved'] for row in group)}
@@ -333,8 +341,8 @@ def collect():
         for T in sorted({row['T'] for row in rows})
         if (group := [row for row in rows if (row['task'], row['method'], row['T']) == (task, name, T)])
     ]
-    runs.write_json(folder / 'results.json', {'experiment': GRID, 'shares': shares, 'runs': rows})
-    plotting.solved(folder / 'solved.png', shares)
+    run_folder.write_json(folder / 'results.json', {'experiment': GRID, 'shares': shares, 'runs': rows})
+    plots.solved(folder / 'solved.png', shares)
     return shares
 
 

@@ -17,12 +17,22 @@ import numpy as np
 import optax
 from absl import flags
 
-from experiments import asking, cli, corpora, knowledge
-from experiments.cli import FlagError, clock, say
-from hfrnn import evaluation, hf, language, model, parallel, plotting, runs, training
-from hfrnn.baselines import compressors
-from hfrnn.data import text
-from hfrnn.evaluation import BITS
+from experiments import asking, cli, knowledge
+from experiments.cli import clock, say
+from hfrnn import plots
+from hfrnn.errors import RunError, SettingsError
+from hfrnn.nets import model
+from hfrnn.optim import hessian_free
+from hfrnn.rivals import compressors
+from hfrnn.text import corpora, models
+from hfrnn.text.alphabet import UNKNOWN, as_bytes, unit_of
+from hfrnn.text.batches import random_substrings, windows
+from hfrnn.text.metrics import BITS, bits_per_char
+from hfrnn.train import run_folder
+from hfrnn.train.devices import spread
+from hfrnn.train.loop import fit
+from hfrnn.train.loss import eval_step, padded_batches
+from hfrnn.train.steps import HessianFreeBatches, first_order_step, hessian_free_step, init_state
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(cli)
@@ -34,7 +44,7 @@ MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'sample', 'score
 WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder.")
 
 # These define a run: it goes on only where they are the same.
-flags.DEFINE_string('corpus', 'pydoc', f'One of {", ".join(text.NAMES)}, or the path of a text file.')
+flags.DEFINE_string('corpus', 'pydoc', f'One of {", ".join(corpora.NAMES)}, or the path of a text file.')
 flags.DEFINE_enum('unit', 'characters', ['characters', 'bytes'], 'What a symbol of a text file is.')
 flags.DEFINE_enum('cell', 'mrnn', ['rnn', 'tensor_rnn', 'mrnn'], 'The recurrent layer.')
 flags.DEFINE_enum('gain', 'linear', ['linear', 'tanh'], "The MRNN's gain: the paper's, or that of its author's code.")
@@ -48,7 +58,7 @@ flags.DEFINE_enum('optimizer', 'hf', ['hf', 'adam', 'rmsprop'], 'Hessian-Free, o
 flags.DEFINE_enum(
     'preset',
     'martens2010',
-    list(hf.PRESETS),
+    list(hessian_free.PRESETS),
     "The variant of HF: its CG, rho, backtracking, line search. Batches, mu and preconditioner are the flags' below.",
 )
 flags.DEFINE_integer('curvature_batch', 2_400, 'HF: sequences for the curvature; the first of --batch.', lower_bound=1)
@@ -111,7 +121,7 @@ def defining_flags():
 
 def check_sizes():
     if FLAGS.unscored >= FLAGS.length:
-        raise FlagError(f'--unscored={FLAGS.unscored} leaves nothing to score of --length={FLAGS.length}')
+        raise SettingsError(f'--unscored={FLAGS.unscored} leaves nothing to score of --length={FLAGS.length}')
     cli.check_batches('batch', *(['curvature_batch'] if FLAGS.optimizer == 'hf' else []))
 
 
@@ -125,13 +135,13 @@ def numbers_at_once(n_symbols):
 
 
 def make_model(n_symbols):
-    return language.recurrent(n_symbols, **{name: FLAGS[name].value for name in language.RECURRENT})
+    return models.recurrent(n_symbols, **{name: FLAGS[name].value for name in models.RECURRENT})
 
 
 def make_optimizer():
     if FLAGS.optimizer == 'hf':
         given = {'damping': FLAGS.damping, 'cg_iterations': FLAGS.cg_iterations, 'tolerance': FLAGS.cg_tolerance}
-        return hf.PRESETS[FLAGS.preset](**{name: value for name, value in given.items() if value is not None})
+        return hessian_free.PRESETS[FLAGS.preset](**{name: value for name, value in given.items() if value is not None})
     rate = FLAGS.learning_rate
     if FLAGS.decay_steps:
         rate = optax.cosine_decay_schedule(rate, FLAGS.decay_steps)
@@ -141,10 +151,10 @@ def make_optimizer():
 
 def make_step(net, optimizer):
     if FLAGS.optimizer == 'hf':
-        step = training.hessian_free_step(net, optimizer, FLAGS.chunk, FLAGS.mu, FLAGS.preconditioned)
+        step = hessian_free_step(net, optimizer, FLAGS.chunk, FLAGS.mu, FLAGS.preconditioned)
     else:
-        step = training.first_order_step(net, optimizer, FLAGS.chunk)
-    return parallel.spread(step, FLAGS.devices)
+        step = first_order_step(net, optimizer, FLAGS.chunk)
+    return spread(step, FLAGS.devices)
 
 
 def draw_batches(symbols, i):
@@ -152,14 +162,14 @@ def draw_batches(symbols, i):
 
     def draw(stream, sequences):
         rng = np.random.default_rng((FLAGS.seed, i, stream))
-        return text.random_substrings(symbols, rng, sequences, FLAGS.length, FLAGS.unscored)
+        return random_substrings(symbols, rng, sequences, FLAGS.length, FLAGS.unscored)
 
     gradient = draw(0, FLAGS.batch)
     if FLAGS.optimizer != 'hf':
         return gradient
     n = FLAGS.curvature_batch
     own = (draw(1, n), draw(2, n)) if FLAGS.own_batches else (None, None)
-    return training.HessianFreeBatches(gradient, jax.tree.map(lambda leaf: leaf[:n], gradient), *own)
+    return HessianFreeBatches(gradient, jax.tree.map(lambda leaf: leaf[:n], gradient), *own)
 
 
 # -- modes ------------------------------------------------------------------------------------------------------------
@@ -168,26 +178,26 @@ def draw_batches(symbols, i):
 def train():
     folder = cli.workdir('where to keep the run')
     check_sizes()
-    corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
-    text.random_substrings(corpus.train, np.random.default_rng(0), 1, FLAGS.length, FLAGS.unscored)  # long enough?
+    corpus = corpora.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
+    random_substrings(corpus.train, np.random.default_rng(0), 1, FLAGS.length, FLAGS.unscored)  # long enough?
     asking.check()
     asking.prompt(corpus.alphabet)  # now, and not after the training
     net, optimizer = make_model(len(corpus.alphabet)), make_optimizer()
-    init = functools.partial(training.init, net, optimizer)
+    init = functools.partial(init_state, net, optimizer)
     shapes = jax.eval_shape(init, jax.random.key(0))
     copies = cli.copies(FLAGS.optimizer, FLAGS.preset, FLAGS.cg_iterations)
     cli.check_memory(model.size(shapes.params), copies, numbers_at_once(len(corpus.alphabet)))
 
-    run = cli.train_in(folder, defining_flags(), corpora.about(corpus))
+    run = cli.train_in(folder, defining_flags(), corpora.fingerprint(corpus))
     say(
         f'{FLAGS.cell} of {model.size(shapes.params):,} weights by {FLAGS.optimizer} on {corpus.name}: '
         f'{len(corpus.train):,} / {len(corpus.valid):,} / {len(corpus.test):,} symbols of {len(corpus.alphabet)}'
     )
     state, elapsed = cli.restore_or_begin(run, shapes, lambda: init(jax.random.key(FLAGS.seed)))
-    runs.history(run, step=int(state.step))
+    run_folder.history(run, step=int(state.step))
 
-    valid = text.windows(corpus.train, corpus.valid[: FLAGS.evaluate_symbols], FLAGS.context, FLAGS.stride)
-    measure, unit = evaluator(net), text.unit_of(corpus.alphabet)[:-1]
+    valid = windows(corpus.train, corpus.valid[: FLAGS.evaluate_symbols], FLAGS.context, FLAGS.stride)
+    measure, unit = evaluator(net), unit_of(corpus.alphabet)[:-1]
 
     def on_step(state, metrics, seconds):
         i = int(state.step)
@@ -202,18 +212,18 @@ def train():
             row['valid_bits_per_char'] = measure(state.params, valid)
             row['valid_symbols'] = len(corpus.valid[: FLAGS.evaluate_symbols])
             line += f'  valid {row["valid_bits_per_char"]:.3f}'
-        runs.log(run, row)
+        run_folder.log(run, row)
         if FLAGS.optimizer == 'hf' or i % FLAGS.evaluate_every == 0:
             say(f'{line}  {cli.progress(i, FLAGS.steps, seconds)}')
 
-    state, elapsed = training.fit(
+    state, elapsed = fit(
         make_step(net, optimizer),
         state,
         lambda i: draw_batches(corpus.train, i),
         steps=FLAGS.steps,
         seconds=FLAGS.minutes * 60,
         elapsed=elapsed,
-        save=lambda state, seconds: runs.save(run, state, int(state.step), seconds),
+        save=lambda state, seconds: run_folder.save(run, state, int(state.step), seconds),
         save_every=FLAGS.save_minutes * 60,
         on_step=on_step,
         clock=CLOCKS[FLAGS.clock],
@@ -224,8 +234,8 @@ def train():
 def evaluate():
     asking.check()
     run, net, state, elapsed = reopen()
-    corpus = text.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
-    runs.check(WORKDIR.value, 'about.json', corpora.about(corpus))
+    corpus = corpora.load(FLAGS.corpus, FLAGS.data, FLAGS.unit)
+    run_folder.check(WORKDIR.value, 'about.json', corpora.fingerprint(corpus))
     asking.prompt(corpus.alphabet)
     finish(run, corpus, net, state, elapsed, evaluator(net))
 
@@ -243,11 +253,13 @@ def score():
 def analyse():
     """Of any net of text: also of an LSTM's run, of penn_treebank or wikipedia."""
     folder = cli.workdir()
-    net = language.open_net(folder)
-    path = runs.open_run(folder).path
+    net = models.open_net(folder)
+    path = run_folder.open_run(folder).path
     cli.check_flags(folder, {name: value for name, value in defining_flags().items() if FLAGS[name].present})
-    corpus = corpora.corpus_of(net.flags, FLAGS.data)
-    runs.check(folder, 'about.json', corpora.about(corpus))
+    corpus = corpora.with_held_out(
+        corpora.load(net.flags['corpus'], FLAGS.data, net.flags['unit']), net.flags.get('held_out', 0)
+    )
+    run_folder.check(folder, 'about.json', corpora.fingerprint(corpus))
     knowers = {net.flags.get('cell', 'lstm'): knowledge.net(net.model, net.params)}
     knowers |= knowledge.rivals(corpus.train[-FLAGS.rival_symbols :], len(corpus.alphabet))
     sizes = FLAGS.bags, FLAGS.passages, FLAGS.sampled
@@ -257,22 +269,22 @@ def analyse():
 def reopen():
     """(run, model, state, seconds) of --workdir, whose flags hold wherever the command line says nothing else."""
     folder = cli.workdir()
-    told, about = (runs.read_json(folder, name) for name in ('flags.json', 'about.json'))
-    if not (told.keys() >= set(language.RECURRENT) - {'gain'} and 'alphabet' in about):  # the first runs tell no gain
-        raise runs.RunError(f'{folder} holds a run of another experiment')
+    told, about = (run_folder.read_json(folder, name) for name in ('flags.json', 'about.json'))
+    if not (told.keys() >= set(models.RECURRENT) - {'gain'} and 'alphabet' in about):  # the first runs tell no gain
+        raise RunError(f'{folder} holds a run of another experiment')
     cli.take_flags(told)
-    run = runs.open_run(folder)
+    run = run_folder.open_run(folder)
     cli.check_flags(folder, defining_flags())
     alphabet = about['alphabet']
     net, optimizer = make_model(len(alphabet)), make_optimizer()
-    shapes = jax.eval_shape(functools.partial(training.init, net, optimizer), jax.random.key(0))
-    return run, net, *runs.restore(run, shapes)
+    shapes = jax.eval_shape(functools.partial(init_state, net, optimizer), jax.random.key(0))
+    return run, net, *run_folder.restore(run, shapes)
 
 
 def reopened_net():
     """(model, params, alphabet) of --workdir."""
     run, net, state, _ = reopen()
-    return net, state.params, runs.read_json(run.path, 'about.json')['alphabet']
+    return net, state.params, run_folder.read_json(run.path, 'about.json')['alphabet']
 
 
 # -- what modes share -------------------------------------------------------------------------------------------------
@@ -280,23 +292,23 @@ def reopened_net():
 
 def evaluator(net):
     devices = cli.n_devices()
-    step = parallel.spread(evaluation.step(net), FLAGS.devices)
+    step = spread(eval_step(net), FLAGS.devices)
 
     def measure(params, batch):
         rows = min(FLAGS.chunk, 256, -(-len(batch.xs) // devices))
-        return evaluation.bits_per_char(step, params, evaluation.parts(batch, devices * rows))
+        return bits_per_char(step, params, padded_batches(batch, devices * rows))
 
     return measure
 
 
 def finish(run, corpus, net, state, seconds, measure):
     """Evaluates and samples: results.json, sample.txt, learning_curve.png, and a table."""
-    unit = text.unit_of(corpus.alphabet)
+    unit = unit_of(corpus.alphabet)
     before_test = np.concatenate([corpus.train[-FLAGS.context :], corpus.valid])
-    test = measure(state.params, text.windows(before_test, corpus.test, FLAGS.context, FLAGS.stride))
-    valid = measure(state.params, text.windows(corpus.train, corpus.valid, FLAGS.context, FLAGS.stride))
+    test = measure(state.params, windows(before_test, corpus.test, FLAGS.context, FLAGS.stride))
+    valid = measure(state.params, windows(corpus.train, corpus.valid, FLAGS.context, FLAGS.stride))
     end = min(len(corpus.test), len(corpus.train) - 1)
-    train = measure(state.params, text.windows(corpus.train[:-end], corpus.train[-end:], FLAGS.context, FLAGS.stride))
+    train = measure(state.params, windows(corpus.train[:-end], corpus.train[-end:], FLAGS.context, FLAGS.stride))
     results = {
         'experiment': 'text_mrnn',
         'corpus': corpus.name,
@@ -315,29 +327,27 @@ def finish(run, corpus, net, state, seconds, measure):
         'stride': FLAGS.stride,
         **cli.here(),
     }
-    if text.UNKNOWN in corpus.alphabet:
-        results['test_unknown_symbols'] = int(np.sum(corpus.test == corpus.alphabet.index(text.UNKNOWN)))
+    if UNKNOWN in corpus.alphabet:
+        results['test_unknown_symbols'] = int(np.sum(corpus.test == corpus.alphabet.index(UNKNOWN)))
     rows = [(f'{FLAGS.cell} by {FLAGS.optimizer}', test)]
     if FLAGS.compressors:
-        known, unseen = (text.as_bytes(part, corpus.alphabet) for part in (corpus.train, corpus.test))
+        known, unseen = (as_bytes(part, corpus.alphabet) for part in (corpus.train, corpus.test))
         results['compressors'] = {
             name: compressors.conditional_bits(compress, known, unseen) / len(corpus.test)
             for name, compress in compressors.COMPRESSORS.items()
         }
     elif (run.path / 'results.json').exists():
-        before = runs.read_json(run.path, 'results.json')
+        before = run_folder.read_json(run.path, 'results.json')
         if 'compressors' in before and before.get('test_symbols') == len(corpus.test):
             results['compressors'] = before['compressors']
     rows += results.get('compressors', {}).items()
     sampled = asking.sample(net, state.params, corpus.alphabet)
-    if runs.writes():
-        runs.write_json(run.path / 'results.json', results)
+    if run_folder.writes():
+        run_folder.write_json(run.path / 'results.json', results)
         (run.path / 'sample.txt').write_text(sampled, 'utf-8')
-        history = runs.history(run)
+        history = run_folder.history(run)
         if history:
-            plotting.learning_curve(
-                run.path / 'learning_curve.png', {FLAGS.cell: history}, label=f'bits per {unit[:-1]}'
-            )
+            plots.learning_curve(run.path / 'learning_curve.png', {FLAGS.cell: history}, label=f'bits per {unit[:-1]}')
     say(f'\nA sample:\n\n{sampled}\n')
     what = f'bits per {unit[:-1]} on the test text'
     say(f'{what:40s} {len(corpus.test):,} symbols')

@@ -1,11 +1,11 @@
 """Recurrent nets that generate sequences, and Hessian-Free optimisation.
 
 For a net of one's own the optimiser is here, as ``from hfrnn import hessian_free, gauss_newton``; the page that says
-what to pass is that of the module ``hfrnn.hf``.  All else is imported from its module.
+what to pass is that of the module ``hfrnn.optim.hessian_free``.  All else is imported from its module.
 """
 
-from hfrnn.curvature import fisher_loss, gauss_newton, tanh_distance
-from hfrnn.hf import HessianFreeState, hessian_free, martens2010, martens_sutskever2012, sutskever2011
+from hfrnn.optim.curvature import fisher_loss, gauss_newton, tanh_distance
+from hfrnn.optim.hessian_free import HessianFreeState, hessian_free, martens2010, martens_sutskever2012, sutskever2011
 
 __all__ = [
     'HessianFreeState',

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from hfrnn import weight_files, writing
-from hfrnn.data import pens
+from hfrnn import bundle
+from hfrnn.handwriting import generate, synthetic
 from tests.scripts import ROOT
 
 # Most of the time of the tests, and of the scripts that they start, goes into compiling, and most of that into making
@@ -129,12 +129,12 @@ def pen_weights(tmp_path_factory):
     """A small file of weights of a net, not trained, whose lines end soon."""
     sizes = {'layers': 1, 'hidden': 6, 'mixtures': 2, 'gaussians': 2}
     scale = {'mean': [8.0, 0.1], 'sd': [40.0, 35.0]}
-    alphabet = pens.PRINTABLE.replace('@', '').replace('~', '')
-    facts = writing.facts('handwriting_synthesis', sizes, alphabet, scale, 'pens-0')
-    params = writing.net(facts).init(jax.random.key(0))
+    alphabet = synthetic.PRINTABLE.replace('@', '').replace('~', '')
+    facts = generate.facts('handwriting_synthesis', sizes, alphabet, scale, 'pens-0')
+    params = generate.net(facts).init(jax.random.key(0))
     params['cell']['b_p'] = params['cell']['b_p'].at[-2:].set(np.log(0.1))
     path = tmp_path_factory.mktemp('weights') / 'small.npz'
-    weight_files.save(path, params, facts)
+    bundle.save(path, params, facts)
     return path
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from hfrnn.baselines.predictor import Predictor, State
+from hfrnn.text.predictors import Predictor, State
 
 
 def total_bits(predictor: Predictor, state: State, symbols: Iterable[int]) -> tuple[State, float]:

@@ -9,7 +9,7 @@ import time
 import jax
 import numpy as np
 
-from hfrnn import runs
+from hfrnn.train import run_folder
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -27,7 +27,7 @@ def read(path):
 
 def last_params(workdir):
     """The arrays of the newest checkpoint, in a fixed order."""
-    run = runs.open_run(str(workdir))
+    run = run_folder.open_run(str(workdir))
     content = run.manager.restore(run.manager.latest_step())
     return [np.asarray(leaf) for leaf in jax.tree.leaves(content['state'])]
 

@@ -1,0 +1,138 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hfrnn.errors import Unavailable
+from hfrnn.rivals import compressors, measure
+from hfrnn.text.alphabet import BYTES
+from tests.scripts import ROOT, assert_refused
+
+SCRIPT = 'experiments.baselines'
+RNG = np.random.default_rng(0)
+WORDS = ['the', 'cat', 'sat', 'on', 'a', 'mat', 'and', 'caf\xe9', 'so', 'did', 'I']
+
+
+def prose(n):
+    return ' '.join(RNG.choice(WORDS, n))
+
+
+@pytest.mark.parametrize('name', [name for name in compressors.ALL if name != 'zpaq'])
+def test_conditional_bits_are_sane(name):
+    compress = compressors.ALL[name]
+    known, text, noise = prose(2000).encode(), prose(2000).encode(), RNG.bytes(4000)
+
+    def bits_per_byte(before, data):
+        return compressors.conditional_bits(compress, before, data) / len(data)
+
+    assert 7.9 < bits_per_byte(known, noise) < 9.2
+    assert bits_per_byte(known, text) < 2
+    assert bits_per_byte(known, text) < bits_per_byte(b'', text)
+    assert compressors.conditional_bits(compress, known, b'') == 0
+    if name != 'bzip2':  # which sorts, and finds no long repeat at once
+        assert bits_per_byte(noise, noise) < 0.5
+
+
+def test_what_others_compress_they_give_back():
+    import brotli
+    import pyppmd
+    import zstandard
+
+    text = prose(2000).encode()
+    assert zstandard.ZstdDecompressor().decompress(compressors.zstd(text)) == text
+    assert brotli.decompress(compressors.brotli(text)) == text
+    decoder = pyppmd.Ppmd7Decoder(8, compressors.MEMORY)
+    assert decoder.decode(compressors.ppmd('H', 8)(text), len(text)) == text
+
+
+def test_what_is_missing_is_said_in_one_line(monkeypatch):
+    monkeypatch.setenv('PATH', '')
+    for module in ('pyppmd', 'brotli', 'zstandard'):
+        monkeypatch.setitem(sys.modules, module, None)
+    for name in ('zpaq', 'ppmd-h-8', 'brotli', 'zstd'):
+        with pytest.raises(Unavailable, match='install') as e:
+            measure.check(name)
+        assert '\n' not in str(e.value)
+
+
+def test_missing_numba_is_said_in_one_line():
+    code = "import sys; sys.modules['numba'] = None; from hfrnn.rivals import measure; measure.check('memoizer')"
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('hfrnn.errors.Unavailable: ') and "pip install 'hfrnn[rivals]'" in last
+
+
+@pytest.mark.parametrize('sizes, fair', [((10, 900_000), True), ((4_000_000, 300_000), False), ((5_000_000, 9), True)])
+def test_zpaq_is_measured_only_with_one_model(monkeypatch, sizes, fair):
+    monkeypatch.setattr(compressors, 'zpaq', bytes)
+    known, symbols = (np.zeros(size, np.uint8) for size in sizes)
+    if fair:
+        assert measure.RIVALS['zpaq'](known, symbols, BYTES) == (None, 8.0)
+    else:
+        with pytest.raises(Unavailable, match='the same model'):
+            measure.RIVALS['zpaq'](known, symbols, BYTES)
+
+
+def test_the_script(call, tmp_path):
+    (tmp_path / 'text').write_text(prose(3000), encoding='utf-8')
+    command = (f'--corpus={tmp_path / "text"}', f'--workdir={tmp_path / "run"}')
+    status, out, err = call(*command, '--rivals=ppmd-h-8,kneser-ney-4,memoizer')
+    assert status == 0, err
+    results = json.loads((tmp_path / 'run' / 'results.json').read_text())
+    assert results['known'] == 'train' and not results['missing']
+    for name, row in results['rivals'].items():
+        assert 0.5 < row['online'] < 1.5
+        assert f'{name:14s}' in out and f'{row["online"]:.3f}' in out
+        assert (row['static'] is None) == (name == 'ppmd-h-8')
+    assert list(results['rivals']) == ['ppmd-h-8', 'kneser-ney-4', 'memoizer']
+    status, _, err = call(*command, '--rivals=kneser-ney-8')  # stands beside them
+    assert status == 0, err
+    more = json.loads((tmp_path / 'run' / 'results.json').read_text())['rivals']
+    assert list(more) == [*results['rivals'], 'kneser-ney-8']
+    assert {name: more[name] for name in results['rivals']} == results['rivals']
+    status, _, err = call(*command, '--rivals=kneser-ney-8', '--valid')
+    assert status == 1 and 'rivals of other known_symbols, known; name another' in err
+
+
+def test_bad_input_is_one_line(call, tmp_path):
+    (tmp_path / 'text').write_text(prose(1000), encoding='utf-8')
+    (tmp_path / 'results.json').write_text('{"experiment": "text_mrnn"}')
+    corpus = f'--corpus={tmp_path / "text"}'
+    for args, word in (
+        (('--corpus=nowhere.txt', '--rivals=gzip'), 'nowhere.txt'),
+        ((corpus, '--rivals=zpaq'), 'apt install zpaq'),
+        ((corpus, '--rivals=paq9'), 'paq9'),
+        ((corpus, '--rivals='), 'nothing to measure'),
+        ((corpus, f'--workdir={tmp_path}'), 'something else'),
+    ):
+        assert_refused(call(*args, PATH=''), word)
+
+
+def test_nets_stand_in_the_table(call, text_run, tmp_path):
+    corpus = f'--corpus={text_run.parent / "text"}'
+    status, _, err = call(corpus, '--rivals=gzip,memoizer', f'--nets={text_run}', f'--workdir={tmp_path}/table')
+    assert status == 0 and err == '', err
+    results = json.loads((tmp_path / 'table' / 'results.json').read_text())
+    net = results['rivals'][str(text_run)]
+    mixed = results['rivals'][f'{text_run} + memoizer']
+    theirs = json.loads((text_run / 'results.json').read_text())
+    assert results['test_symbols'] == theirs['test_symbols']
+    np.testing.assert_allclose(net['static'], theirs['test_bits_per_char'], rtol=0.01)  # which is of windows
+    assert net['online'] < net['static']  # it has hardly been trained
+    assert mixed['online'] < 1.01 * min(net['online'], results['rivals']['memoizer']['online'])  # and helps little
+    assert mixed['static'] is None
+    status, _, err = call(
+        corpus, '--rivals=gzip', f'--nets={text_run}', '--nets_learn=rms', f'--workdir={tmp_path}/by_rms'
+    )
+    assert status == 0, err
+    rows = json.loads((tmp_path / 'by_rms' / 'results.json').read_text())['rivals']
+    assert rows[str(text_run)]['static'] == net['static'] > rows[str(text_run)]['online'] != net['online']
+    (tmp_path / 'short').write_text(prose(1000), encoding='utf-8')
+    for args, word in (
+        (('--corpus=pydoc', f'--nets={text_run}'), 'another text'),
+        ((corpus, '--nets=/no'), 'no run'),
+        ((f'--corpus={tmp_path}/short', '--nets=/no', '--nets_learn=rms'), 'too few'),
+    ):
+        assert_refused(call(*args, '--rivals=gzip'), word)
