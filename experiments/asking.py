@@ -4,7 +4,6 @@ A prompt is read first; what the net goes on with is drawn, or looked for by a b
 """
 
 import functools
-import pathlib
 from typing import Any
 
 import jax
@@ -94,7 +93,7 @@ def score(net: Model, params: Any, alphabet: str | tuple[str, ...]) -> None:
     if FLAGS.plot:
         names = [alphabet[x] for x in symbols]
         n = max(1, int(np.searchsorted(np.cumsum([len(name) for name in names]), PLOTTED, side='right')))
-        plots.surprise(pathlib.Path(FLAGS.plot), names[:n], bits[:n])
+        plots.save(FLAGS.plot, plots.surprise(names[:n], bits[:n]))
         if n < len(names):
             say(f'{FLAGS.plot} shows the first {n:,} {unit}')
     say(f'{bits.sum():.2f} bits, {bits.mean():.4f} bits per {unit[:-1]}, {len(symbols)} {unit}')

@@ -209,7 +209,7 @@ def show(path, net, params):
     ):
         go_on = jax.jit(functools.partial(model.continue_sequence, net, length=n, draw=draw_next))
         rows[name] = go_on(params, jax.random.key(0), frames[:n])
-    plots.frames(path, rows, size)
+    plots.save(path, plots.frames(rows, size))
 
 
 # -- several runs -----------------------------------------------------------------------------------------------------
@@ -239,7 +239,8 @@ def compare():
         ]
         for name, result in zip(FLAGS.runs, results, strict=True)
     }
-    plots.curves(path.with_name('error.png'), curves, 'minutes of training', 'squared error a frame')
+    figure = plots.curves(curves, 'minutes of training', 'squared error a frame')
+    plots.save(path.with_name('error.png'), figure)
     table(results)
 
 

@@ -60,7 +60,7 @@ def compare(paths, workdir):
     path, _ = cli.results_so_far(str(workdir), 'compare')
     run_folder.write_json(path, {'experiment': 'compare', 'equal': shared, 'runs': table})
     for x in shared:
-        plots.learning_curve(workdir / f'{x}.png', histories, x, label=f'bits per {letter}')
+        plots.save(workdir / f'{x}.png', plots.learning_curve(histories, x, label=f'bits per {letter}'))
     print(
         f'bits per {letter}: validation at {shared["seconds"]:.0f} s, at {shared["characters"] / 1e6:.1f} M characters'
     )

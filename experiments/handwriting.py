@@ -514,7 +514,8 @@ def finish(task, run, data, state, seconds, measure):
     if run_folder.writes():
         run_folder.write_json(run.path / 'results.json', results)
         label = 'nats per line'
-        plots.learning_curve(run.path / 'learning_curve.png', {'': history}, 'epochs', 'nats_per_line', label)
+        figure = plots.learning_curve({'': history}, 'epochs', 'nats_per_line', label)
+        plots.save(run.path / 'learning_curve.png', figure)
     say(f'\non {len(data.lines.valid.names):,} validation lines of {data.lines.name}, weights of step {best}')
     say(f'  nats per line        {measured["nats_per_line"]:10.1f}')
     say(f'  of them at rest      {measured["nats_at_rest"]:10.1f} at {measured["points_at_rest"]:.1%} of the points')

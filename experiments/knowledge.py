@@ -107,7 +107,7 @@ def debagging(folder, knowers, corpus, n, seed):
         right = sum(probes.is_debagged(knower.judge, bag, corpus.alphabet) for bag in bags)
         shares[name] = right / len(bags)
         say(f'debagging: {name} puts {right} of {len(bags)} bags in order ({shares[name]:.1%})')
-    plots.bars(folder / 'debagging.png', {f'{len(bags)} bags': shares}, 'share put in order')
+    plots.save(folder / 'debagging.png', plots.bars({f'{len(bags)} bags': shares}, 'share put in order'))
     return {'bags': len(bags), 'right': shares}
 
 
@@ -128,7 +128,7 @@ def balance(folder, knowers, corpus, n, seed):
         for name, curve in curves.items():
             times = [f'{a / b:.3g}' if a and b else '-' for a, b in zip(curve['open'], curve['none'], strict=True)]
             say(f'balance of {pair}: {name} closes what is open {" ".join(times)} times as often as what is not')
-    plots.balance(folder / 'balance.png', pairs, probes.DISTANCES)
+    plots.save(folder / 'balance.png', plots.balance(pairs, probes.DISTANCES))
     return {'distances': probes.DISTANCES, 'pairs': pairs}
 
 
@@ -150,7 +150,7 @@ def lists(folder, knowers, alphabet, seed):
             f'{p["control"]:.2g} without'
         )
     groups = {which: {name: places[which] for name, places in found['places'].items()} for which in prompts}
-    plots.bars(folder / 'list.png', groups, 'probability of a place')
+    plots.save(folder / 'list.png', plots.bars(groups, 'probability of a place'))
     return found
 
 
@@ -167,5 +167,6 @@ def new_words(folder, knowers, corpus, prompt, n, seed):
         found[name] = {'words': n_words, 'new': rate, 'examples': words[:20]}
         say(f'new words: {rate:.2%} in {name}: {" ".join(words[:6])}')
     rates = {name: row['new'] for name, row in found.items()}
-    plots.bars(folder / 'new_words.png', {'': rates}, 'share of words that training text lacks')
+    figure = plots.bars({'': rates}, 'share of words that training text lacks')
+    plots.save(folder / 'new_words.png', figure)
     return found

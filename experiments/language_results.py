@@ -112,7 +112,8 @@ def write(run, net, weights, corpus, facts, sampled):
         (run.path / 'sample.txt').write_text(sampled, 'utf-8')
         history = run_folder.history(run)
         if history:
-            plots.learning_curve(run.path / 'learning_curve.png', {'LSTM': history}, label=f'bits per {letter}')
+            figure = plots.learning_curve({'LSTM': history}, label=f'bits per {letter}')
+            plots.save(run.path / 'learning_curve.png', figure)
     say(f'\nA sample:\n\n{sampled}\n')
     what, n = f'bits/{letter[:4]}', len(test)
     say(f'{"on the test text":28s} {what:>10s} {"perplexity":>11s} {"error":>7s}   {n:,} symbols')

@@ -342,7 +342,7 @@ def collect():
         if (group := [row for row in rows if (row['task'], row['method'], row['T']) == (task, name, T)])
     ]
     run_folder.write_json(folder / 'results.json', {'experiment': GRID, 'shares': shares, 'runs': rows})
-    plots.solved(folder / 'solved.png', shares)
+    plots.save(folder / 'solved.png', plots.solved(shares))
     return shares
 
 

@@ -347,7 +347,8 @@ def finish(run, corpus, net, state, seconds, measure):
         (run.path / 'sample.txt').write_text(sampled, 'utf-8')
         history = run_folder.history(run)
         if history:
-            plots.learning_curve(run.path / 'learning_curve.png', {FLAGS.cell: history}, label=f'bits per {unit[:-1]}')
+            figure = plots.learning_curve({FLAGS.cell: history}, label=f'bits per {unit[:-1]}')
+            plots.save(run.path / 'learning_curve.png', figure)
     say(f'\nA sample:\n\n{sampled}\n')
     what = f'bits per {unit[:-1]} on the test text'
     say(f'{what:40s} {len(corpus.test):,} symbols')

@@ -1,4 +1,4 @@
-"""Pictures of what happened."""
+"""Pictures of what happened: each function draws one and returns it, and ``save`` writes it."""
 
 import pathlib
 import warnings
@@ -9,23 +9,31 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 
+DPI = 120
+
+
+def save(path: str | pathlib.Path, figure: Figure) -> None:
+    """Writes a picture, in the format that the end of the path names."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Glyph')  # what the font lacks is an empty box
+        figure.savefig(path)
+
+
 def learning_curve(
-    path: pathlib.Path,
     runs: dict[str, list[dict]],
     x: str = 'seconds',
     y: str = 'bits_per_char',
     label: str = 'bits per character',
-) -> None:
-    """What is learnt against seconds, steps or characters, as PNG.
+) -> Figure:
+    """What is learnt against seconds, steps or characters.
 
     Args:
-      path: where to.
       runs: the rows of each run's metrics.jsonl by its name; dashed where a row has a training value, solid with dots
         where it has a validation value.
       y: the name of the training value; that of the validation value has valid_ before it.
       label: of y, for people.
     """
-    figure = Figure(figsize=(7, 4.5), layout='constrained')
+    figure = Figure(figsize=(7, 4.5), layout='constrained', dpi=DPI)
     axes, keys = figure.subplots(), (y, f'valid_{y}')
     for i, (name, rows) in enumerate(runs.items()):
         for key, style in zip(keys, ('--', '.-'), strict=True):
@@ -44,11 +52,11 @@ def learning_curve(
     axes.set(xlabel=x, ylabel=label, ylim=limits)
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-def surprise(path: pathlib.Path, symbols: Sequence[str], bits: Sequence[float], width: int = 100) -> None:
-    """How little a model expected each symbol of a text: the symbols below bars of -log2 P, as PNG.
+def surprise(symbols: Sequence[str], bits: Sequence[float], width: int = 100) -> Figure:
+    """How little a model expected each symbol of a text: the symbols below bars of -log2 P.
 
     Args:
       symbols: what is written below each bar.
@@ -61,7 +69,7 @@ def surprise(path: pathlib.Path, symbols: Sequence[str], bits: Sequence[float], 
             room = width
         rows[-1].append(i)
         room -= len(symbol)
-    figure = Figure(figsize=(0.13 * width + 1, 1.1 * len(rows) + 0.4), layout='constrained')
+    figure = Figure(figsize=(0.13 * width + 1, 1.1 * len(rows) + 0.4), layout='constrained', dpi=DPI)
     highest = max(8.0, *bits)
     shown = {'\n': '\N{RETURN SYMBOL}', ' ': '\N{OPEN BOX}'}
     for axes, row in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
@@ -75,13 +83,11 @@ def surprise(path: pathlib.Path, symbols: Sequence[str], bits: Sequence[float], 
         axes.tick_params(axis='y', labelsize='x-small')
         axes.spines[['top', 'right']].set_visible(False)
     figure.supylabel('bits', fontsize='small')
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='Glyph')  # what the font lacks is an empty box
-        figure.savefig(path, dpi=120)
+    return figure
 
 
-def solved(path: pathlib.Path, rows: Sequence[dict]) -> None:
-    """The share of nets that solved each task against its lag, a line for each method, as PNG.
+def solved(rows: Sequence[dict]) -> Figure:
+    """The share of nets that solved each task against its lag, a line for each method.
 
     Args:
       rows: dicts of task, method, T, and how many ``nets`` there were and how many of them ``solved`` it.
@@ -89,7 +95,7 @@ def solved(path: pathlib.Path, rows: Sequence[dict]) -> None:
     names, methods = (list(dict.fromkeys(row[key] for row in rows)) for key in ('task', 'method'))
     across = min(4, len(names))
     down = -(-len(names) // across)
-    figure = Figure(figsize=(2.6 * across + 0.6, 2.3 * down + 0.6), layout='constrained')
+    figure = Figure(figsize=(2.6 * across + 0.6, 2.3 * down + 0.6), layout='constrained', dpi=DPI)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in grid[len(names) :]:
         axes.set_visible(False)
@@ -109,28 +115,28 @@ def solved(path: pathlib.Path, rows: Sequence[dict]) -> None:
     figure.supylabel('share of nets that solved it')
     handles = {label: h for axes in grid for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc='outside upper center', ncols=4, fontsize='small')
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-def curves(path: pathlib.Path, lines: dict[str, Sequence[tuple[float, float]]], x: str, y: str) -> None:
-    """A line of (x, y) points for each name, y on a logarithmic scale, as PNG."""
-    figure = Figure(figsize=(7, 4.5), layout='constrained')
+def curves(lines: dict[str, Sequence[tuple[float, float]]], x: str, y: str) -> Figure:
+    """A line of (x, y) points for each name, y on a logarithmic scale."""
+    figure = Figure(figsize=(7, 4.5), layout='constrained', dpi=DPI)
     axes = figure.subplots()
     for name, points in lines.items():
         axes.plot(*np.reshape(points, (-1, 2)).T, '.-', label=name, linewidth=1)
     axes.set(xlabel=x, ylabel=y, yscale='log')
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-def bars(path: pathlib.Path, groups: dict[str, dict[str, float]], label: str) -> None:
-    """A bar for each model in each group, as PNG.
+def bars(groups: dict[str, dict[str, float]], label: str) -> Figure:
+    """A bar for each model in each group.
 
     Args:
       groups: {group: {model: value}}.
     """
-    figure = Figure(figsize=(1.6 + 1.6 * len(groups) + 1.2 * len(groups), 3.6), layout='constrained')
+    figure = Figure(figsize=(1.6 + 1.6 * len(groups) + 1.2 * len(groups), 3.6), layout='constrained', dpi=DPI)
     axes = figure.subplots()
     names = list(dict.fromkeys(name for values in groups.values() for name in values))
     for i, name in enumerate(names):
@@ -138,16 +144,16 @@ def bars(path: pathlib.Path, groups: dict[str, dict[str, float]], label: str) ->
         axes.bar(xs, [values.get(name, 0.0) for values in groups.values()], 0.7 / len(names), label=name, color=f'C{i}')
     axes.set(ylabel=label, xticks=range(len(groups)), xticklabels=list(groups))
     axes.legend(fontsize='small')
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-def balance(path: pathlib.Path, pairs: dict[str, dict[str, dict]], distances: Sequence[int]) -> None:
+def balance(pairs: dict[str, dict[str, dict]], distances: Sequence[int]) -> Figure:
     """The probability of a closing sign against the distance from the opening one, solid, and without one, dashed.
 
     Args:
       pairs: {pair: {model: {'open': probabilities, 'none': probabilities}}}, None for a distance without any.
     """
-    figure = Figure(figsize=(0.6 + 3.2 * len(pairs), 3.4), layout='constrained')
+    figure = Figure(figsize=(0.6 + 3.2 * len(pairs), 3.4), layout='constrained', dpi=DPI)
     for axes, (pair, models) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs.items(), strict=True):
         for i, (name, curves) in enumerate(models.items()):
             for which, style in (('open', 'o-'), ('none', 'x--')):
@@ -159,17 +165,17 @@ def balance(path: pathlib.Path, pairs: dict[str, dict[str, dict]], distances: Se
         axes.grid(alpha=0.3)
         axes.legend(fontsize='small')
     figure.supylabel('probability of the closing sign')
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-def frames(path: pathlib.Path, videos: dict[str, np.ndarray], size: int) -> None:
-    """Videos, a row for each, from 0 (black) to 1 (white), as PNG.
+def frames(videos: dict[str, np.ndarray], size: int) -> Figure:
+    """Videos, a row for each, from 0 (black) to 1 (white).
 
     Args:
       videos: (T, size * size) frames by name; they may differ in T.
     """
     longest = max(len(video) for video in videos.values())
-    figure = Figure(figsize=(1.3 + 0.5 * longest, 0.6 * len(videos) + 0.2), layout='constrained')
+    figure = Figure(figsize=(1.3 + 0.5 * longest, 0.6 * len(videos) + 0.2), layout='constrained', dpi=DPI)
     rows = figure.subplots(len(videos), 1, squeeze=False)[:, 0]
     for axes, (name, video) in zip(rows, videos.items(), strict=True):
         wall = np.full((longest, size + 1, size + 1), np.nan)  # a line between frames
@@ -178,4 +184,4 @@ def frames(path: pathlib.Path, videos: dict[str, np.ndarray], size: int) -> None
         axes.set(xticks=[], yticks=[])
         axes.set_ylabel(name, rotation=0, ha='right', va='center')
         axes.spines[:].set_visible(False)
-    figure.savefig(path, dpi=120)
+    return figure
