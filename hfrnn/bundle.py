@@ -1,10 +1,12 @@
-"""Small files of weights that travel with the package: half precision, and what they are told in a header.
+"""A net that describes itself: the one form in which weights are kept, shipped, begun from and loaded.
 
-    about       JSON, the facts: what the net is, its sizes and alphabet, what it saw; and a sum over all of it
+A file is a .npz without pickles, so that a file from a stranger is only numbers:
+
+    bundle      JSON: format, model, data, history, and a checksum of all of it
     then        an array for each weight, under its place in the tree: cell/layers/0/W_x
 
-A .npz without pickles, so that a file from a stranger is only numbers.  A file NAME.npz that ships stands in
-``hfrnn/weights`` beside a NAME.md that says what it is.
+A run keeps its best weights as such a file, best.npz, in float32; what ships is in float16 in ``hfrnn/weights``, each
+file NAME.npz beside a card, NAME.md.
 """
 
 import hashlib
@@ -16,37 +18,39 @@ import jax
 import numpy as np
 
 from hfrnn import io
-from hfrnn.errors import DataError
+from hfrnn.errors import CorruptFile, DataError, RunError
 
-FORMAT = 1
+FORMAT = 2  # hfrnn 0.1 wrote format 1
 FOLDER = pathlib.Path(__file__).parent / 'weights'  # of those that ship
+BEST = 'best.npz'  # in the folder of a run
 
 
-class Weights(NamedTuple):
-    """A file's content.
+class Bundle(NamedTuple):
+    """A net.
 
     Attributes:
-      facts: anything that JSON can say.
-      arrays: by their places in the tree.
-      name: of the file, for errors.
+      model: the settings that make the net, its ``kind`` first; JSON.
+      data: what it reads and writes: its alphabet or scale, and a fingerprint of its training data; JSON.
+      history: how it came to be: experiment, settings, steps, seconds, validation, what it began from; JSON.
+      params: a tree of arrays.
+      name: what it was loaded as, for messages.
     """
 
-    facts: dict
-    arrays: dict[str, np.ndarray]
-    name: str
+    model: dict
+    data: dict
+    history: dict
+    params: Any
+    name: str = 'this net'
 
 
 def shipped() -> list[str]:
-    """The names of the weights that came with the package."""
+    """The names of the nets that come with the package."""
     return sorted(path.stem for path in FOLDER.glob('*.npz'))
 
 
-def names_a_file(name: str) -> bool:
-    """Whether a name is one that ``read`` takes, shipped or a file's, and not that of a run's folder.
-
-    A shipped name goes before that of a folder, which is then ./NAME.
-    """
-    return name in shipped() or not pathlib.Path(name).is_dir()
+def card(name: str) -> pathlib.Path:
+    """The page that says what a shipped net is, and its terms."""
+    return FOLDER / f'{name}.md'
 
 
 def places(params: Any) -> dict[str, Any]:
@@ -57,99 +61,127 @@ def places(params: Any) -> dict[str, Any]:
     }
 
 
-def save(path: str | pathlib.Path, params: Any, facts: dict, dtype: Any = np.float16) -> None:
-    """Writes weights and facts, whole or not at all; the same ones give the same bytes.
+def _nested(arrays):
+    """The tree that has its leaves at these places; where all names of a level are numbers, it is a tuple."""
+    if '' in arrays:
+        return arrays['']
+    children = {}
+    for place, array in arrays.items():
+        first, _, rest = place.partition('/')
+        children.setdefault(first, {})[rest] = array
+    if all(name.isdigit() for name in children):
+        return tuple(_nested(children[name]) for name in sorted(children, key=int))
+    return {name: _nested(child) for name, child in children.items()}
+
+
+def save(path: str | pathlib.Path, bundle: Bundle, dtype: Any = np.float32) -> None:
+    """Writes a net, whole or not at all; the same net gives the same bytes.
 
     Args:
-      params: a tree of arrays.
-      facts: anything that JSON can say.
-      dtype: to which they are rounded.
+      dtype: the weights are rounded to it.
 
     Raises:
       DataError: if a weight is not finite, or not in this precision, or the file cannot be written.
     """
     with np.errstate(over='ignore'):
-        arrays = {place: np.asarray(leaf).astype(dtype) for place, leaf in places(params).items()}
+        arrays = {place: np.asarray(leaf).astype(dtype) for place, leaf in places(bundle.params).items()}
     for place, array in arrays.items():
         if not np.isfinite(array).all():
-            raise DataError(f'{place} holds what {np.dtype(dtype).name} cannot: {path} is not written')
-    facts = json.loads(json.dumps(facts))
-    about = {'format': FORMAT, 'facts': facts, 'sha256': _sum(facts, arrays)}
-    header = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
-    io.save_npz(path, about=header, **arrays)
+            raise DataError(f'{place} is not finite in {np.dtype(dtype).name}: {path} is not written')
+    content = json.loads(json.dumps({'model': bundle.model, 'data': bundle.data, 'history': bundle.history}))
+    header = {'format': FORMAT, **content, 'sha256': _checksum(content, arrays)}
+    header = np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)
+    io.save_npz(path, compressed=np.dtype(dtype).itemsize < 4, bundle=header, **arrays)
 
 
-def read(name: str) -> Weights:
-    """The weights of a file, or of the shipped file of that name.
+def load(name: str | pathlib.Path) -> Bundle:
+    """A net: the name of a shipped one, a file, or the folder of a run, whose best weights it is.
+
+    A shipped name goes before a folder of that name, which is then ./NAME.
 
     Raises:
-      DataError: if there is none, or it is damaged, of another format, or something else.
+      DataError: if there is none, or the file is damaged, of another version, or something else.
+      RunError: if the folder holds no run, or a run that has kept no weights yet.
     """
+    name = str(name)
     path = FOLDER / f'{name}.npz' if name in shipped() else pathlib.Path(name)
+    if path.is_dir():
+        path = _best_of_run(path)
     try:
         arrays = io.read_npz(path)
-        about = json.loads(arrays.pop('about').tobytes())
-        if about['format'] != FORMAT:
-            raise DataError(f'{name} holds weights in format {about["format"]}; this program reads {FORMAT}')
-        facts, told = about['facts'], about['sha256']
+        if 'about' in arrays:
+            raise DataError(f'{name} is a file of hfrnn 0.1, which that version reads')
+        header = json.loads(arrays.pop('bundle').tobytes())
+        if header['format'] != FORMAT:
+            raise DataError(f'{name} is a net in format {header["format"]}; this version reads format {FORMAT}')
+        content = {part: header[part] for part in ('model', 'data', 'history')}
+        checksum = header['sha256']
     except DataError:
         raise
     except FileNotFoundError as e:
-        there = ', '.join(shipped()) or 'none'
-        raise DataError(
-            f'no file {name}, it holds no run, and there are no weights of that name; the package brings {there}'
-        ) from e
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as e:
-        raise DataError(f'{name} holds no weights, or is damaged; a run is named by its folder') from e
-    if not isinstance(facts, dict) or told != _sum(facts, arrays):
-        raise DataError(f'{name} is damaged: its sum is not the one it tells')
-    return Weights(facts, arrays, name)
+        raise DataError(f'no file or run {name}, and no net of that name ships; {", ".join(shipped())} do') from e
+    except (CorruptFile, AttributeError, LookupError, RecursionError, TypeError, ValueError) as e:
+        raise DataError(f'{name} holds no net, or is damaged') from e
+    if not all(isinstance(part, dict) for part in content.values()) or checksum != _checksum(content, arrays):
+        raise DataError(f'{name} is damaged: its checksum differs')
+    for place, array in arrays.items():
+        if array.dtype.kind != 'f' or not np.isfinite(array).all():
+            raise DataError(f'{name} is damaged: {place} is not all finite numbers')
+    return Bundle(**content, params=_nested({p: a.astype(np.float32) for p, a in arrays.items()}), name=name)
 
 
-def restore(weights: Weights, like: Any) -> Any:
-    """The weights as a tree of float32.
+def _best_of_run(folder):
+    if (folder / 'flags.json').exists():
+        raise RunError(f'{folder} holds a run of hfrnn 0.1, which that version reads')
+    if not (folder / 'run.json').exists():
+        raise RunError(f'{folder} holds no run: there is no run.json in it')
+    if not (folder / BEST).exists():
+        raise RunError(f'{folder} holds a run that has kept no weights yet: it has not been evaluated')
+    return folder / BEST
+
+
+def fit(bundle: Bundle, like: Any) -> Any:
+    """The weights in the structure of a net.
 
     Args:
       like: the net's tree of shapes, ``jax.eval_shape(net.init, key)``.
 
     Raises:
-      DataError: if they are of another net, or not finite.
+      DataError: if they are of another net.
     """
     wanted = {place: tuple(leaf.shape) for place, leaf in places(like).items()}
-    there = {place: array.shape for place, array in weights.arrays.items()}
-    if wanted != there:
-        differ = next(place for place in (*wanted, *there) if wanted.get(place) != there.get(place))
-        told = ' and '.join('nothing' if s is None else str(s) for s in (there.get(differ), wanted.get(differ)))
-        raise DataError(f'{weights.name} holds the weights of another net: at {differ} they have {told} to fit')
-    for place, array in weights.arrays.items():
-        if array.dtype.kind != 'f' or not np.isfinite(array).all():
-            raise DataError(f'{weights.name} holds what is no weight: at {place} not all are finite numbers')
-    return jax.tree.unflatten(
-        jax.tree.structure(like), [weights.arrays[place].astype(np.float32) for place in places(like)]
-    )
+    found = places(bundle.params)
+    shapes = {place: tuple(np.shape(array)) for place, array in found.items()}
+    if wanted != shapes:
+        place = next(place for place in (*wanted, *shapes) if wanted.get(place) != shapes.get(place))
+        sizes = ' where the net has '.join(
+            'nothing' if shape is None else str(shape) for shape in (shapes.get(place), wanted.get(place))
+        )
+        raise DataError(f'{bundle.name} holds the weights of another net: {place} is {sizes}')
+    return jax.tree.unflatten(jax.tree.structure(like), [found[place] for place in wanted])
 
 
-def check(weights: Weights, **wanted: Any) -> None:
-    """That the file's facts are these: what it is for, say, and its alphabet.
+def without_noise(bundle: Bundle) -> Bundle:
+    """The net with the means of its weights, where adaptive weight noise has learnt a posterior; else as it is."""
+    params = bundle.params
+    if isinstance(params, dict) and params.keys() == {'mu', 'log_variance'}:
+        params = params['mu']
+    return bundle._replace(params=getattr(params, 'mu', params))
+
+
+def check_kind(bundle: Bundle, kind: str, **model: Any) -> None:
+    """That a bundle is a net of this kind, with these settings.
 
     Raises:
-      DataError: if they are not.
+      DataError: if it is not.
     """
-    for name, value in wanted.items():
-        told = weights.facts.get(name)
-        if told is None:
-            raise DataError(f'{weights.name} tells no {name} of its weights; {_short(value)} is wanted')
-        if told != value:
-            raise DataError(f'{weights.name} holds weights of another {name}: {_short(told)}, not {_short(value)}')
+    for name, value in {'kind': kind, **model}.items():
+        if bundle.model.get(name) != value:
+            raise DataError(f'{bundle.name} is another net: its {name} is {bundle.model.get(name)}, not {value}')
 
 
-def _short(value):
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) < 40 else text[:36] + ' ...'
-
-
-def _sum(facts, arrays):
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+def _checksum(content, arrays):
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for place in sorted(arrays):
         array = arrays[place]
         digest.update(f'{place} {array.dtype.str} {array.shape}\n'.encode())

@@ -1,29 +1,30 @@
-"""Files that are there whole or not at all, and arrays in one (.npz)."""
+"""Files that are whole or not there at all: bytes, arrays (.npz) and JSON."""
 
 import contextlib
+import json
 import os
 import pathlib
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from hfrnn.errors import CorruptFile, DataError
 
-_BY_DAMAGE = (
-    *(AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+_SIGNS_OF_CORRUPTION = (
+    *(AttributeError, EOFError, LookupError, OSError, RecursionError, RuntimeError, TypeError, ValueError),
     *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 
 
 @contextlib.contextmanager
-def whole(path: str | pathlib.Path) -> Iterator[BinaryIO]:
-    """A file to write, which is there and on the disk once the block has been left; if anything fails, what was there.
+def atomic_write(path: str | pathlib.Path) -> Iterator[BinaryIO]:
+    """Opens a file that replaces ``path`` when the block ends; if anything fails, ``path`` stays as it was.
 
-    Until then it is NAME.PID.new beside it: that is what a kill leaves.
+    Until then the content is in NAME.PID.new beside it, which is all that a kill leaves behind.
     """
     path = pathlib.Path(path)
     new = path.with_name(f'{path.name}.{os.getpid()}.new')
@@ -39,15 +40,21 @@ def whole(path: str | pathlib.Path) -> Iterator[BinaryIO]:
         raise
 
 
+def write_bytes(path: str | pathlib.Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
 def save_npz(path: str | pathlib.Path, *, compressed: bool = True, **arrays: np.ndarray) -> None:
-    """Writes arrays as one file, whole or not at all, in a folder that is made if need be.
+    """Writes arrays as one file, whole or not at all; the folder is made if need be.
 
     Raises:
-      DataError: if it cannot be written there.
+      DataError: if it cannot be written.
     """
     try:
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as file:
+        with atomic_write(path) as file:
             (np.savez_compressed if compressed else np.savez)(file, **arrays)
     except OSError as e:
         raise DataError(f'cannot write {path}: {e.strerror}') from e
@@ -57,8 +64,8 @@ def read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of a file.
 
     Raises:
-      FileNotFoundError: if there is none.
-      Damaged: if it holds something else, or cannot be read.
+      FileNotFoundError: if there is no such file.
+      CorruptFile: if it holds something else, or cannot be read.
     """
     try:
         with open(path, 'rb') as file, np.load(file, allow_pickle=False) as content:
@@ -67,6 +74,29 @@ def read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
             raise TypeError('a member is no array')
     except FileNotFoundError:
         raise
-    except _BY_DAMAGE as e:
+    except _SIGNS_OF_CORRUPTION as e:
         raise CorruptFile(f'{path} is damaged') from e
     return arrays
+
+
+def write_json(path: str | pathlib.Path, content: Any) -> None:
+    """Writes JSON, whole or not at all; a number that is not finite becomes null."""
+    finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
+    text = json.dumps(finite, indent=1) + '\n'  # in ASCII, which can also hold a file name that is no UTF-8
+    write_bytes(path, text.encode())
+
+
+def read_json(path: str | pathlib.Path) -> dict:
+    """The object in a JSON file.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      CorruptFile: if it holds something else.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text('utf-8'))
+    except (ValueError, RecursionError) as e:
+        raise CorruptFile(f'{path} is damaged') from e
+    if not isinstance(content, dict):
+        raise CorruptFile(f'{path} is damaged')
+    return content

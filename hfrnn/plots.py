@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-
 DPI = 120
 
 

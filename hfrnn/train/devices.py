@@ -1,10 +1,13 @@
 """One axis of devices, the only ``pmap``, and joining several processes into one run."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+
+from hfrnn.errors import SettingsError
 
 AXIS = 'devices'
 
@@ -57,3 +60,46 @@ def replicate(state: Any, devices: int | None = None) -> Any:
     """The state laid out as ``spread`` gives it back, so that its first call compiles for all later ones."""
     n = devices or jax.device_count()
     return spread(lambda state, _: state, devices)(state, np.zeros(n))
+
+
+def count(devices: int | None = None) -> int:
+    """How many devices are used: so many, or all."""
+    return devices or jax.device_count()
+
+
+def check_batches(devices: int | None = None, **sizes: int) -> None:
+    """That the devices divide these batches.
+
+    Raises:
+      SettingsError: if not.
+    """
+    for name, size in sizes.items():
+        if size % count(devices):
+            raise SettingsError(f'{name}={size} does not divide among {count(devices)} devices')
+
+
+def check_memory(weights: int, copies: int, others: int = 0, devices: int | None = None) -> None:
+    """That a CPU has room for a training: there, too large an allocation is not refused, but kills.
+
+    Args:
+      weights: of the net.
+      copies: how many of them a device holds.
+      others: how many other numbers a device holds at once.
+
+    Raises:
+      SettingsError: if not.
+    """
+    local = len(jax.local_devices())
+    need = 4 * (weights * copies + others) * min(count(devices), local)
+    have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    if jax.devices()[0].platform == 'cpu' and need > have:
+        raise SettingsError(
+            f'a net of {weights:,} weights needs {need / 2**30:.0f} GiB for its training, and this machine has '
+            f'{have / 2**30:.0f}; make it or its batches smaller'
+        )
+
+
+def describe_machine() -> dict:
+    """Where something was measured."""
+    machine = f'{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores'
+    return {'machine': machine, 'jax': jax.__version__}

@@ -11,6 +11,8 @@ import jax
 
 from hfrnn.train.steps import TrainState
 
+CLOCKS = {'wall': time.monotonic, 'processor': time.process_time}  # the second is the fair one on a busy machine
+
 
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM came; the state has been saved."""

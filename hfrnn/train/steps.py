@@ -139,6 +139,10 @@ class HessianFreeBatches(NamedTuple):
     line_search: Batch | None = None
 
 
+# What is told of a Hessian-Free step; ``damping`` is for the next one.
+HAPPENED = ('rho', 'damping', 'cg_iterations', 'backtracked', 'step_size', 'reduction')
+
+
 def hessian_free_step(
     model: Model,
     optimizer: optax.GradientTransformationExtraArgs,
@@ -237,7 +241,9 @@ def hessian_free_step(
             line_search_value=loss / B if on.line_search is None else None,
             squared_gradients=squared_gradients(on.curvature, params) if preconditioned else None,
         )
-        metrics = {'nats': loss / weight, 'finite': jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))}
+        happened = {name: optax.tree.get(opt_state, name) for name in HAPPENED}
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+        metrics = {'nats': loss / weight, **happened, 'finite': finite}
         return TrainState(optax.apply_updates(params, updates), opt_state, state.step + 1), metrics
 
     return step
@@ -334,3 +340,9 @@ def stream_step(
         return optax.tree.where(finite, new, state), {'nats': nats / weight, 'finite': finite}
 
     return step
+
+
+def kept_params(state: TrainState) -> Params:
+    """What is evaluated and kept of a state: the average of the params, if the optimiser keeps one, or the params."""
+    average = optax.tree.get(state.opt_state, 'average', None)
+    return state.params if average is None else average
