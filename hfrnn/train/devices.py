@@ -1,5 +1,6 @@
 """One axis of devices, the only ``pmap``, and joining several processes into one run."""
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +43,7 @@ def spread(function: Callable, devices: int | None = None) -> Callable:
     chosen = jax.devices()[:devices]
     if devices is not None and len(chosen) < devices:
         raise ValueError(f'{devices} devices were asked for, {len(chosen)} are there')
-    run = jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=None, devices=chosen)
+    run = _pmap(function, tuple(chosen))
     mine = [i for i, device in enumerate(chosen) if device.process_index == jax.process_index()]
     if not mine:
         raise ValueError(f'none of the {len(chosen)} devices is of process {jax.process_index()}')
@@ -56,10 +57,19 @@ def spread(function: Callable, devices: int | None = None) -> Callable:
     return lambda state, batch: run(state, jax.tree.map(parts, batch))
 
 
+@functools.lru_cache(maxsize=16)
+def _pmap(function, devices):
+    """The one ``pmap``; what is spread a second time is not compiled again."""
+    return jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+
+
 def replicate(state: Any, devices: int | None = None) -> Any:
     """The state laid out as ``spread`` gives it back, so that its first call compiles for all later ones."""
-    n = devices or jax.device_count()
-    return spread(lambda state, _: state, devices)(state, np.zeros(n))
+    return spread(_first, devices)(state, np.zeros(count(devices)))
+
+
+def _first(state, _):
+    return state
 
 
 def count(devices: int | None = None) -> int:

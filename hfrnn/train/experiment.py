@@ -128,8 +128,9 @@ def run(
         if run_folder.best_row(history, _objective(history)).get('step') == int(state.step):
             _keep_best(experiment, open_run, state, history)  # a kill may have come before that
         state, seconds, failure = _fit(experiment, open_run, saved, state, seconds, history, limits, devices, say)
-        if not _is_evaluated(history, int(state.step)):
+        if failure is not None or not _is_evaluated(history, int(state.step)):
             row = _row(experiment, int(state.step), seconds, {}) | _evaluate(experiment, state)
+            row |= {'finite': False} if failure is not None else {}
             _log_and_keep(experiment, open_run, saved, state, history, row, seconds)
         run_folder.wait('the training is written down')
         bundle = _report(experiment, folder, history, say)
