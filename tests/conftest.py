@@ -8,8 +8,6 @@ import jax
 import numpy as np
 import pytest
 
-from hfrnn import bundle
-from hfrnn.handwriting import generate, synthetic
 from tests.scripts import ROOT
 
 # Most of the time of the tests, and of the scripts that they start, goes into compiling, and most of that into making
@@ -127,6 +125,9 @@ def text_run(tmp_path_factory, environment):
 @pytest.fixture(scope='session')
 def pen_weights(tmp_path_factory):
     """A small file of weights of a net, not trained, whose lines end soon."""
+    from hfrnn import bundle
+    from hfrnn.handwriting import generate, synthetic
+
     sizes = {'layers': 1, 'hidden': 6, 'mixtures': 2, 'gaussians': 2}
     scale = {'mean': [8.0, 0.1], 'sd': [40.0, 35.0]}
     alphabet = synthetic.PRINTABLE.replace('@', '').replace('~', '')
@@ -165,6 +166,22 @@ def call(start):
         return process.returncode, out, err
 
     return call
+
+
+@pytest.fixture
+def start_two_processes(environment):
+    """``start_two_processes(script, *flags)``: two processes that are one run."""
+
+    def start_two(script, *flags):
+        with socket.socket() as s:
+            s.bind(('127.0.0.1', 0))
+            port = s.getsockname()[1]
+        command = [sys.executable, '-m', f'experiments.{script}', *flags]
+        command += ['--processes=2', f'--coordinator=127.0.0.1:{port}', '--cpu_devices=1']
+        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
+        return [subprocess.Popen([*command, f'--process={i}'], cwd=ROOT, env=environment, **pipes) for i in (0, 1)]
+
+    return start_two
 
 
 @pytest.fixture(scope='module')

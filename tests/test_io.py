@@ -1,5 +1,7 @@
 """Files: whole or not at all, and what is damaged is said to be so."""
 
+import json
+import math
 import zipfile
 
 import numpy as np
@@ -14,18 +16,18 @@ ARRAYS = {'a': np.arange(6.0).reshape(2, 3), 'b': np.array([], np.int16)}
 def test_a_file_is_whole_or_what_was_there(tmp_path):
     path = tmp_path / 'file'
     for before in ([], ['file']):
-        with pytest.raises(KeyboardInterrupt), io.whole(path) as file:
+        with pytest.raises(KeyboardInterrupt), io.atomic_write(path) as file:
             file.write(b'half')
             raise KeyboardInterrupt
         assert [p.name for p in tmp_path.iterdir()] == before
         if before:
             assert path.read_bytes() == b'whole'
         else:
-            with io.whole(path) as file:
+            with io.atomic_write(path) as file:
                 file.write(b'whole')
                 assert not path.exists()
             assert path.read_bytes() == b'whole'
-    with pytest.raises(FileNotFoundError), io.whole(tmp_path / 'no' / 'folder'):
+    with pytest.raises(FileNotFoundError), io.atomic_write(tmp_path / 'no' / 'folder'):
         pass
 
 
@@ -69,3 +71,18 @@ def test_what_are_no_arrays_is_damaged(tmp_path):
     for name in (*sorted(p.name for p in tmp_path.iterdir() if p != path), ''):
         with pytest.raises(CorruptFile, match='is damaged'):
             io.read_npz(tmp_path / name)
+
+
+def test_json_is_an_object_of_finite_numbers(tmp_path):
+    path = tmp_path / 'a.json'
+    io.write_json(path, {'b': [math.nan, 1.5], 'a': {'c': math.inf}, 'name': 'caf\udce9.txt'})
+    assert (
+        path.read_text() == json.dumps({'b': [None, 1.5], 'a': {'c': None}, 'name': 'caf\udce9.txt'}, indent=1) + '\n'
+    )
+    assert io.read_json(path)['name'] == 'caf\udce9.txt'  # as Python has arguments that are no UTF-8
+    for content in ('{"hid', '[1]', '[' * 100_000, ''):
+        path.write_text(content)
+        with pytest.raises(CorruptFile, match='is damaged'):
+            io.read_json(path)
+    with pytest.raises(FileNotFoundError):
+        io.read_json(tmp_path / 'b.json')

@@ -259,7 +259,7 @@ def _fit(experiment, open_run, saved, state, seconds, history, limits, devices, 
         _log_and_keep(experiment, open_run, saved, state, history, row, seconds)
         left = min(limits.minutes * 60 - seconds, (steps - i) * seconds / i)
         say(f'{_line(row)}  elapsed {clock(seconds)}  remaining {clock(max(left, 0))}')
-        return evaluated and reason_to_end() is not None
+        return evaluated and bool(reason_to_end())
 
     failure = None
     reason = reason_to_end()

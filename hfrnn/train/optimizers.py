@@ -49,7 +49,7 @@ class FirstOrder:
     decay_steps: int = setting(0, 'First order: cosine decay ends at this step; 0 for no decay.', low=0)
     decay_epochs: float = setting(0.0, 'First order: the same in epochs.', low=0.0, high=1e6)
     decay_to: float = setting(0.0, 'First order: the share of the learning rate that decay leaves.', low=0.0, high=1.0)
-    clip_norm: float = setting(0.0, 'First order: the largest norm of a gradient; 0 for any.', low=0.0, infinite=True)
+    clip_norm: float = setting(0.0, 'First order: the largest norm of a gradient; 0 for any.', low=0.0)
     average: float = setting(0.0, 'Evaluate and keep an average of the weights with this decay; 0 for none.', low=0.0)
 
 

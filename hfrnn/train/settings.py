@@ -38,7 +38,7 @@ class Leaf(NamedTuple):
       help: one sentence.
       low, high: bounds of a number, None for none.
       choices: of a string, empty for any.
-      infinite: whether a number may be infinite.
+      infinite: whether a number may be infinite, which is for what is never written as JSON.
     """
 
     name: str

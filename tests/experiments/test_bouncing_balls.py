@@ -1,57 +1,65 @@
-"""Bouncing balls through their real command line, in a process of its own."""
+"""Bouncing balls: what its runs leave, and runs compared; the laws of all scripts are in tests/laws."""
 
 import pytest
 
-from tests.scripts import assert_refused, assert_same_run, kill_between, newest, read
+from experiments import bouncing_balls
+from tests.scripts import in_process, read, refused
 
-SCRIPT = 'experiments.bouncing_balls'
-SMALL = ['--flagfile=experiments/flags/balls_ci.flags']
+SMALL = ['--flagfile=experiments/flags/balls_ci.flags', '--devices=1']
 
 
-def test_killed_it_goes_on_bit_for_bit_and_two_runs_are_compared(start, call, tmp_path):
-    whole, cut, lstm = (tmp_path / name for name in ('whole', 'cut', 'lstm'))
-    flags = [*SMALL, '--save_minutes=0']
-    status, out, err = call(*flags, f'--workdir={whole}')
-    assert (status, err) == (0, '')
-    for word in ('rho', 'lambda', 'CG', 'error', 'elapsed', 'remaining', 'the last frame', 'the mean frame'):
-        assert word in out
-    kill_between(start, flags, cut, 2, newest(whole))
-    status, out, err = call(*flags, f'--workdir={cut}')
-    assert status == 0, err
-    assert 'goes on from step' in out
-    assert_same_run(whole, cut)
-    assert (whole / 'frames.png').read_bytes().startswith(b'\x89PNG')
+def call(*flags):
+    in_process(bouncing_balls, *SMALL, *flags)
 
-    assert call(*SMALL, '--cell=lstm', '--optimizer=adam', f'--workdir={lstm}')[0] == 0
-    status, out, err = call('--mode=compare', f'--runs={whole},{lstm}', f'--workdir={tmp_path}/both')
-    assert (status, err) == (0, '')
-    results = read(tmp_path / 'both' / 'results.json')['runs']
-    assert [(r['cell'], r['optimizer'], r['steps']) for r in results] == [('rnn', 'hf', 4), ('lstm', 'adam', 4)]
-    assert results[0] == read(whole / 'results.json')
-    assert results[0]['test_nats'] < results[1]['test_nats']
-    assert (tmp_path / 'both' / 'error.png').exists()
-    for runs, folder, said in (
-        (whole, lstm, 'something else'),
-        (tmp_path / 'both', tmp_path / 'new', 'both holds no run'),
+
+def test_runs_leave_what_they_promise_and_two_are_compared(tmp_path, capsys):
+    hf, lstm, both = (tmp_path / name for name in ('hf', 'lstm', 'both'))
+    call(f'--workdir={hf}')
+    out = capsys.readouterr().out
+    for word in (
+        'rho',
+        'damping',
+        'cg_iterations',
+        'error',
+        'elapsed',
+        'remaining',
+        'the last frame',
+        'the mean frame',
     ):
-        status, _, err = call('--mode=compare', f'--runs={runs}', f'--workdir={folder}')
-        assert status == 1 and said in err and err.count('\n') == 1
+        assert word in out
+    assert (hf / 'frames.png').read_bytes().startswith(b'\x89PNG')
+    assert (hf / 'report.txt').read_text().strip() in out
+
+    call('--cell=lstm', '--optimizer=adam', f'--workdir={lstm}')
+    in_process(bouncing_balls, '--mode=compare', f'--runs={hf},{lstm}', f'--workdir={both}')
+    results = read(both / 'results.json')['runs']
+    assert [(r['cell'], r['optimizer'], r['steps']) for r in results] == [('rnn', 'hf', 4), ('lstm', 'adam', 4)]
+    assert results[0] == read(hf / 'results.json')
+    assert results[0]['test_nats'] < results[1]['test_nats']
+    assert (both / 'error.png').read_bytes().startswith(b'\x89PNG')
+    for runs, folder, said in ((hf, lstm, 'something else'), (both, tmp_path / 'new', 'both holds no run')):
+        flags = ['--mode=compare', f'--runs={runs}', f'--workdir={folder}']
+        assert said in refused(capsys, bouncing_balls, *flags)
     assert read(lstm / 'results.json') == results[1]
+    call('--balls=1', '--steps=0', f'--workdir={tmp_path}/one')
+    flags = ['--mode=compare', f'--runs={hf},{tmp_path}/one', f'--workdir={tmp_path}/new']
+    assert 'have other videos' in refused(capsys, bouncing_balls, *flags)
 
 
 @pytest.mark.parametrize(
     'flags, said',
     [
-        (['--workdir='], '--workdir'),
         (['--radius=0.6'], 'radius'),
         (['--speed=nan'], '--speed=nan is no number'),
-        (['--batch=8', '--curvature_batch=9'], 'no part of'),
-        (['--cell=lstm', '--mu=0.1'], 'structural damping is of tanh units'),
+        (['--batch=8', '--curvature_batch=9'], '--curvature_batch=9 is no part of --batch=8'),
+        (['--cell=lstm', '--mu=0.1'], '--mu=0.1: structural damping is of tanh units'),
         (['--mode=compare'], '--runs'),
         (['--mode=compare', '--runs=nowhere'], 'holds no run'),
+        (['--mode=compare', '--runs=a', '--hidden=3'], '--mode=compare does nothing with --'),
     ],
     ids=lambda v: v[-1] if isinstance(v, list) else '',
 )
-def test_bad_input_is_one_clear_line(flags, said, call, tmp_path):
-    assert_refused(call(*SMALL, f'--workdir={tmp_path}/run', *flags), said)
-    assert not (tmp_path / 'run').exists()
+def test_bad_input_is_one_clear_line(flags, said, capsys, tmp_path):
+    small = SMALL if '--mode=compare' not in flags else []
+    assert said in refused(capsys, bouncing_balls, *small, f'--workdir={tmp_path}/run', *flags)
+    assert not (tmp_path / 'run' / 'run.json').exists()
