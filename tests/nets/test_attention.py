@@ -19,11 +19,11 @@ C, K, T, H1, H2 = 5, 3, 12, 7, 4
 LAYERS = cells.lstm(3, H1, C), cells.lstm(3, H2, H1 + C)
 
 
-def given(text):
+def net_for(text):
     return model.sequence_model(attention.attend(text, LAYERS, C, K, 0.4), outputs.pen(2), cells.gaussian)
 
 
-NET = model.conditional(given)
+NET = model.conditional(net_for)
 
 
 @pytest.fixture(scope='module')
