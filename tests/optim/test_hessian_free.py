@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose
 from hfrnn.optim import hessian_free
 from hfrnn.optim.conjugate_gradient import (
     conjugate_gradient,
-    every,
     geometric_grid,
     progress_since_start,
+    regular_grid,
     relative_progress,
 )
 from hfrnn.optim.curvature import gauss_newton
@@ -295,7 +295,7 @@ def test_preconditioner_is_martens(x64):
 
 
 def test_presets_differ_where_the_papers_do():
-    """M10c, S11c and MS12, as hf.py cites them; hessian_free's defaults are those of martens2010."""
+    """M10c, S11c and MS12, as hessian_free.py cites them; hessian_free's defaults are those of martens2010."""
     seen = {}
     original = hessian_free.hessian_free
     try:
@@ -310,7 +310,7 @@ def test_presets_differ_where_the_papers_do():
     assert (a['damping'], a['cg_iterations'], b['damping'], b['cg_iterations']) == (45, 250, 10, 150)
     for name, choices in (
         ('stop', (relative_progress, relative_progress, progress_since_start)),
-        ('grid', (geometric_grid, every, geometric_grid)),
+        ('grid', (geometric_grid, regular_grid, geometric_grid)),
         ('backtrack', (walk_back, best_iterate, walk_back)),
         ('judge_by_model', (False, False, False)),
         ('rho_damped', (False, True, True)),
@@ -318,7 +318,7 @@ def test_presets_differ_where_the_papers_do():
         ('line_search', (armijo, first_decrease, armijo)),
     ):
         assert (a[name], b[name], c[name]) == choices
-    assert every(150) == tuple(range(10, 151, 10))
+    assert regular_grid(150) == tuple(range(10, 151, 10))
 
 
 @pytest.mark.parametrize('name', ['stop', 'grid', 'backtrack', 'line_search'])
