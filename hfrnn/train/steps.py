@@ -47,6 +47,15 @@ def state_of(optimizer: optax.GradientTransformation, params: Params) -> TrainSt
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
+def kept_params(state: Any) -> Params:
+    """The weights to evaluate and keep: the average in the state's ``opt_state`` if there is one, else ``params``.
+
+    Args:
+      state: a TrainState or ``truncated_bptt.CarriedState``.
+    """
+    return optax.tree.get(state.opt_state, 'average', default=state.params)
+
+
 def first_order_step(
     model: Model,
     optimizer: optax.GradientTransformation,
@@ -135,8 +144,7 @@ class HessianFreeBatches(NamedTuple):
     line_search: Batch | None = None
 
 
-# What is told of a Hessian-Free step; ``damping`` is for the next one.
-HAPPENED = ('rho', 'damping', 'cg_iterations', 'backtracked', 'step_size', 'reduction')
+HESSIAN_FREE_METRICS = ('rho', 'damping', 'cg_iterations', 'backtracked', 'step_size', 'reduction')
 
 
 def hessian_free_step(
@@ -150,9 +158,10 @@ def hessian_free_step(
 ) -> Callable:
     """A step of ``hessian_free``; its batch is a HessianFreeBatches.
 
-    The metrics are ``nats``, per target of the gradient's batch at the weights before the step, and ``finite``, whether
-    these and the gradient are.  ``opt_state``, a ``HessianFreeState``, says what happened; there a step to a point
-    where anything is not finite is rejected.
+    The metrics are ``nats``, per target of the gradient's batch at the weights before the step; ``finite``, whether
+    these and the gradient are; and what happened in the step, from the ``HessianFreeState`` in ``opt_state``, also in a
+    chain: ``rho``, ``damping`` (of the next step), ``cg_iterations``, ``backtracked``, ``step_size``, ``reduction``.
+    A step to a point where anything is not finite is rejected: its ``step_size`` is 0.
 
     Objective, gradient and curvature are sums over time and means over sequences, as in Sutskever's release: that is
     the scale of lambda.  Matrix products have full float32 precision: less spoils CG's conjugacy, and rho.
@@ -238,15 +247,8 @@ def hessian_free_step(
             line_search_value=loss / B if batches.line_search is None else None,
             squared_gradients=squared_gradients(batches.curvature, params) if preconditioned else None,
         )
-        happened = {name: optax.tree.get(opt_state, name) for name in HAPPENED}
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
-        metrics = {'nats': loss / weight, **happened, 'finite': finite}
+        metrics = {name: optax.tree.get(opt_state, name) for name in HESSIAN_FREE_METRICS}
+        metrics |= {'nats': loss / weight, 'finite': jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))}
         return TrainState(optax.apply_updates(params, updates), opt_state, state.step + 1), metrics
 
     return step
-
-
-def kept_params(state: TrainState) -> Params:
-    """What is evaluated and kept of a state: the average of the params, if the optimiser keeps one, or the params."""
-    average = optax.tree.get(state.opt_state, 'average', None)
-    return state.params if average is None else average

@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from hfrnn.nets import cells, model, outputs
 from hfrnn.optim import hessian_free, line_search, weight_noise
 from hfrnn.optim.curvature import gauss_newton
+from hfrnn.optim.first_order import averaged
 from hfrnn.text.batches import random_substrings
 from hfrnn.train import devices, loop, run_folder
 from hfrnn.train.devices import AXIS, spread
@@ -30,14 +31,17 @@ from hfrnn.train.loss import (
     sum_over_microbatches,
 )
 from hfrnn.train.steps import (
+    HESSIAN_FREE_METRICS,
     HessianFreeBatches,
     TrainState,
     first_order_step,
     hessian_free_step,
     init_state,
+    kept_params,
     noisy_loss,
     state_of,
 )
+from hfrnn.train.truncated_bptt import init_carried_state
 from tests.trees import assert_trees_close
 
 V = 6
@@ -254,6 +258,33 @@ def test_hessian_free_learns(x64):
     state, metrics = run_steps('hf', 8, 1, first=1, state=state)
     assert loss_and_weight(NET, state.params, batch(99))[0] < first
     assert metrics['finite']
+
+
+def test_metrics_of_a_hessian_free_step_are_what_its_state_says():
+    """Also in a chain, where another transformation stands beside it."""
+    chain = optax.chain(HF, optax.scale(0.5))
+    state, batches = init_state(NET, chain, jax.random.key(0)), hf_batches()
+    new, metrics = spread(hessian_free_step(NET, chain, 3, 0.1), 1)(state, batches)
+    happened = new.opt_state[0]
+    assert set(metrics) == {'nats', 'finite', *HESSIAN_FREE_METRICS}
+    for name in HESSIAN_FREE_METRICS:
+        assert metrics[name].shape == ()
+        assert_array_equal(metrics[name], getattr(happened, name))
+    assert metrics['finite'] and metrics['step_size'] > 0 and metrics['reduction'] > 0
+    assert metrics['cg_iterations'] > 0 and metrics['damping'] != 1
+
+
+def test_kept_params_are_the_average_or_else_the_params():
+    params = NET.init(jax.random.key(0))
+    for plain in (optax.adam(0.1), HF):
+        assert kept_params(state_of(plain, params)) is params
+    chain = optax.chain(optax.clip(1.0), optax.adam(0.1), averaged(0.9))
+    state, _ = spread(first_order_step(NET, chain, 8), 1)(state_of(chain, params), batch())
+    jax.tree.map(assert_array_equal, kept_params(state), state.opt_state[-1].average)
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (kept_params(state), state.params)), strict=True))
+    q = weight_noise.posterior(params)
+    assert kept_params(state_of(chain, q)).mu.keys() == params.keys()  # of any tree
+    assert kept_params(init_carried_state(NET, chain, params, 2)).keys() == params.keys()
 
 
 def test_an_output_that_is_not_convex_is_refused_by_name_or_takes_fisher():
