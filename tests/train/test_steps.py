@@ -17,7 +17,7 @@ from hfrnn.optim import hessian_free, line_search, weight_noise
 from hfrnn.optim.curvature import gauss_newton
 from hfrnn.optim.first_order import averaged
 from hfrnn.text.batches import random_substrings
-from hfrnn.train import devices, loop, run_folder
+from hfrnn.train import devices, loop
 from hfrnn.train.devices import AXIS, spread
 from hfrnn.train.loop import Interrupted, NotFinite, fit
 from hfrnn.train.loss import (
@@ -42,7 +42,7 @@ from hfrnn.train.steps import (
     state_of,
 )
 from hfrnn.train.truncated_bptt import init_carried_state
-from tests.trees import assert_trees_close
+from tests.trees import assert_trees_close, saved_and_restored
 
 V = 6
 NET = model.sequence_model(cells.mrnn(V, 8, 8), outputs.categorical(V))
@@ -110,10 +110,7 @@ def test_devices_are_a_vmap_with_the_axis_name(kind, x64):
 def test_two_and_two_steps_are_four_bit_for_bit(kind, tmp_path, x64):
     whole, _ = run_steps(kind, 4, 4)
     half, _ = run_steps(kind, 2, 4)
-    run = run_folder.train_in(str(tmp_path / 'run'), {}, {})
-    run_folder.save(run, half, 2, 1.5)
-    restored, seconds = run_folder.restore(run_folder.open_run(str(tmp_path / 'run')), half)
-    assert seconds == 1.5
+    restored = saved_and_restored(half, 2, tmp_path / 'run')
     resumed, _ = run_steps(kind, 4, 4, first=2, state=restored)
     jax.tree.map(assert_array_equal, whole, resumed)
 
