@@ -27,7 +27,7 @@ from hfrnn.optim import weight_noise
 from hfrnn.text import scoring
 from hfrnn.text.batches import stream_batch
 from hfrnn.train.devices import replicate, spread
-from hfrnn.train.steps import init_stream_state, stream_step
+from hfrnn.train.truncated_bptt import init_carried_state, truncated_bptt_step
 
 HIDDEN = flags.DEFINE_integer('hidden', 1000, 'LSTM cells.', lower_bound=1)
 BATCH = flags.DEFINE_integer('batch', 64, 'Streams.', lower_bound=1)
@@ -91,8 +91,8 @@ def make_net(dtype=None):
 def ours(net, weights, symbols):
     """A function that makes one training step."""
     optimizer = optax.adam(RATE)
-    state = replicate(init_stream_state(net, optimizer, weights, BATCH.value))
-    step = spread(stream_step(net, optimizer, weight_noise.noise('none'), jax.random.key(0), 1))
+    state = replicate(init_carried_state(net, optimizer, weights, BATCH.value))
+    step = spread(truncated_bptt_step(net, optimizer, weight_noise.noise('none'), jax.random.key(0), 1))
     data = stream_batch(symbols[:-1], BATCH.value, LENGTH.value, 0, SYMBOLS)
     return lambda: jax.block_until_ready(step(state, data))
 

@@ -33,7 +33,7 @@ from hfrnn.text.metrics import BITS, count_units, text_metrics
 from hfrnn.train import run_folder
 from hfrnn.train.devices import spread
 from hfrnn.train.loop import fit
-from hfrnn.train.steps import StreamState, init_stream_state, stream_step
+from hfrnn.train.truncated_bptt import CarriedState, init_carried_state, truncated_bptt_step
 
 FLAGS = flags.FLAGS
 VALID = 'valid_bits_per_char'  # in metrics.jsonl, by which the best weights are chosen
@@ -184,8 +184,8 @@ class Learner(NamedTuple):
     noise: weight_noise.Noise
     optimizer: optax.GradientTransformation
     steps_per_epoch: int
-    init: Callable  # params -> StreamState
-    shapes: StreamState
+    init: Callable  # params -> CarriedState
+    shapes: CarriedState
 
 
 def make_learner(s, V, n_train):
@@ -195,7 +195,7 @@ def make_learner(s, V, n_train):
     optimizer = make_optimizer(s, steps)
 
     def init(params):
-        return init_stream_state(net, optimizer, params, s.batch)
+        return init_carried_state(net, optimizer, params, s.batch)
 
     return Learner(
         net, noise, optimizer, steps, init, jax.eval_shape(lambda: init(noise.init(net.init(jax.random.key(0)))))
@@ -324,7 +324,7 @@ def train():
     key = jax.random.fold_in(jax.random.key(s.seed), 1)
     dtype = jnp.bfloat16 if s.products == 'bfloat16' else None
     in_training = make_model(s, len(corpus.alphabet), dtype=dtype, dropout=s.dropout)
-    step = stream_step(in_training, learner.optimizer, learner.noise, key, learner.steps_per_epoch)
+    step = truncated_bptt_step(in_training, learner.optimizer, learner.noise, key, learner.steps_per_epoch)
     state, elapsed = fit(
         spread(step, FLAGS.devices),
         state,

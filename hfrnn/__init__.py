@@ -6,6 +6,7 @@ what to pass is that of the module ``hfrnn.optim.hessian_free``.  All else is im
 
 from hfrnn.optim.curvature import fisher_loss, gauss_newton, tanh_distance
 from hfrnn.optim.hessian_free import HessianFreeState, hessian_free, martens2010, martens_sutskever2012, sutskever2011
+from hfrnn.xla_flags import turn_off_wrong_fusions
 
 __all__ = [
     'HessianFreeState',
@@ -17,3 +18,5 @@ __all__ = [
     'sutskever2011',
     'tanh_distance',
 ]
+
+turn_off_wrong_fusions()  # no import before this line makes a backend

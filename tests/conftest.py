@@ -22,7 +22,7 @@ def are_known(xla_flags):
     return not subprocess.run(command, env=environment, capture_output=True).returncode
 
 
-given = os.environ.get('XLA_FLAGS', '')
+given = os.environ.get('XLA_FLAGS', '')  # with the flag of hfrnn.xla_flags, as hfrnn is imported above
 if QUICK_TO_COMPILE not in given and are_known(QUICK_TO_COMPILE):  # a worker of xdist inherits them
     os.environ['XLA_FLAGS'] = f'{given} {QUICK_TO_COMPILE}'
 

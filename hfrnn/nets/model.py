@@ -1,4 +1,4 @@
-"""A model = a cell, a linear readout, an output layer.  For one sequence; a batch is a ``vmap``."""
+"""Models: a cell, a linear readout and an output layer, for one sequence.  A batch is a ``vmap``."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,16 +6,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hfrnn.nets.cells import Cell, sparse, unroll
+from hfrnn.nets.cell import Cell, unroll
+from hfrnn.nets.initializers import sparse
 from hfrnn.nets.outputs import Output
 
 
 class Prediction(NamedTuple):
-    """What a model says of one sequence.
+    """The outputs of a model on one sequence.
 
     Attributes:
       z: (T, size of the output layer) before the output's non-linearity.
-      h: (T, H) hidden activations, which structural damping holds on to.
+      h: (T, H) hidden activations, for structural damping.
     """
 
     z: jax.Array
@@ -31,9 +32,9 @@ class Model(NamedTuple):
       predict: ``predict(params, xs) -> Prediction``, over a whole sequence.
       step: ``step(params, state, x) -> (state, z)``, one input at a time.
       output: the output layer.
-      run: ``run(params, state, xs, key=None) -> (state, Prediction)``: ``predict`` from a state, and the state behind
-        it; so that two sequences, the second from the first one's state, are one long one.  From the initial state if
-        that is None.  The key: see ``unroll``.
+      run: ``run(params, state, xs, key=None) -> (state, Prediction)``: ``predict`` from a state (None for the initial
+        one), and the state after the last input.  Two sequences, the second from the state after the first, are one
+        long sequence.  The key is that of ``unroll``.
     """
 
     init: Callable[[jax.Array], Any]
@@ -51,11 +52,11 @@ def sequence_model(
     *,
     bias_scale: float = 0.0,
 ) -> Model:
-    """o_t = W_oh h_t + b_o on top of a cell, Sutskever, Martens & Hinton 2011 eq. 2 and 9, Graves 2013 eq. 3.
+    """o_t = W_oh h_t + b_o on a cell, Sutskever, Martens & Hinton 2011 eq. 2 and 9, Graves 2013 eq. 3.
 
     Args:
       weights: ``weights(key, shape)`` draws W_oh.
-      bias_scale: the standard deviation of b_o at the start.
+      bias_scale: the standard deviation of the initial b_o.
     """
 
     def init(key):
@@ -86,34 +87,34 @@ class Conditioned(NamedTuple):
 
     Attributes:
       x: a sequence for ``predict``, one input for ``step``.
-      context: what the sequence depends on as a whole, any pytree: a line's text, say.
+      context: what the whole sequence is conditioned on, any pytree, such as the text of a line.
     """
 
     x: Any
     context: Any
 
 
-def conditional(given: Callable[[Any], Model]) -> Model:
-    """A model whose predictions depend on more than its inputs: ``given(context)`` is the model for one condition.
+def conditional(model_for: Callable[[Any], Model]) -> Model:
+    """A model that is conditioned on a context: ``model_for(context)`` is the model for one context.
 
-    All of them have the same parameters and the same states.  What this returns takes ``Conditioned`` inputs where
-    they take plain ones, so that a batch, each sequence with a condition of its own, is a ``vmap`` as ever.
+    All of these have the same parameters and states.  The result takes ``Conditioned`` inputs where they take plain
+    ones, so a batch of sequences with a context each is a ``vmap`` as usual.
 
     Args:
-      given: also called with None, for what no condition has a part in.
+      model_for: is also called with None, for the parts that do not depend on the context.
     """
 
     def predict(params, xs):
-        return given(xs.context).predict(params, xs.x)
+        return model_for(xs.context).predict(params, xs.x)
 
     def step(params, state, x):
-        return given(x.context).step(params, state, x.x)
+        return model_for(x.context).step(params, state, x.x)
 
     def run(params, state, xs, key=None):
-        return given(xs.context).run(params, state, xs.x, key)
+        return model_for(xs.context).run(params, state, xs.x, key)
 
-    any_of_them = given(None)
-    return Model(any_of_them.init, any_of_them.initial_state, predict, step, any_of_them.output, run)
+    common = model_for(None)
+    return Model(common.init, common.initial_state, predict, step, common.output, run)
 
 
 def size(params: Any) -> int:
@@ -129,12 +130,12 @@ def continue_sequence(
     length: int,
     draw: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> jax.Array:
-    """A sequence that a net goes on with by itself, each output the next input.
+    """Samples a continuation of a prompt: each sample is the next input.
 
     Args:
       prompt: (P, ...) inputs that the model reads first, P >= 1.
-      length: how many to make.
-      draw: ``draw(key, z)``, the next input.
+      length: how many inputs to sample.
+      draw: ``draw(key, z)`` samples the next input.
 
     Returns:
       (length, ...) inputs.
@@ -145,6 +146,6 @@ def continue_sequence(
         x = draw(key, z)
         return model.step(params, state, x), x
 
-    state, read = model.run(params, None, jnp.asarray(prompt))
-    _, xs = jax.lax.scan(body, (state, read.z[-1]), jax.random.split(key, length))
+    state, prediction = model.run(params, None, jnp.asarray(prompt))
+    _, xs = jax.lax.scan(body, (state, prediction.z[-1]), jax.random.split(key, length))
     return xs

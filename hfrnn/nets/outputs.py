@@ -1,4 +1,4 @@
-"""Output layers: what a net's last linear map z means, as pairs of pure functions.
+"""Output layers: the distribution that a net's last linear map z parameterises, as pairs of pure functions.
 
 Sources: Sutskever, Martens & Hinton 2011; Graves 2013 (G13).
 """
@@ -13,13 +13,14 @@ from hfrnn.nets.scans import clip_cotangent
 
 
 class Output(NamedTuple):
-    """A distribution whose parameters a net puts out.
+    """A distribution whose parameters are a net's outputs.
 
     Attributes:
       size: the length of ``z``.
       nll: ``nll(z, target) -> nats``.
       sample: ``sample(key, z, ...) -> target``.
-      nonconvex: what it is, if its nll is not convex in z: its Hessian is then no matrix for Hessian-Free.
+      nonconvex: the name of an nll that is not convex in z, whose Hessian Hessian-Free cannot use; empty for a convex
+        one.
     """
 
     size: int
@@ -31,7 +32,7 @@ class Output(NamedTuple):
 def categorical(n_symbols: int) -> Output:
     """P(symbol) = softmax(z), Sutskever, Martens & Hinton 2011 sec. 4.
 
-    Its ``sample`` takes a temperature: P^(1/temperature), renormalised; 0 is the most probable symbol.
+    ``sample`` takes a temperature: P^(1/temperature), renormalised; 0 gives the most probable symbol.
     """
 
     def nll(z, target):
@@ -45,9 +46,9 @@ def categorical(n_symbols: int) -> Output:
 
 
 def gaussian(n_units: int) -> Output:
-    """n independent numbers of variance 1 and mean z: squared error, 1/2 sum (z - target)^2.
+    """n independent Gaussians of variance 1 and mean z: squared error, 1/2 sum (z - target)^2.
 
-    That is nats less the constant n/2 log(2 pi); targets are (n,).  Its Hessian is the identity.
+    These are nats without the constant n/2 log(2 pi).  Targets are (n,).  The Hessian is the identity.
     """
 
     def nll(z, target):
@@ -62,7 +63,7 @@ def gaussian(n_units: int) -> Output:
 def bernoulli(n_units: int) -> Output:
     """n independent bits, P(1) = sigmoid(z): nats = sum log(1 + e^z) - target z.
 
-    Targets are (n,) numbers from 0 to 1.  Its Hessian is diag(p (1 - p)).
+    Targets are (n,) numbers from 0 to 1.  The Hessian is diag(p (1 - p)).
     """
 
     def nll(z, target):
@@ -75,19 +76,19 @@ def bernoulli(n_units: int) -> Output:
 
 
 def clipped(output: Output, limit: float | None) -> Output:
-    """The same output, with dL/dz clipped to [-limit, limit], element by element, on its way back into the net.
+    """The same output, with dL/dz clipped to [-limit, limit], element by element, in backpropagation.
 
-    G13 sec. 4 clips at 100 for handwriting.  That is on the scale of one sequence's nats, summed over time: divide by
-    batch or length behind the gradient, not before.
+    G13 sec. 4 clips at 100 for handwriting, on the scale of one sequence's nats, summed over time: divide the gradient
+    by the batch or length, not the loss.
     """
     return output._replace(nll=lambda z, target: output.nll(clip_cotangent(z, limit), target))
 
 
 class Mixture(NamedTuple):
-    """Where the pen goes next: a mixture of M bivariate Gaussians, and whether its stroke ends there.
+    """The next point of a pen: a mixture of M bivariate Gaussians for its offset, the probability of a stroke's end.
 
     Attributes:
-      ehat: the end of a stroke has the probability e = sigmoid(-ehat), with the paper's sign.
+      ehat: a stroke ends with the probability e = sigmoid(-ehat), with the paper's sign.
       log_pi: (M,) logarithms of the components' weights.
       mu: (2, M) means.
       log_sigma: (2, M) logarithms of the standard deviations.
@@ -102,21 +103,21 @@ class Mixture(NamedTuple):
 
 
 def mixture(z: jax.Array, bias: float = 0.0) -> Mixture:
-    """The mixture that 1 + 6 M numbers describe, G13 eq. 15-22::
+    """The mixture with the parameters z, 1 + 6 M numbers, G13 eq. 15-22::
 
         z = ehat, pihat (M), muhat (2, M), sigmahat (2, M), rhohat (M)
         e = 1 / (1 + exp(ehat)),  pi = softmax(pihat),  mu = muhat,  sigma = exp(sigmahat),  rho = tanh(rhohat)
 
     Args:
-      bias: b >= 0 makes what is drawn more probable than it should be (G13 sec. 5): sigma = exp(sigmahat - b) and
-        pi = softmax((1 + b) pihat).  e and rho stay as they are.
+      bias: b >= 0 favours probable samples (G13 sec. 5): sigma = exp(sigmahat - b) and pi = softmax((1 + b) pihat).
+        It changes neither e nor rho.
     """
     pihat, mu, sigmahat, rhohat = jnp.split(z[1:].reshape(6, -1), [1, 3, 5])
     return Mixture(z[0], jax.nn.log_softmax(pihat[0] * (1 + bias)), mu, sigmahat - bias, rhohat[0])
 
 
-# Bounds within which float32 holds all of it, and its derivatives, for offsets of 50 and more: beyond them sigma and
-# rho stay as they are at the bound, sigma 3e-7 and 1 - |rho| 4e-9.
+# Bounds that keep the density and its derivatives finite in float32 for offsets of 50 and more: sigma >= 3e-7 and
+# 1 - |rho| >= 4e-9.
 LOG_SIGMA, RHOHAT = -15.0, 10.0
 
 
@@ -126,8 +127,7 @@ def log_density(m: Mixture, x: jax.Array) -> jax.Array:
         N = exp(-Z / (2 (1 - rho^2))) / (2 pi sigma_1 sigma_2 sqrt(1 - rho^2))
         Z = u^2 + v^2 - 2 rho u v,    u = (x_1 - mu_1) / sigma_1,  v = (x_2 - mu_2) / sigma_2
 
-    1 - rho^2 and Z lose all their digits as |rho| nears 1.  With 1 -+ rho = 2 sigmoid(-+ 2 rhohat) there is nothing to
-    cancel:
+    1 - rho^2 and Z lose all their digits as |rho| nears 1.  With 1 -+ rho = 2 sigmoid(-+ 2 rhohat) nothing cancels:
 
         Z / (1 - rho^2) = 1/2 [ (u - v)^2 / (1 - rho) + (u + v)^2 / (1 + rho) ]
     """
@@ -142,8 +142,8 @@ def log_density(m: Mixture, x: jax.Array) -> jax.Array:
 def pen(n_mixtures: int = 20) -> Output:
     """Offsets of a pen: a mixture density for dx and dy, a Bernoulli variable for the end of a stroke, G13 eq. 15-26.
 
-    A target is (3,) numbers, dx, dy and 1 at the last point of a stroke, else 0.  Its ``sample`` takes the ``bias`` of
-    ``mixture``.  Not convex in z.
+    A target is (3,): dx, dy, and 1 at the last point of a stroke, else 0.  ``sample`` takes the ``bias`` of
+    ``mixture``.  The nll is not convex in z.
     """
 
     def nll(z, target):
@@ -166,9 +166,9 @@ def pen(n_mixtures: int = 20) -> Output:
 
 
 def pen_mean(z: jax.Array) -> jax.Array:
-    """The mean of the density of the next offset, sum_j pi_j mu_j (2,): what the squared error is measured from.
+    """The mean of the next offset, sum_j pi_j mu_j (2,), from which squared errors are measured.
 
-    G13 reports squared errors and does not say of which prediction; the mean is the one that makes them least.
+    G13 reports squared errors without stating the prediction; the mean minimises them.
     """
     m = mixture(z)
     return m.mu @ jnp.exp(m.log_pi)

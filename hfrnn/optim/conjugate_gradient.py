@@ -1,4 +1,4 @@
-"""Preconditioned conjugate gradient that remembers its iterates, in one ``lax.while_loop``.
+"""Preconditioned conjugate gradient that saves iterates, in one ``lax.while_loop``.
 
 Sources: Martens 2010 (M10) and his demo code (M10c); Martens & Sutskever 2012 (MS12).
 """
@@ -15,13 +15,13 @@ Params = Any
 
 
 class CGResult(NamedTuple):
-    """Where conjugate gradient went.
+    """The result of conjugate gradient.
 
     Attributes:
       x: the last iterate.
-      saved: iterates on the grid, and the last one, stacked along a new first axis; what lies behind it means nothing.
+      saved: the iterates on the grid, then the last one, stacked along a new first axis; entries after it are unused.
       last: the index in ``saved`` of the last iterate.
-      iterations: how many were taken.
+      iterations: the number of iterations.
       phi: the value of 1/2 x'Ax - b'x at the last iterate.
     """
 
@@ -41,7 +41,7 @@ def geometric_grid(max_iterations: int, first: float = 5.0, ratio: float = 1.3) 
     return tuple(dict.fromkeys(grid))
 
 
-def every(max_iterations: int, interval: int = 10) -> tuple[int, ...]:
+def regular_grid(max_iterations: int, interval: int = 10) -> tuple[int, ...]:
     """Iterations interval, 2 interval, ...: the grid of Sutskever's 2011 release."""
     return tuple(range(interval, max_iterations + 1, interval))
 
@@ -52,7 +52,7 @@ def relative_progress(phis: jax.Array, i: jax.Array, k: jax.Array, tolerance: fl
 
 
 def progress_since_start(phis: jax.Array, i: jax.Array, k: jax.Array, tolerance: float) -> jax.Array:
-    """MS12 sec. 20.4.2: (phi_{i-k} - phi_i) / (phi_0 - phi_i) < tolerance, as with a warm start phi_0 is not 0."""
+    """MS12 sec. 20.4.2: (phi_{i-k} - phi_i) / (phi_0 - phi_i) < tolerance; with a warm start phi_0 is not 0."""
     return (phis[i - k] - phis[i]) / (phis[0] - phis[i]) < tolerance
 
 
@@ -72,16 +72,17 @@ def conjugate_gradient(
 ) -> CGResult:
     """Minimises phi(x) = 1/2 x'Ax - b'x for a positive definite A.
 
-    It ends at iteration i > k = max(10, ceil(0.1 i)) where ``stop`` finds the progress of the last k iterations small;
-    phi comes for free as -1/2 x.(b + r) from the residual r = b - A x.  It also ends when max_iterations are done,
-    ||r|| <= 1e-12 ||b||, or the curvature along a direction is not positive (or NaN), and that direction is not taken.
+    It stops at iteration i > k = max(10, ceil(0.1 i)) where ``stop`` finds little progress in the last k iterations;
+    phi is -1/2 x.(b + r) with the residual r = b - A x, at no extra product.  It also stops after max_iterations, at
+    ||r|| <= 1e-12 ||b||, and where the curvature along a direction is not positive (or NaN); it does not take that
+    direction.
 
     Args:
       A: the matrix, as a function of a vector; vectors are pytrees of one structure.
-      b, x0: the right side and the start.
+      b, x0: the right side and the first iterate.
       precondition: the inverse of the preconditioner, M^-1, symmetric and positive definite.
-      stop, tolerance: ``stop(phis, i, k, tolerance)`` of all values of phi so far.
-      grid: rising iteration numbers whose iterates are saved.
+      stop, tolerance: ``stop(phis, i, k, tolerance)`` with all values of phi so far.
+      grid: the iterations whose iterates are saved, in increasing order.
     """
     dot, add_scale = optax.tree.vdot, optax.tree.add_scale
     slots = jnp.asarray([*grid, max_iterations + 1])

@@ -1,4 +1,4 @@
-"""Curvature that is never written down: products of the Gauss-Newton matrix with a vector.
+"""Curvature without a matrix: products of the Gauss-Newton matrix with a vector.
 
 Sources: Martens 2010 (M10); Martens & Sutskever 2011 (MS11); Sutskever's 2013 thesis (S13).
 """
@@ -26,18 +26,18 @@ def gauss_newton(
         product(v, lam) = J' (H_L + lam H_D) J v + lam v
 
     with J the Jacobian of ``predict``, H_L the Hessian of ``loss`` and H_D that of the structural distance, both
-    with respect to the outputs (M10 sec. 4.2; MS11 sec. 3.2).  One forward and one reverse sweep a product: the net is
-    linearised here, once, and what every product needs of it is kept in memory until the last of them.
+    with respect to the outputs (M10 sec. 4.2; MS11 sec. 3.2).  The net is linearised here, once, and the linearisation
+    stays in memory; a product is then one forward and one reverse sweep.
 
     Args:
       predict: outputs of the whole batch, any pytree.
-      loss: a scalar of the outputs and convex in them, so that the matrix is positive semi-definite: cross-entropy of
-        logits, squared error, Bernoulli.  In place of one that is not, pass what ``fisher_loss`` makes.
+      loss: a scalar function of the outputs, convex in them, so that the matrix is positive semi-definite:
+        cross-entropy of logits, squared error, Bernoulli.  For a non-convex one pass the result of ``fisher_loss``.
       params: where to linearise.
-      distance: D(outputs, outputs_n), zero with zero gradient where both are the same; its weight mu included.
+      distance: D(outputs, outputs_n), zero with zero gradient where both are equal; including its weight mu.
 
     Returns:
-      ``product(v, lam)``; with lam = 0 the undamped matrix.
+      ``product(v, lam)``; lam = 0 is the undamped matrix.
     """
     outputs, jvp = jax.linearize(predict, params)
     vjp = jax.linear_transpose(jvp, params)
@@ -59,21 +59,21 @@ def gauss_newton(
 def fisher_loss(
     nll: Callable[[jax.Array, Any], jax.Array], z: jax.Array, samples: Any, weights: jax.Array | None = None
 ) -> Callable[[jax.Array], jax.Array]:
-    """What to curve in place of a loss that is not convex in the outputs: its Hessian is their Fisher matrix.
+    """A replacement for a loss that is not convex in the outputs: its Hessian is their Fisher matrix.
 
-    With y_s drawn from what the model itself says at z_n (the data's targets would give another matrix)::
+    With y_s drawn from the model's own distribution at z_n (the data's targets would give another matrix)::
 
         loss(z') = 1/2 sum_n w_n mean_s (grad nll(z_n, y_s) . z'_n)^2
         H        = sum_n w_n mean_s grad nll(z_n, y_s) grad nll(z_n, y_s)'
 
-    That is positive semi-definite whatever nll is, and its mean over samples is the Fisher matrix F.  For the outputs
-    whose nll is convex because they match their loss, F is the nll's Hessian: there the two choices are one.
+    H is positive semi-definite for any nll, and its mean over samples is the Fisher matrix F.  For outputs that match
+    their loss (categorical, Bernoulli, Gaussian) F is the nll's Hessian.
 
     Args:
-      nll: nats of one target under one output vector (size,).
+      nll: nats of one target, given one output vector (size,).
       z: (..., size) outputs at the params.
-      samples: S targets of each output, (S, ..., target).
-      weights: (...), of each output's nll in the loss; 1 if None.
+      samples: S targets for each output, (S, ..., target).
+      weights: (...), the weight of each output's nll in the loss; 1 if None.
     """
     lead, S = z.shape[:-1], len(jax.tree.leaves(samples)[0])
     flat = jax.tree.map(lambda leaf: jnp.reshape(leaf, (S, -1, *leaf.shape[1 + len(lead) :])), samples)
@@ -87,8 +87,8 @@ def tanh_distance(h: jax.Array, h_n: jax.Array) -> jax.Array:
     """The distance that matches tanh units, for structural damping: 1/2 sum (h - h_n)^2 / (1 - h_n^2).
 
     MS11 states the curvature in the units' total inputs x, J_x' diag(1 - h^2) J_x (S13 eq. 4.7).  As
-    J_h = diag(1 - h^2) J_x, that is J_h' diag(1 / (1 - h^2)) J_h: a function of the activations alone, so that a cell
-    need not show its insides.  A unit so saturated that 1 - h^2 rounds to 0 has J_h = 0, and adds nothing either way.
+    J_h = diag(1 - h^2) J_x, it is also J_h' diag(1 / (1 - h^2)) J_h, which needs only the activations of a cell.
+    A unit so saturated that 1 - h^2 rounds to 0 has J_h = 0, and adds nothing in either form.
 
     Args:
       h, h_n: activations within [-1, 1], of one shape.

@@ -18,20 +18,20 @@ def graves_rmsprop(learning_rate: float = 1e-4) -> optax.GradientTransformation:
         D = .9 D - 1e-4 g / sqrt(n - m^2 + 1e-4)
         w = w + D
 
-    for g a gradient on the scale of one sequence's nats: the offset under the root belongs to it.
+    for a gradient g on the scale of one sequence's nats, to which the offset under the root belongs.
     """
     return optax.chain(_centred(), optax.scale_by_learning_rate(learning_rate), optax.trace(0.9))
 
 
 def _centred():
-    """optax.scale_by_stddev, whose state it has, for gradients of any size."""
+    """``optax.scale_by_stddev``, with its state, for gradients of any size."""
 
     def init(params):
         return optax.ScaleByRStdDevState(mu=optax.tree.zeros_like(params), nu=optax.tree.zeros_like(params))
 
     def update(g, state, params=None):
         m, n = (optax.tree.update_moment(g, old, 0.95, order) for old, order in ((state.mu, 1), (state.nu, 2)))
-        # of large gradients that hardly change, rounding takes n below m^2
+        # for large gradients that hardly change, rounding makes n less than m^2
         updates = jax.tree.map(lambda g, n, m: g / jnp.sqrt(jnp.maximum(n - m**2, 0.0) + 1e-4), g, n, m)
         return updates, optax.ScaleByRStdDevState(mu=m, nu=n)
 
@@ -41,12 +41,12 @@ def _centred():
 def muon(learning_rate: float = 1e-3) -> optax.GradientTransformation:
     """Muon (Jordan et al. 2024) for a layer's ``W_h``, Nesterov-Adam for all other weights.
 
-    ``W_h`` leads from cells, and a window, to all four net inputs of an LSTM (``cells.lstm``), and is one matrix here.
-    A step is the gradient's momentum with its singular values brought near 1, scaled to the root mean square of 0.2
-    that Adam's steps have (Liu et al. 2025, arXiv:2502.16982, sec. 2.2), so that Adam's learning rates serve.
+    ``W_h`` maps the recurrent inputs of an LSTM (and its window) to its four sums, and is one matrix (``cells.lstm``).
+    A step is the gradient's momentum with its singular values brought near 1, scaled to the root mean square of Adam's
+    steps, 0.2 (Liu et al. 2025, arXiv:2502.16982, sec. 2.2), so that Adam's learning rates apply.
 
     Raises:
-      ValueError: by ``init``, for weights without a ``W_h``.
+      ValueError: from ``init``, for weights without a ``W_h``.
     """
 
     def orthogonal(params):
@@ -62,19 +62,19 @@ def muon(learning_rate: float = 1e-3) -> optax.GradientTransformation:
 
 
 class Average(NamedTuple):
-    """The state of ``averaged``: the mean of the weights so far, of which newer ones are more."""
+    """The state of ``averaged``: the exponential average of the weights, and the number of steps."""
 
     average: Params
     count: jax.Array
 
 
 def averaged(decay: float) -> optax.GradientTransformation:
-    """The last of a chain: changes no update, and keeps an exponential average of the weights that they make::
+    """Keeps an exponential average of the weights; it is the last of a chain, and changes no update::
 
         average = d average + (1 - d) w,    d = min(decay, (1 + t) / (10 + t)) after t steps
 
-    so that the first weights, which are far off, do not stay in it: a warm-up as that of TensorFlow's
-    ``ExponentialMovingAverage``.  ``optax.tree.get(opt_state, 'average')`` finds it.
+    The smaller d of the first steps forgets the initial weights, as in TensorFlow's ``ExponentialMovingAverage``.
+    ``optax.tree.get(opt_state, 'average')`` finds the average.
     """
 
     def init(params):

@@ -1,10 +1,10 @@
 """Hessian-Free optimisation, as an optax transformation with extra arguments.
 
-It knows no net, batch or device: what it needs of them comes in as functions and trees, each step anew.
+It knows no net, batch or device: every step gets these as functions and trees.
 
-**What to pass.**  ``params`` is any pytree of float32 arrays, or any of float64: scalars, empty arrays and empty
-containers may be among them; of a flax nnx module, what ``nnx.split(module, nnx.Param, ...)`` gives behind the graph.
-With f the objective, a mean over the cases of a batch, a step is::
+**What to pass.**  ``params`` is any pytree of float32 arrays, or any of float64; scalars, empty arrays and empty
+containers are allowed.  For a flax nnx module it is the state of ``nnx.split(module, nnx.Param, ...)``, or use
+``nnx.Optimizer``.  With f the objective, a mean over the cases of a batch, a step is::
 
     optimizer = hessian_free(damping)
     state = optimizer.init(params)
@@ -19,29 +19,29 @@ With f the objective, a mean over the cases of a batch, a step is::
     curvature   (tree like params, lambda) -> tree like params, positive definite, as ``gauss_newton`` makes it
     f           params -> scalar
 
-A step needs products exact to float32, as ``jax.default_matmul_precision('highest')`` around it gives them: a GPU's
+A step needs float32 products in full precision: run it under ``jax.default_matmul_precision('highest')``.  A GPU's
 default, TF32, spoils the conjugacy of CG's directions, and rho.
 
-A loss that is not convex in the outputs has no such matrix; ``curvature.fisher_loss`` gives one in its place.  Weights
-of cases, masks and padding stand in ``loss``; as f and the gradient are made of it, they hold in gradient, curvature,
-model and search alike.  f, curvature and gradient are of one scale, which is also lambda's.
+For a loss that is not convex in the outputs, pass that of ``curvature.fisher_loss`` to ``gauss_newton``.  Weights of
+cases, masks and padding belong in ``loss``: f and the gradient are made of it, so that they enter gradient, curvature,
+model and search alike.  f, curvature and gradient have one scale, which is also lambda's.
 
-**What comes back.**  ``updates`` is what is to be added to params.  ``state`` is a ``HessianFreeState``: all that goes
-on to the next step, arrays alone, so that it can be saved, carried by ``lax.scan`` and replicated by ``pmap`` (where
-``curvature``, ``value_fn`` and the gradient must be means over the devices); and what happened, as in
-``optax.tree.get(state, 'rho')``, which works inside a chain, too.
+**Returns.**  ``updates`` is added to params.  ``state`` is a ``HessianFreeState``: everything that the next step needs,
+and what happened in this one, as in ``optax.tree.get(state, 'rho')``, which also works in a chain.  It holds arrays
+only, so it can be saved, carried by ``lax.scan`` and replicated by ``pmap`` (where ``curvature``, ``value_fn`` and the
+gradient must be means over the devices).
 
-**In a chain**, what stands behind it acts on the finished update: ``optax.scale``, ``optax.add_decayed_weights``.
-What stands before it changes the gradient, and so the model that rho is measured against: clipping has no meaning here.
+**In a chain**, the transformations after it act on the finished update: ``optax.scale``, ``optax.add_decayed_weights``.
+Those before it change the gradient, and so the model that rho is measured against: do not clip gradients there.
 
 **Errors**: ValueError where ``params``, ``curvature`` or ``value_fn`` is missing, where the gradient, a product or
-``squared_gradients`` has not the structure and shapes of params, and where an objective gives no scalar; TypeError for
-params that are not all float32 or all float64, and for a choice that is no function.  An objective of another type than
-params, as of float64 data, is rounded to theirs.  Numbers that are not finite raise nothing: such a step is rejected,
-and says so by ``step_size`` 0.
+``squared_gradients`` differs from params in structure or shapes, and where an objective is not a scalar; TypeError for
+params that are not all float32 or all float64, and for a choice that is not a function.  An objective of another type
+than params, as of float64 data, is rounded to theirs.  Numbers that are not finite raise no error: such a step is
+rejected, and its ``step_size`` is 0.
 
 Sources: Martens 2010 (M10) and his demo code (M10c); Martens & Sutskever 2011 (MS11); Sutskever's code release of 2011
-(S11c); Martens & Sutskever 2012 (MS12), whose choices we know through a public re-implementation.
+(S11c); Martens & Sutskever 2012 (MS12), whose choices we know from a public re-implementation.
 """
 
 import functools
@@ -56,9 +56,9 @@ import optax
 from hfrnn.optim.conjugate_gradient import (
     Stop,
     conjugate_gradient,
-    every,
     geometric_grid,
     progress_since_start,
+    regular_grid,
     relative_progress,
 )
 from hfrnn.optim.curvature import Product
@@ -69,15 +69,15 @@ Value = Callable[[Params], jax.Array]
 
 
 class HessianFreeState(NamedTuple):
-    """What goes from one step to the next, and what happened in the last one.
+    """What the next step needs, and what happened in the last one.
 
     Attributes:
-      step: how many steps were taken, rejected ones included.
+      step: the number of steps, including rejected ones.
       damping: lambda of the next step.
-      start: where the next CG run starts: the last solution, un-backtracked and not yet decayed.
+      start: the first iterate of the next CG run: the last solution, before backtracking and before the decay.
       cg_iterations: of the last step.
-      backtracked: how many of the CG iterates that were kept backtracking gave up.
-      rho: the actual reduction over the model's; -inf where the objective rose, NaN where nothing tells.
+      backtracked: how many of the saved CG iterates backtracking discarded.
+      rho: the actual reduction over the model's; -inf where the objective rose, NaN where it is undefined.
       reduction: how much the line search's objective fell, >= 0.
       step_size: alpha of the line search; 0 if the step was rejected.
     """
@@ -95,7 +95,7 @@ class HessianFreeState(NamedTuple):
 def update_damping(damping: jax.Array, rho: jax.Array) -> jax.Array:
     """Levenberg-Marquardt, M10 sec. 4.1: 3/2 lambda if rho < 1/4 or NaN, 2/3 lambda if rho > 3/4, else lambda.
 
-    A lambda never gets so small or large that float32 cannot hold it, as there is no way back from 0 or infinity.
+    Lambda stays within the range of float32, as it could not return from 0 or infinity.
     """
     new = damping * jnp.where(rho > 0.75, 2 / 3, jnp.where(rho >= 0.25, 1.0, 3 / 2))
     return jnp.where(damping > 0, jnp.clip(new, 1e-30, 1e30), damping)
@@ -126,36 +126,36 @@ def hessian_free(
         rho    = (f(theta + d) - f(theta)) / q(d);   lambda *= 3/2, 1 or 2/3
         alpha  = line search along d;                theta += alpha d
 
-    A step that the line search rejects, that goes nowhere, or whose numbers are not finite, leaves theta as it is: the
+    A step is rejected if the line search accepts no step size, if d is zero, or if a number is not finite: then the
     updates are zeros, ``step_size`` is 0, and the next CG run starts from zero.
 
-    The update takes, beside gradients, state and params:
+    The update takes, besides gradients, state and params:
 
-    * ``curvature``: ``product(v, lam) -> B v``, lam included, as made by ``curvature.gauss_newton`` at params;
-    * ``value_fn``: the objective, ``params -> scalar``, on the batch of the curvature: rho is taken from it;
-    * ``backtrack_fn`` (``value_fn`` if not given): the objective that chooses among the iterates;
-    * ``backtrack_curvature`` (``curvature`` if not given): for ``judge_by_model``, the curvature that chooses;
-    * ``line_search_fn`` (``value_fn`` if not given): the objective of the line search, and
-    * ``line_search_value`` (computed if not given): what it is at params, where that is known already;
-    * ``squared_gradients`` (no preconditioner if not given): mean_i grad_i * grad_i over cases i, a tree like params.
+    * ``curvature``: ``product(v, lam) -> B v``, including lam, as ``curvature.gauss_newton`` makes it at params;
+    * ``value_fn``: the objective, ``params -> scalar``, on the curvature's batch, for rho;
+    * ``backtrack_fn`` (default ``value_fn``): the objective that chooses among the iterates;
+    * ``backtrack_curvature`` (default ``curvature``): with ``judge_by_model``, the curvature that chooses;
+    * ``line_search_fn`` (default ``value_fn``): the objective of the line search;
+    * ``line_search_value`` (computed by default): its value at params, if known already;
+    * ``squared_gradients`` (default: no preconditioner): mean_i grad_i * grad_i over cases i, a tree like params.
 
     Args:
-      damping: lambda at the start; its scale is that of the objective.
-      cg_iterations: the most that one step may take.
-      tolerance, stop: when CG's progress is small; ``relative_progress`` or ``progress_since_start``, of
+      damping: the initial lambda, on the scale of the objective.
+      cg_iterations: the most iterations of a step.
+      tolerance, stop: when CG's progress is small: ``relative_progress`` or ``progress_since_start``, of
         ``conjugate_gradient``.
       start_decay: a number, or a function of the step count.
-      grid: ``grid(cg_iterations)``, the iterations at which iterates are saved; ``geometric_grid`` or ``every``.
-      backtrack: ``walk_back``, ``best_iterate`` or ``last_iterate``, of ``search``.
-      judge_by_model: backtracking goes by the quadratic model with ``backtrack_curvature``, not by the objective.
-      rho_damped: whether q in rho holds the damping (S11c) or not (M10c).
-      rho_from_start: rho's differences are taken from where CG set out (MS12), not from theta itself.
-      line_search: ``armijo`` or ``first_decrease``, of ``search``.
+      grid: ``grid(cg_iterations)``, the iterations at which iterates are saved; ``geometric_grid`` or ``regular_grid``.
+      backtrack: ``walk_back``, ``best_iterate`` or ``last_iterate``, of ``line_search``.
+      judge_by_model: backtracking compares the quadratic model with ``backtrack_curvature``, not the objective.
+      rho_damped: whether q in rho includes the damping (S11c) or not (M10c).
+      rho_from_start: rho's differences are taken from CG's first iterate (MS12), not from theta.
+      line_search: ``armijo`` or ``first_decrease``, of ``line_search``.
       exponent: of the preconditioner M = (squared_gradients + lambda)^exponent, M10 sec. 4.7.
 
     Raises:
-      TypeError: for a choice that is no function, or params that are not all float32 or all float64.
-      ValueError: when a needed argument is missing or of another shape; see the module's page.
+      TypeError: for a choice that is not a function, or params that are not all float32 or all float64.
+      ValueError: when an argument is missing or has another shape; see the module's page.
     """
     choices = {'stop': stop, 'grid': grid, 'backtrack': backtrack, 'line_search': line_search}
     for name, choice in choices.items():
@@ -167,7 +167,7 @@ def hessian_free(
         _check_floating(params)
         dtype = jnp.result_type(*jax.tree.leaves(params))
 
-        def count():  # an array for each, as one that stands twice in a state cannot be donated
+        def count():  # a new array for each, as an array that occurs twice in a state cannot be donated
             return jnp.zeros((), jnp.int32)
 
         return HessianFreeState(
@@ -250,7 +250,7 @@ def hessian_free(
             f_0 = search(params)
         alpha, f_d = line_search(lambda alpha: moved(search, optax.tree.scale(alpha, d)), f_0, optax.tree.vdot(g, d))
         usable = optax.tree.sum((g, 0.0 if squared_gradients is None else squared_gradients))
-        moves = optax.tree.norm(d) > 0  # CG finds no way where the gradient is 0, or its first curvature below 0
+        moves = optax.tree.norm(d) > 0  # CG takes no iteration if the gradient is 0, or the first curvature < 0
         accepted = (alpha > 0) & moves & jnp.isfinite(fall) & jnp.isfinite(usable)
         zeros = optax.tree.zeros_like(params)
         new_state = HessianFreeState(
@@ -273,7 +273,7 @@ def _identity(r):
 
 
 def _objective(value, name, dtype):
-    """``params -> scalar`` of params' type, which may be another than that of the data."""
+    """``params -> scalar`` of params' type, which may differ from the data's."""
     return lambda params: _scalar(value(params), name, dtype)
 
 
@@ -291,7 +291,7 @@ def _check_floating(params):
         dtype, first = jnp.result_type(leaf), jnp.result_type(leaves[0][1])
         name = f'params{jax.tree_util.keystr(path)}'
         if dtype not in (jnp.float32, jnp.float64):  # less spoils CG's conjugacy, and rho
-            raise TypeError(f'{name} is {dtype}; give hessian_free floating-point numbers alone, of 32 bits or 64')
+            raise TypeError(f'{name} is {dtype}; give hessian_free only floating-point numbers, of 32 bits or 64')
         if dtype != first:
             raise TypeError(f'{name} is {dtype} where others are {first}; give hessian_free params of one type')
 
@@ -312,20 +312,20 @@ def _check_like(params, tree, what):
 def martens2010(
     damping: float = 45.0, cg_iterations: int = 250, *, grid=geometric_grid, **changes
 ) -> optax.GradientTransformationExtraArgs:
-    """The choices of Martens' 2010 demo code: backtracking by a walk on the objective, Armijo, undamped rho.
+    """The choices of Martens' 2010 demo code: walking back on the objective, Armijo, undamped rho.
 
-    Pass ``line_search_fn`` and ``backtrack_fn`` on the gradient's batch, and ``squared_gradients``, as it does.
-    (``training.hessian_free_step`` backtracks on the curvature's batch where it is given no other.)
+    As it does, pass ``line_search_fn`` and ``backtrack_fn`` on the gradient's batch, and ``squared_gradients``.
+    (``train.steps.hessian_free_step`` backtracks on the curvature's batch by default.)
     """
     return hessian_free(damping, **{'cg_iterations': cg_iterations, 'grid': grid} | changes)
 
 
 def sutskever2011(
-    damping: float = 10.0, cg_iterations: int = 150, *, grid=every, **changes
+    damping: float = 10.0, cg_iterations: int = 150, *, grid=regular_grid, **changes
 ) -> optax.GradientTransformationExtraArgs:
     """The choices of Sutskever's 2011 release: the best of every tenth iterate, first decrease, damped rho.
 
-    It judges iterates and line search on a batch of its own each (``backtrack_fn``, ``line_search_fn``), and has no
+    It uses separate batches for the iterates and the line search (``backtrack_fn``, ``line_search_fn``), and no
     preconditioner.  Its structural damping is a quarter of the formula's: pass mu / 4 for the mu of its code.
     """
     choices = {
@@ -341,7 +341,7 @@ def sutskever2011(
 def martens_sutskever2012(
     damping: float = 10.0, cg_iterations: int = 250, *, grid=geometric_grid, **changes
 ) -> optax.GradientTransformationExtraArgs:
-    """The choices of the 2012 chapter: CG's progress and rho both measured from where CG set out, rho damped."""
+    """The choices of the 2012 chapter: CG's progress and rho are measured from CG's first iterate, rho is damped."""
     choices = {
         'cg_iterations': cg_iterations,
         'grid': grid,
@@ -360,7 +360,11 @@ PRESETS = {
 
 
 def saved_iterates(preset: Callable, cg_iterations: int | None = None) -> int:
-    """How many iterates a CG run of this preset keeps in memory, each as large as params; its own limit if None."""
+    """How many iterates, each as large as params, a CG run of this preset keeps in memory.
+
+    Args:
+      cg_iterations: the limit of a step; that of the preset if None.
+    """
     own = {name: p.default for name, p in inspect.signature(preset).parameters.items()}
     n = own['cg_iterations'] if cg_iterations is None else cg_iterations
     return len(own['grid'](n)) + 1

@@ -1,6 +1,6 @@
 """Noise on the weights as a regulariser: fixed, and adaptive (a description length).
 
-One draw of the weights may serve one sequence, as the papers have it (a ``vmap`` over keys and sequences), or several:
+The weights may be drawn for each sequence, as in the papers (a ``vmap`` over keys and sequences), or once for several:
 one draw for a whole batch keeps the batch's matrix products whole, and takes a fifth of the time (three layers of 400
 LSTM cells, 8 lines).  At test time the weights are the means.
 
@@ -18,13 +18,12 @@ Params = Any
 
 
 class Noise(NamedTuple):
-    """What is learnt in place of weights, so that they are noisy.
+    """A distribution of weights with learnt params.
 
     Attributes:
       init: ``init(weights) -> params``.
       sample: ``sample(key, params) -> weights``.
-      complexity: ``complexity(params) -> nats``, to be paid once an epoch beside those of the sequences: L = L_E + L_C
-        of G11.
+      complexity: ``complexity(params) -> nats``, added once an epoch to those of the sequences: L = L_E + L_C of G11.
     """
 
     init: Callable[[Params], Params]
@@ -33,16 +32,16 @@ class Noise(NamedTuple):
 
 
 def noise(kind: str, sd: float = 0.075, variance: str = 'squared') -> Noise:
-    """That of a kind: 'none'; 'fixed', of the deviation sd; or 'adaptive', of which sd is the deviation at the start.
+    """The noise of a kind: 'none'; 'fixed', of standard deviation sd; 'adaptive', of initial standard deviation sd.
 
-    Adaptive, the params are a ``Posterior``; else they are the weights.
+    The params of adaptive noise are a ``Posterior``; those of the others are the weights.
 
     Args:
-      sd: G13's is 0.075.
+      sd: 0.075 in G13.
       variance: see ``sample``.
 
     Raises:
-      ValueError: for another kind.
+      ValueError: for any other kind.
     """
     if kind == 'adaptive':
         return Noise(lambda w: posterior(w, sd), lambda key, q: sample(key, q, variance), complexity)
@@ -53,7 +52,7 @@ def noise(kind: str, sd: float = 0.075, variance: str = 'squared') -> Noise:
 
 
 def perturb(key: jax.Array, params: Params, sd: float = 0.075) -> Params:
-    """params + sd * N(0, 1), each weight's draw its own; a call with sd = 0 gives them back."""
+    """params + sd * N(0, 1), independent for each weight."""
     return optax.tree.add_scale(params, sd, _normal(key, params))
 
 
@@ -62,7 +61,7 @@ class Posterior(NamedTuple):
 
     Attributes:
       mu: the means, a pytree.
-      log_variance: log s_i^2, a pytree of the same shapes; so that every step keeps s_i positive.
+      log_variance: log s_i^2, a pytree of the same shapes; the logarithm keeps s_i positive in every step.
     """
 
     mu: Params
@@ -77,17 +76,17 @@ class Prior(NamedTuple):
 
 
 def posterior(params: Params, sd: float = 0.075) -> Posterior:
-    """Q around trained weights, all with one standard deviation (G13's 0.075)."""
+    """Q with the weights as means and one standard deviation for all (0.075 in G13)."""
     return Posterior(params, jax.tree.map(lambda p: jnp.full_like(p, 2 * jnp.log(sd)), params))
 
 
 def mean_params(params: Params) -> Params:
-    """The weights to test with, of the params of any ``Noise``."""
+    """The weights for testing, from the params of any ``Noise``: the means."""
     return params.mu if isinstance(params, Posterior) else params
 
 
 def best_prior(q: Posterior) -> Prior:
-    """The prior that makes the complexity least: mean(mu_i) and mean(s_i^2 + (mu_i - mean)^2) (G11)."""
+    """The prior of least complexity: mean(mu_i) and mean(s_i^2 + (mu_i - mean)^2) (G11)."""
     n = optax.tree.size(q.mu)
     mean = optax.tree.sum(q.mu) / n
     spread = jax.tree.map(lambda mu, v: jnp.sum(jnp.exp(v) + (mu - mean) ** 2), *q)
@@ -95,11 +94,11 @@ def best_prior(q: Posterior) -> Prior:
 
 
 def complexity(q: Posterior, p: Prior | None = None) -> jax.Array:
-    """L_C in nats: the divergence KL(Q || P), what it takes to send weights drawn from Q to one who knows P::
+    """L_C in nats: the divergence KL(Q || P), the cost of sending weights drawn from Q to a receiver that knows P::
 
         L_C = sum_i [ log(S / s_i) + ((mu_i - m)^2 + s_i^2 - S^2) / (2 S^2) ]
 
-    with P = N(m, S^2).  Its derivatives are those with P held fixed (G11)::
+    with P = N(m, S^2).  Its derivatives are those with a fixed P (G11)::
 
         d/dmu_i = (mu_i - m) / S^2,    d/ds_i^2 = 1/2 (1 / S^2 - 1 / s_i^2)
 
@@ -115,22 +114,22 @@ def complexity(q: Posterior, p: Prior | None = None) -> jax.Array:
 
 
 def sample(key: jax.Array, q: Posterior, variance: str = 'squared') -> Params:
-    """Weights from Q, and how a derivative g of the loss with respect to them reaches Q.
+    """Draws weights from Q, and defines the derivatives of Q from a derivative g of the loss in the weights.
 
-    mu_i gets g_i either way.  s_i^2 gets, by ``variance``,
+    That of mu_i is g_i.  That of s_i^2 depends on ``variance``:
 
-    * 'squared': 1/2 g_i^2 (G11), which in the mean is half the curvature of a log loss, if the net is right about its
-      data.  It belongs to one sequence a draw, as in the papers, however many of those a ``vmap`` holds.  Where a whole
-      batch shares a draw, it is the square of the sum and not the sum of squares: more, by what the sequences'
-      derivatives have in common, and that goes only as training converges.  The loss must be in nats, as a scale of
-      it is squared too.
-    * 'reparameterised': g_i n_i / (2 s_i), with w_i = mu_i + s_i n_i: the exact derivative of the mean loss, whatever
-      shares the draw and however the loss is scaled, but a noisier estimate.
+    * 'squared': 1/2 g_i^2 (G11).  Its mean is half the curvature of a log loss, if the net has the distribution of the
+      data.  It is meant for one draw a sequence, as in the papers, with any number of sequences in a ``vmap``.  If a
+      batch shares a draw, it is the square of the sum and not the sum of squares: larger by what the sequences'
+      derivatives have in common, which vanishes only as training converges.  The loss must be in nats, as its scale is
+      squared too.
+    * 'reparameterised': g_i n_i / (2 s_i), with w_i = mu_i + s_i n_i: the exact derivative of the mean loss, for any
+      sharing of draws and any scale of the loss, but a noisier estimate.
 
-    As log s_i^2 is what is learnt, it gets s_i^2 times as much.
+    The learnt parameter is log s_i^2, whose derivative is s_i^2 times that of s_i^2.
 
     Raises:
-      ValueError: for another variance.
+      ValueError: for any other variance.
     """
     if variance not in ('squared', 'reparameterised'):
         raise ValueError(f"variance is 'squared' or 'reparameterised', not {variance!r}")
@@ -153,12 +152,12 @@ def _squared(mu, log_variance, n):
     return _reparameterised(mu, log_variance, n)
 
 
-def _squared_forward(mu, log_variance, n):
+def _squared_fwd(mu, log_variance, n):
     return _reparameterised(mu, log_variance, n), log_variance
 
 
-def _squared_backward(log_variance, g):
+def _squared_bwd(log_variance, g):
     return g, 0.5 * jnp.exp(log_variance) * g**2, jnp.zeros_like(g)
 
 
-_squared.defvjp(_squared_forward, _squared_backward)
+_squared.defvjp(_squared_fwd, _squared_bwd)

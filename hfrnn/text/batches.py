@@ -13,7 +13,7 @@ import numpy as np
 
 from hfrnn.errors import DataError
 from hfrnn.train.loss import Batch
-from hfrnn.train.steps import StreamBatch
+from hfrnn.train.truncated_bptt import CarriedBatch
 
 # -- batches ----------------------------------------------------------------------------------------------------------
 
@@ -96,7 +96,7 @@ def shifted_inputs(symbols: np.ndarray, where: np.ndarray, null: int) -> np.ndar
     return np.where(where > 0, symbols[np.clip(where - 1, 0, len(symbols) - 1)].astype(np.int32), null)
 
 
-def stream_batch(symbols: np.ndarray, B: int, T: int, i: int, null: int, reset_every: int = 0) -> StreamBatch:
+def stream_batch(symbols: np.ndarray, B: int, T: int, i: int, null: int, reset_every: int = 0) -> CarriedBatch:
     """What step i sees.  Over an epoch, ``steps`` of them, every symbol is a target exactly once.
 
     Streams differ in length by one symbol at most; what stands behind a shorter one's end has no weight.
@@ -113,4 +113,4 @@ def stream_batch(symbols: np.ndarray, B: int, T: int, i: int, null: int, reset_e
     where = np.minimum(where, len(symbols) - 1)
     reset = s == 0 or (reset_every > 0 and s % reset_every == 0)
     targets = symbols[where].astype(np.int32)
-    return StreamBatch(Batch(shifted_inputs(symbols, where, null), targets, weights), np.full(B, reset))
+    return CarriedBatch(Batch(shifted_inputs(symbols, where, null), targets, weights), np.full(B, reset))

@@ -1,4 +1,4 @@
-"""One axis of devices, the only ``pmap``, and joining several processes into one run."""
+"""One axis of devices, the only ``pmap``, and runs of several processes."""
 
 import functools
 import os
@@ -14,31 +14,31 @@ AXIS = 'devices'
 
 
 def join(coordinator: str, processes: int, process: int) -> None:
-    """Joins this process to a run of several, before anything else asks JAX for a device.
+    """Joins this process to a run of several processes; to be called before JAX initialises its devices.
 
     Args:
       coordinator: host:port of process 0.
-      processes: how many there are.
-      process: which one this is, from 0.
+      processes: the number of processes.
+      process: the number of this one, from 0.
     """
-    jax.config.update('jax_cpu_collectives_implementation', 'gloo')  # no word to an accelerator
+    jax.config.update('jax_cpu_collectives_implementation', 'gloo')  # has no effect on an accelerator
     jax.distributed.initialize(coordinator, processes, process)
 
 
 def spread(function: Callable, devices: int | None = None) -> Callable:
-    """``function(state, batch) -> result`` over devices: the state whole on each, the batch in equal parts.
+    """Runs ``function(state, batch) -> result`` on several devices: the state is replicated, the batch is divided.
 
-    Inside, ``psum`` over ``AXIS`` joins what the parts give; the result must be the same on every device.
+    Inside, ``psum`` over ``AXIS`` sums over the devices; the result must be the same on every device.
 
     Args:
-      devices: how many take part, of all processes together; all of them if None.
+      devices: the number of devices, of all processes together; all of them if None.
 
     Returns:
-      ``spread_function(state, batch)``: every leaf of the batch is (B, ...) with the whole run's B, the same in every
-      process.
+      ``spread_function(state, batch)``: every leaf of the batch is (B, ...), with the B of the whole run, the same in
+      every process.
 
     Raises:
-      ValueError: if the devices do not divide a batch, or there are fewer of them, or none of them is this process's.
+      ValueError: if the devices do not divide a batch, there are too few devices, or this process has none of them.
     """
     chosen = jax.devices()[:devices]
     if devices is not None and len(chosen) < devices:
@@ -64,7 +64,7 @@ def _pmap(function, devices):
 
 
 def replicate(state: Any, devices: int | None = None) -> Any:
-    """The state laid out as ``spread`` gives it back, so that its first call compiles for all later ones."""
+    """The state in the layout that ``spread`` returns, so that the first call is compiled for all later ones."""
     return spread(_first, devices)(state, np.zeros(count(devices)))
 
 
@@ -73,12 +73,12 @@ def _first(state, _):
 
 
 def count(devices: int | None = None) -> int:
-    """How many devices are used: so many, or all."""
+    """The number of devices in use: all of them if None."""
     return devices or jax.device_count()
 
 
 def check_batches(devices: int | None = None, **sizes: int) -> None:
-    """That the devices divide these batches.
+    """Checks that the devices divide these batches.
 
     Raises:
       SettingsError: if not.
@@ -89,11 +89,11 @@ def check_batches(devices: int | None = None, **sizes: int) -> None:
 
 
 def check_memory(weights: int, copies: int, others: int = 0, devices: int | None = None) -> None:
-    """That a CPU has room for a training: there, too large an allocation is not refused, but kills.
+    """Checks that a CPU has memory for training, as there a too large allocation is not refused, but kills the process.
 
     Args:
-      weights: of the net.
-      copies: how many of them a device holds.
+      weights: the number of weights of the net.
+      copies: how many copies of them a device holds.
       others: how many other numbers a device holds at once.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The training loop: steps until their number or the time is up, saved at signals and failures."""
+"""The training loop: steps up to a number or a time, with the state saved on signals and failures."""
 
 import contextlib
 import signal
@@ -23,11 +23,11 @@ class Interrupted(Exception):
 
 
 class NotFinite(ValueError):
-    """A loss, gradient or update is not finite; the last state before, whose loss was finite, has been saved.
+    """A loss, gradient or update is not finite; the last state with finite ones has been saved.
 
     Attributes:
       state: that state.
-      seconds: of training, those of the step that failed among them.
+      seconds: of training, including the step that failed.
     """
 
     def __init__(self, what: str, state: TrainState, seconds: float):
@@ -48,22 +48,22 @@ def fit(
     on_step: Callable[[TrainState, dict, float], bool | None],
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[TrainState, float]:
-    """Trains until ``steps`` are done or ``seconds`` are spent, whichever comes first.
+    """Trains for ``steps`` steps or ``seconds`` seconds, whichever comes first.
 
     Ctrl-C, SIGTERM and a closed terminal do not wait for the step in flight: the state before it is saved, as it is
-    when anything fails.
+    after any failure.
 
     Args:
-      step: ``(state, batches) -> (state, metrics)``, spread over devices; a metric is ``finite``.
-      batches: the batches of step number i, from i alone, so that a resumed run draws the same ones.
-      elapsed: the seconds of training that were spent before.
-      save: ``save(state, seconds)``; called every ``save_every`` seconds, and at the end.
-      on_step: ``on_step(state, metrics, seconds)``, called after every step, whose own ``seconds`` are among its
-        metrics in place of ``finite``; training ends there if it returns True.
-      clock: what all these seconds are read from.
+      step: ``(state, batches) -> (state, metrics)``, spread over devices; one metric is ``finite``.
+      batches: ``batches(i)`` for step i, a function of i alone, so that a resumed run gets the same ones.
+      elapsed: the seconds of earlier training.
+      save: ``save(state, seconds)``, called every ``save_every`` seconds and at the end.
+      on_step: ``on_step(state, metrics, seconds)``, called after every step; the metrics contain the step's own
+        ``seconds`` and not ``finite``.  Training ends if it returns True.
+      clock: the source of all these seconds.
 
     Returns:
-      The last state and the seconds spent in all.
+      The last state, and the seconds of all training.
 
     Raises:
       Interrupted: after a signal.
@@ -71,7 +71,7 @@ def fit(
     """
     begun = clock() - elapsed
     saved = begun + elapsed
-    good = state  # the last state whose loss, gradient and update were seen, and were finite
+    good = state  # the last state whose loss, gradient and update are known to be finite
 
     def keep(state):
         save(state, clock() - begun)
@@ -99,7 +99,7 @@ def fit(
         except NotFinite:
             keep(good)
             raise
-        except BaseException:  # whatever it is, no training is lost
+        except BaseException:  # any failure: no training is lost
             keep(state)
             raise
         elapsed = clock() - begun
@@ -114,14 +114,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def catch_signals():
-    """Catches Ctrl-C, SIGTERM and a closed terminal; yields the list of those that came.
+    """Catches Ctrl-C, SIGTERM and a closed terminal; yields the list of signals received.
 
-    What is ignored stays so, as by nohup; and a thread that is not the main one catches nothing.
+    Ignored signals stay ignored, as under nohup.  Outside the main thread it catches nothing.
     """
     caught = []
     main = threading.current_thread() is threading.main_thread()
-    taken = [s for s in SIGNALS if main and signal.getsignal(s) is not signal.SIG_IGN]
-    old = {s: signal.signal(s, lambda signum, frame: caught.append(signum)) for s in taken}
+    handled = [s for s in SIGNALS if main and signal.getsignal(s) is not signal.SIG_IGN]
+    old = {s: signal.signal(s, lambda signum, frame: caught.append(signum)) for s in handled}
     try:
         yield caught
     finally:

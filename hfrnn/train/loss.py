@@ -16,11 +16,11 @@ Params = Any
 
 
 class Batch(NamedTuple):
-    """Sequences of one length, each target with its weight: 0 for padding and for what is read but not scored.
+    """Sequences of one length, with a weight for each target: 0 for padding and for targets that are not scored.
 
     Attributes:
       xs: (B, T) or (B, T, D) inputs, or ``model.Conditioned`` with them.
-      targets: (B, T) or (B, T, ...) what is to be predicted after each.
+      targets: (B, T) or (B, T, ...), to be predicted after each input.
       weights: (B, T).
     """
 
@@ -30,10 +30,10 @@ class Batch(NamedTuple):
 
 
 def predict_batch(model: Model, params: Params, batch: Batch, key: jax.Array | None = None):
-    """The model's Prediction of every sequence: z (B, T, size), h (B, T, H).
+    """The model's Prediction for every sequence: z (B, T, size), h (B, T, H).
 
     Args:
-      key: of what the model leaves out while it is trained, for each sequence by itself; None for nothing.
+      key: for the model's dropout, drawn for each sequence independently; None for no dropout.
     """
     if key is None:
         return jax.vmap(model.predict, (None, 0))(params, batch.xs)
@@ -49,14 +49,14 @@ def sum_nll(model: Model, z: jax.Array, batch: Batch) -> jax.Array:
 def loss_and_weight(
     model: Model, params: Params, batch: Batch, key: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """(sum of nats, sum of weights) of one batch on one device; the key as in ``predict``."""
+    """(sum of nats, sum of weights) of one batch on one device; the key is that of ``predict_batch``."""
     return sum_nll(model, predict_batch(model, params, batch, key).z, batch), jnp.sum(batch.weights)
 
 
 def sum_over_microbatches(function: Callable, batch: Any, chunk: int):
-    """Sums ``function(part)`` over parts of at most ``chunk`` sequences: memory for one part is enough.
+    """Sums ``function(part)`` over parts of at most ``chunk`` sequences, in the memory of one part.
 
-    The last part is filled up with sequences of weight 0, of which the function must make 0.
+    The last part is padded with sequences of weight 0, for which the function must be 0.
 
     Args:
       batch: a Batch, or any pytree of (B, ...).
@@ -86,18 +86,18 @@ def loss_and_gradient(model: Model, params: Params, batch: Batch, chunk: int):
 
 
 def count_sequences(batch: Batch) -> jax.Array:
-    """How many sequences of a batch have any weight; the others only fill it up."""
+    """The number of sequences with any weight; the others are padding."""
     return jnp.sum(jnp.any(batch.weights > 0, axis=1))
 
 
 def eval_step(model: Model, **more: Callable[[jax.Array, Batch], jax.Array]) -> Callable:
-    """``(params, batch) -> sums`` over all devices, by name, of what a model makes of a batch.
+    """``(params, batch) -> {name: sum}`` over all devices: the model's metrics on a batch.
 
-    They are ``nats``, of the targets; ``targets``, how many there are; ``sequences``, how many of these have any; and
-    ``more``, each a function of (z, batch).
+    They are ``nats``, those of the targets; ``targets`` and ``sequences``, the numbers of targets and of sequences with
+    targets; and ``more``, each a function of (z, batch).
     """
 
-    def of(params, batch):
+    def step(params, batch):
         z = predict_batch(model, params, batch).z
         sums = {
             'nats': sum_nll(model, z, batch),
@@ -106,11 +106,11 @@ def eval_step(model: Model, **more: Callable[[jax.Array, Batch], jax.Array]) -> 
         }
         return jax.lax.psum(sums | {name: value(z, batch) for name, value in more.items()}, AXIS)
 
-    return of
+    return step
 
 
 def padded_batches(batch: Batch, chunk: int) -> Iterator[Batch]:
-    """Any number of sequences, one at least, in batches of ``chunk``, the last filled up with those without weight."""
+    """Cuts one or more sequences into batches of ``chunk``; the last is padded with sequences of weight 0."""
     for first in range(0, len(batch.weights), chunk):
         yield jax.tree.map(lambda leaf, first=first: _padded(leaf[first : first + chunk], chunk), batch)
 
@@ -120,6 +120,6 @@ def _padded(leaf, rows):
 
 
 def sum_metrics(step: Callable, params: Any, batches: Iterable[Batch]) -> dict[str, float]:
-    """What a ``step``, spread over devices, makes of several batches, added up."""
+    """The sums over several batches of the metrics of a ``step`` that is spread over devices."""
     sums = [jax.device_get(step(params, batch)) for batch in batches]
     return {name: sum(float(part[name]) for part in sums) for name in sums[0]}

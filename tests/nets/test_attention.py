@@ -13,17 +13,18 @@ from hfrnn.nets import attention, cells, model, outputs
 from hfrnn.nets.attention import Text
 from hfrnn.nets.model import Conditioned
 from hfrnn.train.loss import Batch, loss_and_weight, sum_over_microbatches
-from tests.nets.test_cells import lstm_by_hand, params_of
+from tests.laws.test_cells import params_of
+from tests.nets.test_cells import lstm_by_hand
 
 C, K, T, H1, H2 = 5, 3, 12, 7, 4
 LAYERS = cells.lstm(3, H1, C), cells.lstm(3, H2, H1 + C)
 
 
-def given(text):
+def net_for(text):
     return model.sequence_model(attention.attend(text, LAYERS, C, K, 0.4), outputs.pen(2), cells.gaussian)
 
 
-NET = model.conditional(given)
+NET = model.conditional(net_for)
 
 
 @pytest.fixture(scope='module')

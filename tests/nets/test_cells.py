@@ -1,87 +1,28 @@
+"""What single cells have to themselves; the laws of all stand in ``tests.laws.test_cells``."""
+
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 from numpy.testing import assert_allclose
 
 from hfrnn.nets import cells, model, outputs
-
-V, H, F, T = 5, 7, 6, 9
-CELLS = {
-    'rnn': cells.rnn(V, H),
-    'tensor_rnn': cells.tensor_rnn(V, H),
-    'mrnn': cells.mrnn(V, H, F),
-    'mrnn tanh': cells.mrnn(V, H, F, gain='tanh'),
-    'lstm': cells.lstm(V, H),
-    'stack': cells.stack(cells.lstm(V, 3), cells.lstm(V, 4, 3)),
-}
-each_cell = pytest.mark.parametrize('cell', CELLS.values(), ids=CELLS)
-
-
-def symbols(seed=0, n=T):
-    return jnp.asarray(np.random.default_rng(seed).integers(0, V, n))
-
-
-def params_of(cell, seed=0):
-    """Random everywhere, the initial state included."""
-    leaves, structure = jax.tree.flatten(cell.init(jax.random.key(seed)))
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    return structure.unflatten([p + 0.3 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)])
-
-
-@each_cell
-def test_unroll_is_the_loop(cell, x64):
-    params, xs = params_of(cell), symbols()
-    state, ys = cells.unroll(cell, params, xs)
-    step = jax.jit(lambda s, x: cell.step(params, s, x))
-    s, loop = cell.initial_state(params), []
-    for x in xs:
-        s, y = step(s, x)
-        loop.append(y)
-    assert_allclose(ys, jnp.stack(loop), rtol=1e-12)
-    jax.tree.map(functools.partial(assert_allclose, rtol=1e-12), state, s)
-
-
-@each_cell
-def test_two_halves_are_the_whole(cell, x64):
-    params, xs = params_of(cell), symbols()
-    _, whole = cells.unroll(cell, params, xs)
-    state, first = cells.unroll(cell, params, xs[:4])
-    _, second = cells.unroll(cell, params, xs[4:], state)
-    assert_allclose(whole, jnp.concatenate([first, second]), rtol=1e-12)
-
-
-@each_cell
-def test_a_symbol_is_its_one_hot_vector(cell, x64):
-    params, xs = params_of(cell), symbols().at[3].set(V)  # one of them the null vector
-    _, by_symbol = cells.unroll(cell, params, xs)
-    _, by_vector = cells.unroll(cell, params, jax.nn.one_hot(xs, V))
-    assert_allclose(by_symbol, by_vector, rtol=1e-12)
-
-
-@each_cell
-def test_nothing_looks_ahead(cell, x64):
-    params, xs = params_of(cell), jax.nn.one_hot(symbols(), V)
-    jacobian = jax.jacobian(lambda xs: cells.unroll(cell, params, xs)[1])(xs)  # (T, H, T, V)
-    size = jnp.abs(jacobian).sum((1, 3))
-    assert (size[jnp.triu_indices(T, 1)] == 0).all()
-    assert (size[jnp.tril_indices(T)] > 0).all()
+from tests.laws.test_cells import F, H, T, V, params_of, symbols
 
 
 def test_mrnn_is_the_tensor_rnn_of_its_factored_tensor(x64):
     """SMH11 eq. 10: W_hh^(m) = W_hf diag(column m of W_fx) W_fh."""
-    p = params_of(CELLS['mrnn'])
+    p = params_of(cells.mrnn(V, H, F))
     dense = {
         'W_hx': p['W_hx'],
         'W_hh': jnp.einsum('hf,fm,fk->mhk', p['W_hf'], p['W_fx'], p['W_fh']),
         'b_h': jnp.zeros(H),
         'h_init': p['h_init'],
     }
-    _, factored = cells.unroll(CELLS['mrnn'], p, symbols())
-    _, tensor = cells.unroll(CELLS['tensor_rnn'], dense, symbols())
+    _, factored = cells.unroll(cells.mrnn(V, H, F), p, symbols())
+    _, tensor = cells.unroll(cells.tensor_rnn(V, H), dense, symbols())
     assert_allclose(factored, tensor, rtol=1e-10)
 
 
@@ -141,7 +82,7 @@ def lstm_by_hand(p, x, h, c):
 
 
 def test_lstm_is_eight_lines_of_numpy(x64):
-    cell, xs = CELLS['lstm'], np.random.default_rng(0).normal(size=(T, V))
+    cell, xs = cells.lstm(V, H), np.random.default_rng(0).normal(size=(T, V))
     params, h, c = params_of(cell), np.zeros(H), np.zeros(H)
     (last_h, last_c), ys = cells.unroll(cell, params, jnp.asarray(xs))
     for x, y in zip(xs, ys, strict=True):
@@ -189,26 +130,6 @@ def test_derivatives_are_clipped_at_the_net_inputs_and_nowhere_else(limit, rever
     assert np.allclose(grads[0]['b'], unclipped['b']) == (limit is None)
 
 
-@pytest.mark.parametrize('inputs', ['symbols', 'vectors'])
-def test_the_quick_way_back_changes_no_number(inputs, x64):
-    """Of a stack of two, of fewer and of more cells than symbols, in a batch, from a state that is not zero."""
-    xs = jnp.stack([symbols(), symbols()[::-1]]).at[0, 0].set(V)  # the null vector
-    xs = xs if inputs == 'symbols' else jax.nn.one_hot(xs, V) * 0.7
-
-    def gradients(reverse):
-        both = cells.stack(cells.lstm(V, 3, clip=0.3, reverse=reverse), cells.lstm(V, 6, 3, clip=0.3, reverse=reverse))
-
-        def loss(params, state):
-            after, ys = jax.vmap(lambda xs: cells.unroll(both, params, xs, state))(xs)
-            return jnp.sum(ys**3) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(after))
-
-        params = params_of(both)
-        state = jax.tree.map(lambda s: s + 0.3, both.initial_state(params))
-        return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, state)
-
-    jax.tree.map(functools.partial(assert_allclose, rtol=1e-9, atol=1e-12), gradients(True), gradients(False))
-
-
 def test_dropout_leaves_out_its_share_of_what_enters_and_is_right_in_the_mean():
     """Each cell of each layer in each step by itself; c_1 = i * tanh(...) is then 0 or larger."""
     share, n = 0.3, 4000
@@ -230,23 +151,6 @@ def test_dropout_leaves_out_its_share_of_what_enters_and_is_right_in_the_mean():
             cells.lstm(V, H, **{'reverse': True} | wrong)
     with pytest.raises(ValueError, match='rounded to a dtype'):
         cells.lstm(V, H, dtype=jnp.bfloat16)
-
-
-@pytest.mark.parametrize('inputs', ['symbols', 'vectors'])
-def test_dropout_has_the_derivatives_of_its_loop(inputs, x64):
-    """Against differences, in a batch."""
-    cell = cells.lstm(V, 4 if inputs == 'symbols' else H, clip=None, reverse=True, dropout=0.4)  # V > 4: picked
-    xs = jnp.stack([symbols(), symbols()[::-1]])
-    xs = xs if inputs == 'symbols' else jax.nn.one_hot(xs, V) * 0.7
-
-    def loss(params, state):
-        keys = jax.random.split(jax.random.key(3))
-        (h, c), ys = jax.vmap(lambda xs, key: cells.unroll(cell, params, xs, state, key))(xs, keys)
-        return jnp.sum(ys**3) + jnp.sum(h * c)
-
-    params = params_of(cell)
-    state = jax.tree.map(lambda s: s + 0.3, cell.initial_state(params))
-    check_grads(jax.jit(loss), (params, state), order=1, modes=['rev'], atol=1e-6, rtol=1e-6)
 
 
 def test_skip_connections(x64):

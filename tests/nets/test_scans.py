@@ -53,38 +53,38 @@ def test_recurrence_is_its_loop_and_so_are_its_derivatives(x64):
 
 
 def reverse_case():
-    """A core that uses all there is: weights U of its own, arrays that are given, parameters, a state."""
+    """A core that uses every argument: weights U of its own, constants, parameters, a state."""
     rng = np.random.default_rng(0)
     B, T, N, D, E = 3, 5, 4, 2, 2
     shapes = (N + E, N), (N + E, D), (N,), (N,), (N,), (B, T, D), (B, T, N + E), (E, N)
-    given, *args = (jnp.asarray(rng.normal(size=shape)) for shape in ((B, N), *shapes))
+    constants, *args = (jnp.asarray(rng.normal(size=shape)) for shape in ((B, N), *shapes))
 
-    def core(given, U, p, s, a):
-        s = 0.5 * s + jnp.tanh(a[:-E] + p * s) * given
+    def core(constants, U, p, s, a):
+        s = 0.5 * s + jnp.tanh(a[:-E] + p * s) * constants
         y = jnp.sin(s)
         return s * (1 + jnp.sum(jnp.tanh(U @ y + a[-E:]))), y
 
-    def loop(given, W, V, p, s, y, xs, a, U):
+    def loop(constants, W, V, p, s, y, xs, a, U):
         ys = []
         for x_t, a_t in zip(xs, a, strict=True):
-            s, y = core(given, U, p, s, a_t + V @ x_t + W @ y)
+            s, y = core(constants, U, p, s, a_t + V @ x_t + W @ y)
             ys.append(y)
         return s, jnp.stack(ys)
 
-    return core, loop, given, args
+    return core, loop, constants, args
 
 
 @pytest.mark.parametrize('own', [False, True], ids=['one W for all', 'a W for each'])
 def test_reverse_recurrence_is_its_loop_and_so_is_its_gradient(own, x64):
     """In a batch, in a batch of batches, and alone."""
-    core, loop, given, args = reverse_case()
+    core, loop, constants, args = reverse_case()
     if own:
         args = [jnp.stack([W, 2 * W, -W]) if i in (0, 1, 7) else W for i, W in enumerate(args)]
     axes = [0 if own else None] * 2 + [None] * 3 + [0, 0] + [0 if own else None]
 
     def gradients(run, many):
         def loss(args):
-            s, ys = jax.vmap(run, (0, *axes))(given, *args)
+            s, ys = jax.vmap(run, (0, *axes))(constants, *args)
             return jnp.sum(s**3) + jnp.sum(ys**2)
 
         if many:
@@ -101,19 +101,19 @@ def test_reverse_recurrence_is_its_loop_and_so_is_its_gradient(own, x64):
 
     def alone(run):
         args_of_one = [x[0] if axis == 0 else x for x, axis in zip(args, axes, strict=True)]
-        return jax.jit(jax.grad(lambda args: jnp.sum(run(given[0], *args)[1] ** 2)))(args_of_one)
+        return jax.jit(jax.grad(lambda args: jnp.sum(run(constants[0], *args)[1] ** 2)))(args_of_one)
 
     jax.tree.map(lambda one, other: assert_allclose(one, other, rtol=1e-9, atol=1e-12), alone(fast), alone(loop))
 
 
 def test_reverse_recurrence_rounds_products_as_asked():
-    core, _, given, args = reverse_case()
-    given, args = jax.tree.map(lambda x: x.astype(jnp.float32), (given, args))
+    core, _, constants, args = reverse_case()
+    constants, args = jax.tree.map(lambda x: x.astype(jnp.float32), (constants, args))
 
     def gradient(dtype):
         def loss(args):
             run = jax.vmap(lambda *args: reverse_recurrence(core, dtype, *args), (0, *[None] * 5, 0, 0, None))
-            return jnp.sum(run(given, *args)[1] ** 2)
+            return jnp.sum(run(constants, *args)[1] ** 2)
 
         return jax.grad(loss)(args)
 
@@ -123,21 +123,21 @@ def test_reverse_recurrence_rounds_products_as_asked():
         assert 0 < jnp.linalg.norm(one - other) < 0.03 * jnp.linalg.norm(one)
 
 
-def test_reverse_recurrence_keeps_for_no_step_what_all_steps_share():
-    """The given arrays and U: its way back, a pytree, holds each of them once, and not T times."""
+def test_reverse_recurrence_stores_loop_invariants_once():
+    """The residuals, a pytree, hold the constants and U once, and not T times."""
     B, T, N, K, E = 3, 50, 4, 7, 5
-    given, U = jnp.ones((B, N, K)), jnp.ones((E, N))
+    constants, U = jnp.ones((B, N, K)), jnp.ones((E, N))
 
-    def core(given, U, p, s, a):
+    def core(constants, U, p, s, a):
         s = jnp.tanh(a[:-E] + p * s)
-        return s, s * jnp.sum(s @ given) * jnp.sum(jnp.tanh(U @ s + a[-E:]))
+        return s, s * jnp.sum(s @ constants) * jnp.sum(jnp.tanh(U @ s + a[-E:]))
 
-    def kept(given, *args):
-        return jax.tree.leaves(jax.vjp(lambda *args: reverse_recurrence(core, None, given, *args), *args)[1])
+    def residuals(constants, *args):
+        return jax.tree.leaves(jax.vjp(lambda *args: reverse_recurrence(core, None, constants, *args), *args)[1])
 
     xs, a = jnp.ones((B, T, 1)), jnp.zeros((B, T, N + E))
     args = jnp.ones((N + E, N)), jnp.ones((N + E, 1)), jnp.ones(N), jnp.zeros(N), jnp.zeros(N), xs, a, U
-    leaves = jax.eval_shape(jax.vmap(kept, (0, *[None] * 5, 0, 0, None)), given, *args)
+    leaves = jax.eval_shape(jax.vmap(residuals, (0, *[None] * 5, 0, 0, None)), constants, *args)
     sizes = [leaf.size for leaf in leaves]
-    assert given.size in sizes and B * T * N in sizes
-    assert max(sizes) < min(T * U.size * B, T * given.size)
+    assert constants.size in sizes and B * T * N in sizes
+    assert max(sizes) < min(T * U.size * B, T * constants.size)

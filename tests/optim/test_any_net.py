@@ -9,7 +9,7 @@ from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hfrnn import gauss_newton, hessian_free
-from hfrnn.train import run_folder
+from tests.trees import saved_and_restored
 
 
 def rings(n=200, seed=0):
@@ -134,9 +134,7 @@ def test_weights_of_examples_are_repeated_examples(x64):
 def test_saved_in_the_middle_and_restored_it_is_the_same_run(tmp_path):
     whole = run(6)
     half = run(3)
-    folder = run_folder.train_in(str(tmp_path / 'run'), {}, {})
-    run_folder.save(folder, half, 3, 0.0)
-    (params, state), _ = run_folder.restore(run_folder.open_run(str(tmp_path / 'run')), half)
+    params, state = saved_and_restored(half, 3, tmp_path / 'run')
     jax.tree.map(assert_array_equal, whole, run(6, params, state, first=3))
 
 

@@ -6,9 +6,9 @@ from numpy.testing import assert_allclose
 
 from hfrnn.optim.conjugate_gradient import (
     conjugate_gradient,
-    every,
     geometric_grid,
     progress_since_start,
+    regular_grid,
     relative_progress,
 )
 
@@ -126,7 +126,7 @@ def test_a_start_that_is_the_solution_stays(x64):
 def test_grids():
     assert geometric_grid(200) == (5, 7, 9, 11, 15, 19, 25, 32, 41, 54, 69, 90, 117, 152, 197)
     assert geometric_grid(10, first=1.0) == (1, 2, 3, 4, 5, 7, 9)
-    assert every(35) == (10, 20, 30)
+    assert regular_grid(35) == (10, 20, 30)
 
 
 def test_it_runs_inside_jit_and_vmap(x64):

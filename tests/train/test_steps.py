@@ -15,8 +15,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from hfrnn.nets import cells, model, outputs
 from hfrnn.optim import hessian_free, line_search, weight_noise
 from hfrnn.optim.curvature import gauss_newton
+from hfrnn.optim.first_order import averaged
 from hfrnn.text.batches import random_substrings
-from hfrnn.train import devices, loop, run_folder
+from hfrnn.train import devices, loop
 from hfrnn.train.devices import AXIS, spread
 from hfrnn.train.loop import Interrupted, NotFinite, fit
 from hfrnn.train.loss import (
@@ -30,15 +31,18 @@ from hfrnn.train.loss import (
     sum_over_microbatches,
 )
 from hfrnn.train.steps import (
+    HESSIAN_FREE_METRICS,
     HessianFreeBatches,
     TrainState,
     first_order_step,
     hessian_free_step,
     init_state,
+    kept_params,
     noisy_loss,
     state_of,
 )
-from tests.trees import assert_trees_close
+from hfrnn.train.truncated_bptt import init_carried_state
+from tests.trees import assert_trees_close, saved_and_restored
 
 V = 6
 NET = model.sequence_model(cells.mrnn(V, 8, 8), outputs.categorical(V))
@@ -106,10 +110,7 @@ def test_devices_are_a_vmap_with_the_axis_name(kind, x64):
 def test_two_and_two_steps_are_four_bit_for_bit(kind, tmp_path, x64):
     whole, _ = run_steps(kind, 4, 4)
     half, _ = run_steps(kind, 2, 4)
-    run = run_folder.train_in(str(tmp_path / 'run'), {}, {})
-    run_folder.save(run, half, 2, 1.5)
-    restored, seconds = run_folder.restore(run_folder.open_run(str(tmp_path / 'run')), half)
-    assert seconds == 1.5
+    restored = saved_and_restored(half, 2, tmp_path / 'run')
     resumed, _ = run_steps(kind, 4, 4, first=2, state=restored)
     jax.tree.map(assert_array_equal, whole, resumed)
 
@@ -254,6 +255,33 @@ def test_hessian_free_learns(x64):
     state, metrics = run_steps('hf', 8, 1, first=1, state=state)
     assert loss_and_weight(NET, state.params, batch(99))[0] < first
     assert metrics['finite']
+
+
+def test_metrics_of_a_hessian_free_step_are_what_its_state_says():
+    """Also in a chain, where another transformation stands beside it."""
+    chain = optax.chain(HF, optax.scale(0.5))
+    state, batches = init_state(NET, chain, jax.random.key(0)), hf_batches()
+    new, metrics = spread(hessian_free_step(NET, chain, 3, 0.1), 1)(state, batches)
+    happened = new.opt_state[0]
+    assert set(metrics) == {'nats', 'finite', *HESSIAN_FREE_METRICS}
+    for name in HESSIAN_FREE_METRICS:
+        assert metrics[name].shape == ()
+        assert_array_equal(metrics[name], getattr(happened, name))
+    assert metrics['finite'] and metrics['step_size'] > 0 and metrics['reduction'] > 0
+    assert metrics['cg_iterations'] > 0 and metrics['damping'] != 1
+
+
+def test_kept_params_are_the_average_or_else_the_params():
+    params = NET.init(jax.random.key(0))
+    for plain in (optax.adam(0.1), HF):
+        assert kept_params(state_of(plain, params)) is params
+    chain = optax.chain(optax.clip(1.0), optax.adam(0.1), averaged(0.9))
+    state, _ = spread(first_order_step(NET, chain, 8), 1)(state_of(chain, params), batch())
+    jax.tree.map(assert_array_equal, kept_params(state), state.opt_state[-1].average)
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (kept_params(state), state.params)), strict=True))
+    q = weight_noise.posterior(params)
+    assert kept_params(state_of(chain, q)).mu.keys() == params.keys()  # of any tree
+    assert kept_params(init_carried_state(NET, chain, params, 2)).keys() == params.keys()
 
 
 def test_an_output_that_is_not_convex_is_refused_by_name_or_takes_fisher():

@@ -17,7 +17,7 @@ from hfrnn.optim import weight_noise
 from hfrnn.text.batches import check_streams, steps_per_epoch, stream_batch
 from hfrnn.train.devices import spread
 from hfrnn.train.loss import Batch, loss_and_weight
-from hfrnn.train.steps import StreamBatch, init_stream_state, stream_step
+from hfrnn.train.truncated_bptt import CarriedBatch, init_carried_state, truncated_bptt_step
 from tests.trees import assert_trees_close
 
 V = 5
@@ -96,11 +96,11 @@ def test_null_is_the_null_vector():
 def stepper(noise, devices, sd=0.1):
     optimizer = optax.sgd(0.1)
     noise = weight_noise.noise(noise, sd)
-    step = spread(stream_step(NET, optimizer, noise, KEY, 4), devices)
+    step = spread(truncated_bptt_step(NET, optimizer, noise, KEY, 4), devices)
 
     @functools.partial(jax.jit, static_argnums=0)
     def begin(B):
-        return init_stream_state(NET, optimizer, noise.init(weights()), B)
+        return init_carried_state(NET, optimizer, noise.init(weights()), B)
 
     def run(n, B=4, T=6, state=None, reset_every=0):
         if state is None:
@@ -179,9 +179,9 @@ def test_each_sequence_has_its_own_dropout(devices):
     cell = cells.lstm(V, 4, reverse=True, dropout=0.5)
     net = model.sequence_model(cell, outputs.categorical(V), cells.gaussian)
     optimizer, noise = optax.sgd(0.0), weight_noise.noise('none')
-    step = spread(stream_step(net, optimizer, noise, KEY, 4), devices)
-    alike = StreamBatch(Batch(*(np.tile(TEXT[:6], (4, 1)).astype(np.int32),) * 2, np.ones((4, 6))), np.ones(4, bool))
-    state = init_stream_state(net, optimizer, weights(net), 4)
+    step = spread(truncated_bptt_step(net, optimizer, noise, KEY, 4), devices)
+    alike = CarriedBatch(Batch(*(np.tile(TEXT[:6], (4, 1)).astype(np.int32),) * 2, np.ones((4, 6))), np.ones(4, bool))
+    state = init_carried_state(net, optimizer, weights(net), 4)
     first, again = (step(state, alike)[0] for _ in range(2))
     second, _ = step(first, alike)
     jax.tree.map(assert_array_equal, first, again)
