@@ -9,7 +9,6 @@ import os
 import warnings
 
 import jaxlib
-from jax._src import xla_bridge
 
 AFFECTED = ('0.10.2',)
 NAME = 'xla_cpu_experimental_ynn_fusion_type'
@@ -23,6 +22,8 @@ def turn_off_wrong_fusions() -> None:
     flags = os.environ.get('XLA_FLAGS', '')
     if jaxlib.__version__ not in AFFECTED or NAME in flags:
         return
+    from jax._src import xla_bridge  # no public function says so without making a backend
+
     if xla_bridge.backends_are_initialized():
         warnings.warn(
             f'jaxlib {jaxlib.__version__} computes some sums wrongly on CPUs, and JAX is running already: '
