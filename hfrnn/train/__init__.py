@@ -14,7 +14,7 @@ _DOOR = {
     'run': 'experiment',
     'replace': 'settings',
 }
-__all__ = list(_DOOR)  # noqa: PLE0605
+__all__ = list(_DOOR)
 
 
 def __getattr__(name: str) -> Any:
