@@ -92,9 +92,13 @@ def main(
                 unread = [leaf.name for leaf in settings_of.leaves(groups[group]) if leaf.name in options.given]
                 if unread:
                     raise SettingsError(f'--mode={name} does nothing with --{unread[0]}')
-        if 'machine' in groups:
-            _join_devices(options)
-        mode.act(options)
+        _act(mode, options)
+
+
+def _act(mode, options):
+    if 'machine' in vars(options):
+        _join_devices(options)
+    mode.act(options)
 
 
 def _define(defined, group):
