@@ -88,7 +88,7 @@ def score(net: Model, params: Any, alphabet: str | tuple[str, ...]) -> None:
       DataError: if there is no such file, or the alphabet lacks something of the text.
     """
     symbols = _text_to_score(alphabet)
-    bits = scoring.surprise(net, params, prompt(alphabet), symbols) * BITS
+    bits = scoring.static_reader(net)(params, symbols, prompt(alphabet)).nll * BITS
     unit = unit_of(alphabet)
     if FLAGS.plot:
         names = [alphabet[x] for x in symbols]

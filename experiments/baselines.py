@@ -17,7 +17,7 @@ from absl import flags
 from experiments import cli, nets
 from hfrnn.errors import SettingsError, Unavailable
 from hfrnn.rivals import measure
-from hfrnn.text import corpora, models, scoring
+from hfrnn.text import corpora, models, tuning
 from hfrnn.text.alphabet import unit_of
 from hfrnn.train import run_folder
 
@@ -107,8 +107,8 @@ def chosen():
 def net_rivals(corpus):
     """{name: rival} of --nets, each of which has been trained on the same training text."""
     found, by = {}, NETS_LEARN.value
-    if NETS.value and by == 'rms':
-        scoring.check_tuning_text(corpus.valid)
+    if NETS.value:
+        tuning.check_tuning_text(corpus.valid)
     for workdir in NETS.value:
         if models.open_net(workdir).about != corpora.fingerprint(corpus):  # now, and not after an hour
             raise SettingsError(

@@ -23,7 +23,7 @@ from experiments import cli, nets
 from experiments.cli import clock
 from hfrnn import io
 from hfrnn.errors import DataError, SettingsError
-from hfrnn.text import corpora, mixing, models, predictors
+from hfrnn.text import corpora, mixing, models, predictors, scoring
 from hfrnn.text.alphabet import BYTES, encode, symbols_of, text_of, unit_of
 
 MODELS = ('net', 'memoizer', 'ngram', 'mix')
@@ -41,7 +41,7 @@ PRIME = flags.DEFINE_string(
 DATA = flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
 NET_LEARNS = flags.DEFINE_bool('net_learns', False, 'The net learns what it reads: dynamic evaluation.')
 OTHERS_LEARN = flags.DEFINE_bool('others_learn', True, 'Memoizer and n-grams learn the file, not --prime alone.')
-RATE = flags.DEFINE_float('learning_rate', 0.1, 'Of a net that learns.', lower_bound=0.0)
+RATE = flags.DEFINE_float('learning_rate', 0.0016, 'Of a net that learns.', lower_bound=0.0)
 ORDER = flags.DEFINE_integer('order', 6, 'Of the n-grams.', lower_bound=1, upper_bound=100)
 LONGEST = flags.DEFINE_integer('longest', 64, 'The longest context of the memoizer.', lower_bound=1, upper_bound=5000)
 REMEMBERED = flags.DEFINE_integer(
@@ -54,7 +54,8 @@ REMEMBERED = flags.DEFINE_integer(
 
 FROZEN_READS = 2000  # symbols of --prime: what stands farther back does not reach a frozen net
 VERSION = 1  # to be raised where something in hfrnn/baselines comes to compute other probabilities
-NETS_RULE = 2  # the same, of nets that learn alone
+NETS_RULE = 3  # the same, of nets that learn alone
+CLIP = 64.0  # nats, the longest gradient of a segment that a net learns from
 
 
 def main(argv):
@@ -139,7 +140,7 @@ def net_predictor(net, known, facts):
     if not NET_LEARNS.value:
         return predictors.static(net.model, net.params, prompt[-FROZEN_READS:])
     facts += [RATE.value, NETS_RULE]
-    return predictors.online(net.model, net.params, prompt, predictors.descent(RATE.value))
+    return predictors.online(net.model, net.params, prompt, scoring.Rule(RATE.value, 0.0, clip=CLIP))
 
 
 def other_predictor(n_symbols, known, facts):

@@ -26,7 +26,7 @@ from hfrnn import bundle
 from hfrnn.errors import RunError, SettingsError
 from hfrnn.nets import model
 from hfrnn.optim import first_order, weight_noise
-from hfrnn.text import corpora, models, scoring, words
+from hfrnn.text import corpora, models, scoring, tuning, words
 from hfrnn.text.alphabet import letter_of, unit_of
 from hfrnn.text.batches import check_streams, steps_per_epoch, stream_batch
 from hfrnn.text.metrics import BITS, count_units, text_metrics
@@ -269,7 +269,7 @@ def train():
     corpus = load(s)
     check_streams(len(corpus.train), s.batch, s.length)
     if FLAGS.dynamic:
-        scoring.check_tuning_text(corpus.valid[: FLAGS.tune_symbols])
+        tuning.check_tuning_text(corpus.valid[: FLAGS.tune_symbols])
     asking.prompt(corpus.alphabet)  # now, and not after the training
     learner = make_learner(s, len(corpus.alphabet), len(corpus.train))
     cli.check_memory(model.size(learner.shapes.params), 8, numbers_at_once(s, len(corpus.alphabet)))
@@ -296,7 +296,13 @@ def train():
 
     def read_valid(state):
         valid = corpus.valid[: s.evaluate_symbols]
-        reading = read(weight_noise.mean_params(trained(s, state)), valid, len(corpus.alphabet), s.batch, 0)
+        reading = read(
+            weight_noise.mean_params(trained(s, state)),
+            valid,
+            [len(corpus.alphabet)],
+            stride=-(-len(valid) // s.batch),
+            context=1,
+        )
         return {
             VALID: text_metrics(reading, corpus.alphabet, valid)['bits_per_char'],
             'valid_symbols': len(valid),
@@ -350,7 +356,7 @@ def evaluate():
     run_folder.check(WORKDIR.value, 'about.json', about(corpus))
     asking.prompt(corpus.alphabet)
     if FLAGS.dynamic:
-        scoring.check_tuning_text(corpus.valid[: FLAGS.tune_symbols])
+        tuning.check_tuning_text(corpus.valid[: FLAGS.tune_symbols])
     finish(run_folder.open_run(WORKDIR.value), s, corpus, learner, weights, steps, seconds)
 
 

@@ -15,7 +15,7 @@ from experiments.cli import clock, say
 from hfrnn import plots
 from hfrnn.errors import DataError
 from hfrnn.nets import model
-from hfrnn.text import scoring
+from hfrnn.text import scoring, tuning
 from hfrnn.text.alphabet import letter_of
 from hfrnn.text.metrics import text_metrics
 from hfrnn.train import run_folder
@@ -25,37 +25,31 @@ FLAGS = flags.FLAGS
 
 def dynamic_results(net, weights, corpus, test):
     """What each rule of --dynamic makes of the test text, its rate chosen on validation text."""
-    null = len(corpus.alphabet)
     valid = corpus.valid[: FLAGS.tune_symbols]
     reader = scoring.dynamic_reader(net, FLAGS.segment)
     results, bits_per = {}, f'bits/{letter_of(corpus.alphabet)[:4]}'
     for name in FLAGS.dynamic:
-        rms = None
-        if name == 'rms':
-            some = corpus.train[: FLAGS.rms_symbols]
-            rms = scoring.root_mean_squares(net, weights, some, null, FLAGS.segment)
 
-        def bits(rate, decay, rms=rms, name=name):
-            reading = reader(weights, valid, null, scoring.Rule(rate, decay, rms))
-            found = text_metrics(reading, corpus.alphabet, valid)['bits_per_char']
-            say(f'  {name}: rate {rate:.2g}, decay {decay:.2g}: {found:.4f} {bits_per} on validation text')
-            return found
+        def on_trial(rate, decay, bits, name=name):
+            say(f'  {name}: rate {rate:.2g}, decay {decay:.2g}: {bits:.4f} {bits_per} on validation text')
 
+        some = corpus.train[: FLAGS.rms_symbols]
+        sizes = {'segment': FLAGS.segment, 'read': reader}
         try:
-            rate, decay = scoring.tuned(bits, name == 'rms')
+            rule = tuning.tuned_rule(name, net, weights, corpus.alphabet, some, valid, **sizes, on_trial=on_trial)
         except DataError as e:
             say(f'  {name}: {e}')
             continue
         begun = time.monotonic()
-        reading = reader(weights, test, null, scoring.Rule(rate, decay, rms), progress(name, len(test)))
+        reading = reader(weights, test, [len(corpus.alphabet)], rule, progress(name, len(test)))
         seconds = time.monotonic() - begun
         found = text_metrics(reading, corpus.alphabet, test)
         if not math.isfinite(found['bits_per_char']):
-            say(f'  {name}: the weights come apart on test text, at a rate of {rate:.2g}')
+            say(f'  {name}: the weights diverge on test text, at a rate of {rule.rate:.2g}')
             continue
         results[name] = found | {
-            'rate': rate,
-            'decay': decay,
+            'rate': rule.rate,
+            'decay': rule.decay,
             'segment': FLAGS.segment,
             'tune_symbols': FLAGS.tune_symbols,
             'rms_symbols': FLAGS.rms_symbols,
@@ -84,10 +78,13 @@ def write(run, net, weights, corpus, facts, sampled):
     What other rules have made of the same weights and text stays in results.json; and all of it, if that was of more of
     the text.
     """
-    null, letter = len(corpus.alphabet), letter_of(corpus.alphabet)
+    start, letter = [len(corpus.alphabet)], letter_of(corpus.alphabet)
     test = corpus.test[: FLAGS.test_symbols or None]
     read = scoring.static_reader(net)
-    static = text_metrics(read(weights, test, null, FLAGS.static_streams, FLAGS.context), corpus.alphabet, test)
+    pieces = {}
+    if FLAGS.static_streams > 1:
+        pieces = {'stride': -(-len(test) // FLAGS.static_streams), 'context': FLAGS.context + 1}
+    static = text_metrics(read(weights, test, start, **pieces), corpus.alphabet, test)
     static |= {'streams': FLAGS.static_streams, 'context': FLAGS.context}
     results = {
         'experiment': pathlib.Path(sys.argv[0]).stem,

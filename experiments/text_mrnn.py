@@ -24,14 +24,13 @@ from hfrnn.errors import RunError, SettingsError
 from hfrnn.nets import model
 from hfrnn.optim import hessian_free
 from hfrnn.rivals import compressors
-from hfrnn.text import corpora, models
+from hfrnn.text import corpora, models, scoring
 from hfrnn.text.alphabet import UNKNOWN, as_bytes, unit_of
-from hfrnn.text.batches import random_substrings, windows
-from hfrnn.text.metrics import BITS, bits_per_char
+from hfrnn.text.batches import random_substrings
+from hfrnn.text.metrics import BITS
 from hfrnn.train import run_folder
 from hfrnn.train.devices import spread
 from hfrnn.train.loop import fit
-from hfrnn.train.loss import eval_step, padded_batches
 from hfrnn.train.steps import HessianFreeBatches, first_order_step, hessian_free_step, init_state
 
 FLAGS = flags.FLAGS
@@ -196,7 +195,7 @@ def train():
     state, elapsed = cli.restore_or_begin(run, shapes, lambda: init(jax.random.key(FLAGS.seed)))
     run_folder.history(run, step=int(state.step))
 
-    valid = windows(corpus.train, corpus.valid[: FLAGS.evaluate_symbols], FLAGS.context, FLAGS.stride)
+    valid = corpus.valid[: FLAGS.evaluate_symbols]
     measure, unit = evaluator(net), unit_of(corpus.alphabet)[:-1]
 
     def on_step(state, metrics, seconds):
@@ -209,8 +208,8 @@ def train():
             row |= happened
             line += cli.hessian_free_line(happened)
         if i % FLAGS.evaluate_every == 0:
-            row['valid_bits_per_char'] = measure(state.params, valid)
-            row['valid_symbols'] = len(corpus.valid[: FLAGS.evaluate_symbols])
+            row['valid_bits_per_char'] = measure(state.params, valid, corpus.train)
+            row['valid_symbols'] = len(valid)
             line += f'  valid {row["valid_bits_per_char"]:.3f}'
         run_folder.log(run, row)
         if FLAGS.optimizer == 'hf' or i % FLAGS.evaluate_every == 0:
@@ -291,12 +290,11 @@ def reopened_net():
 
 
 def evaluator(net):
-    devices = cli.n_devices()
-    step = spread(eval_step(net), FLAGS.devices)
+    read = scoring.static_reader(net)
 
-    def measure(params, batch):
-        rows = min(FLAGS.chunk, 256, -(-len(batch.xs) // devices))
-        return bits_per_char(step, params, padded_batches(batch, devices * rows))
+    def measure(params, symbols, before):
+        reading = read(jax.device_get(params), symbols, before, stride=FLAGS.stride, context=FLAGS.context)
+        return float(reading.nll.mean()) * BITS
 
     return measure
 
@@ -305,10 +303,10 @@ def finish(run, corpus, net, state, seconds, measure):
     """Evaluates and samples: results.json, sample.txt, learning_curve.png, and a table."""
     unit = unit_of(corpus.alphabet)
     before_test = np.concatenate([corpus.train[-FLAGS.context :], corpus.valid])
-    test = measure(state.params, windows(before_test, corpus.test, FLAGS.context, FLAGS.stride))
-    valid = measure(state.params, windows(corpus.train, corpus.valid, FLAGS.context, FLAGS.stride))
+    test = measure(state.params, corpus.test, before_test)
+    valid = measure(state.params, corpus.valid, corpus.train)
     end = min(len(corpus.test), len(corpus.train) - 1)
-    train = measure(state.params, windows(corpus.train[:-end], corpus.train[-end:], FLAGS.context, FLAGS.stride))
+    train = measure(state.params, corpus.train[-end:], corpus.train[:-end])
     results = {
         'experiment': 'text_mrnn',
         'corpus': corpus.name,

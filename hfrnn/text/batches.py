@@ -39,36 +39,6 @@ def random_substrings(
     return Batch(chosen[:, :-1], chosen[:, 1:], weights)
 
 
-def windows(before: np.ndarray, symbols: np.ndarray, context: int = 50, stride: int = 200) -> Batch:
-    """Cuts a text into windows that together score every symbol exactly once, each after some left context (S11c).
-
-    Args:
-      before: what precedes the text, at least one symbol; its end is the first window's context.
-      symbols: (N,) the text to be scored.
-      context: how many symbols a window reads before the first that it scores (fewer where there are no more), at least
-        one.
-      stride: how many it scores; the last one the rest.
-
-    Returns:
-      ceil(N / stride) sequences of context + stride - 1 predictions, the surplus with weight 0.
-
-    Raises:
-      ValueError: without a context.
-    """
-    if context < 1 or not len(before):
-        raise ValueError('the first symbol of a window is scored after one before it: give a context')
-    before = before[-context:]
-    text = np.concatenate([before, symbols])
-    n = -(-len(symbols) // stride)
-    ends = len(before) + np.minimum((np.arange(n) + 1) * stride, len(symbols))
-    firsts = len(before) + np.arange(n) * stride  # the first symbol that each window scores
-    starts = np.maximum(firsts - context, 0)
-    where = starts[:, None] + np.arange(context + stride)
-    chosen = text[np.minimum(where, len(text) - 1)]
-    scored = (where >= firsts[:, None]) & (where < ends[:, None])
-    return Batch(chosen[:, :-1], chosen[:, 1:], scored[:, 1:].astype(np.float32))
-
-
 def steps_per_epoch(n: int, B: int, T: int) -> int:
     """How many sequences of T the longest of B streams of a text of n symbols has: the steps of an epoch."""
     return math.ceil(math.ceil(n / B) / T)

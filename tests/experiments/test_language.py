@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from hfrnn import bundle
 from hfrnn.errors import DataError, RunError
-from hfrnn.text import corpora, generate, models, scoring
+from hfrnn.text import corpora, generate, models, scoring, tuning
 from hfrnn.text.alphabet import decode, encode
 from hfrnn.train import run_folder
 from tests.scripts import assert_refused, assert_same_run, kill_between, last_params, newest
@@ -262,7 +262,7 @@ def test_what_ships_goes_on_with_a_text():
     drawn = generate.continue_text(net.model, net.params, jax.random.key(0), prompt, 20)
     assert len(decode(drawn, net.alphabet)) == 20
     english, shuffled = (
-        scoring.surprise(net.model, net.params, prompt, encode(said, net.alphabet)).sum()
+        scoring.static_reader(net.model)(net.params, encode(said, net.alphabet), prompt).nll.sum()
         for said in ('company said it will sell the unit', 'ynapmoc dias ti lliw lles eht tinu')
     )
     assert english < 0.5 * shuffled
@@ -270,8 +270,8 @@ def test_what_ships_goes_on_with_a_text():
 
 def test_too_little_to_tune_on_is_named():
     with pytest.raises(DataError, match='too few to tune'):
-        scoring.check_tuning_text(np.zeros(999))
-    scoring.check_tuning_text(np.zeros(1000))
+        tuning.check_tuning_text(np.zeros(999))
+    tuning.check_tuning_text(np.zeros(1000))
 
 
 def test_enwik8_is_divided_as_the_paper_divides_it(data):

@@ -73,7 +73,7 @@ def test_scores_add_up(finished, call):
 
     def bits(before, content):
         before, content = (encode(part, net.alphabet) for part in (before, content))
-        return scoring.surprise(net.model, net.params, before, content).sum() * BITS
+        return scoring.static_reader(net.model)(net.params, content, before).nll.sum() * BITS
 
     _, out, err = call('--mode=score', f'--workdir={workdir}', '--prompt= the ', '--text=name')
     assert not err

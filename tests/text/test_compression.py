@@ -10,7 +10,6 @@ import zlib
 
 import jax
 import numpy as np
-import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +20,7 @@ from hfrnn.text import compression, mixing, predictors
 from hfrnn.text.alphabet import BYTES
 from hfrnn.text.compression import ArchiveError, ContentError, Header
 from hfrnn.text.predictors import Predictor, read_bits
+from hfrnn.text.scoring import Rule
 from tests.scripts import ROOT, assert_refused
 
 SCRIPT = 'experiments.compression'
@@ -48,7 +48,7 @@ def remembering(V):
 
 PREDICTORS = {
     'net': (frozen(256), BYTES),
-    'learning net': (predictors.online(a_net(256), weights(256), [0], optax.sgd(0.1), segment=10), BYTES),
+    'learning net': (predictors.online(a_net(256), weights(256), [0], Rule(0.01, 0.0), segment=10), BYTES),
     'memoizer': (remembering(256), BYTES),
     'mixture': (mixing.mix(frozen(256), remembering(256)), BYTES),
     'net of characters': (frozen(len(LETTERS)), LETTERS),
@@ -140,7 +140,7 @@ def test_the_coder_codes_the_models_own_bits(name):
     sure = jax.tree.map(lambda leaf: 3 * leaf, weights(256))
     predictor = {
         'net': lambda: predictors.static(a_net(256), sure, [0]),
-        'learning net': lambda: predictors.online(a_net(256), sure, [0], optax.sgd(0.01), segment=10),
+        'learning net': lambda: predictors.online(a_net(256), sure, [0], Rule(0.001, 0.0), segment=10),
         'memoizer': lambda: pitman_yor.online(memoizer.train(NOTHING, 256)),
     }[name]()
     content = inspect.getsource(inspect)[:40_000].encode() if name == 'memoizer' else drawn(predictor, 10_000)
@@ -297,9 +297,10 @@ def test_a_disk_that_fills_leaves_nothing(environment, tmp_path):
     source.write_bytes(np.random.default_rng(0).bytes(20_000))
     script = f"""
 import resource, runpy, numpy
-from hfrnn.baselines import ngram, pitman_yor, predictor
+from hfrnn.rivals import ngram, pitman_yor
+from hfrnn.text import predictors
 learns = pitman_yor.online(ngram.train(numpy.zeros(4, int), 256, 2))  # compiled, and cached, before the limit
-predictor.read(learns, learns.init(), numpy.zeros(4, int))
+predictors.read(learns, learns.init(), numpy.zeros(4, int))
 resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999))
 runpy.run_module('{SCRIPT}', run_name='__main__')
 """

@@ -2,7 +2,7 @@ import lzma
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -19,7 +19,7 @@ from hfrnn.text.alphabet import (
     symbols_of,
     text_of,
 )
-from hfrnn.text.batches import random_substrings, windows
+from hfrnn.text.batches import random_substrings
 
 
 @given(st.text(max_size=60))
@@ -42,27 +42,6 @@ def test_alphabets_stay_within_bytes():
     assert alphabet.endswith(UNKNOWN)
     assert 'a' in alphabet
     assert len(PAPER_ALPHABET) == len(set(PAPER_ALPHABET)) == 86
-
-
-@settings(max_examples=200)
-@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 9), st.integers(1, 20))
-def test_windows_score_every_symbol_once(n, context, stride, left):
-    before, symbols = np.arange(-left, 0), np.arange(n)
-    batch = windows(before, symbols, context, stride)
-    scored = batch.targets[batch.weights > 0]
-    assert_array_equal(np.sort(scored), symbols)
-    for xs, targets, weights in zip(*batch, strict=True):
-        assert (targets[weights > 0] == xs[weights > 0] + 1).all()
-        first = np.argmax(weights)
-        length = xs[first] - xs[0] + 1  # of the context of the window's first target
-        assert length == min(context, xs[first] + left + 1)
-    assert len(batch.xs) == -(-n // stride)
-
-
-@pytest.mark.parametrize('before, context', [(np.arange(3), 0), (np.arange(0), 3)])
-def test_windows_without_a_context_are_refused(before, context):
-    with pytest.raises(ValueError, match='give a context'):
-        windows(before, np.arange(9), context)
 
 
 def test_bytes_are_written_and_read_as_utf_8():
