@@ -1,4 +1,4 @@
-"""Batches of text: random substrings, windows that score every symbol once, sequences for truncated backpropagation.
+"""Batches of text: random substrings, and sequences for truncated backpropagation through time.
 
 For truncated backpropagation a text of N symbols is cut into B streams, one behind the other, and every stream into
 sequences of T.  Step i sees the i-th sequence of every stream; the net's state goes on from one to the next, its
@@ -56,24 +56,24 @@ def check_streams(n: int, B: int, T: int) -> None:
         )
 
 
-def shifted_inputs(symbols: np.ndarray, where: np.ndarray, null: int) -> np.ndarray:
-    """What is read before the symbols at these places: the symbols before them, and null before the first.
+def shifted_inputs(symbols: np.ndarray, where: np.ndarray, start: int) -> np.ndarray:
+    """The input before each of these places: the symbol before it, and the start symbol before the first.
 
     Args:
       symbols: (N,) of a text.
       where: places in it, from 0, of any shape; the inputs have the same, int32.
     """
-    return np.where(where > 0, symbols[np.clip(where - 1, 0, len(symbols) - 1)].astype(np.int32), null)
+    return np.where(where > 0, symbols[np.clip(where - 1, 0, len(symbols) - 1)].astype(np.int32), start)
 
 
-def stream_batch(symbols: np.ndarray, B: int, T: int, i: int, null: int, reset_every: int = 0) -> CarriedBatch:
+def stream_batch(symbols: np.ndarray, B: int, T: int, i: int, start: int, reset_every: int = 0) -> CarriedBatch:
     """What step i sees.  Over an epoch, ``steps`` of them, every symbol is a target exactly once.
 
     Streams differ in length by one symbol at most; what stands behind a shorter one's end has no weight.
 
     Args:
       symbols: (N,) of a text.
-      null: what is read before its first symbol.
+      start: the start symbol, which is read before the first.
       reset_every: after so many sequences the state starts anew, in every stream; 0 for at an epoch's start alone.
     """
     s = i % steps_per_epoch(len(symbols), B, T)
@@ -83,4 +83,4 @@ def stream_batch(symbols: np.ndarray, B: int, T: int, i: int, null: int, reset_e
     where = np.minimum(where, len(symbols) - 1)
     reset = s == 0 or (reset_every > 0 and s % reset_every == 0)
     targets = symbols[where].astype(np.int32)
-    return CarriedBatch(Batch(shifted_inputs(symbols, where, null), targets, weights), np.full(B, reset))
+    return CarriedBatch(Batch(shifted_inputs(symbols, where, start), targets, weights), np.full(B, reset))

@@ -36,6 +36,7 @@ def tuned_rule(
     valid: np.ndarray,
     *,
     segment: int,
+    clip: float = math.inf,
     read: Callable | None = None,
     on_trial: Callable[[float, float, float], None] = lambda rate, decay, bits: None,
 ) -> Rule:
@@ -46,6 +47,7 @@ def tuned_rule(
       train: (N,) training text, for the root mean squares of 'rms'.
       valid: (N,) validation text.
       segment: symbols between two changes of the weights.
+      clip: of the rule.
       read: ``scoring.dynamic_reader(model, segment)``, if there is one already.
       on_trial: is called with the rate, the decay and the bits per character of every trial.
 
@@ -57,12 +59,12 @@ def tuned_rule(
     rms = root_mean_squares(model, params, train, start, segment) if name == 'rms' else None
 
     def bits(rate, decay):
-        reading = read(params, valid, start, Rule(rate, decay, rms))
+        reading = read(params, valid, start, Rule(rate, decay, rms, clip))
         found = text_metrics(reading, alphabet, valid)['bits_per_char']
         on_trial(rate, decay, found)
         return found
 
-    return Rule(*tuned(bits, name == 'rms'), rms)
+    return Rule(*tuned(bits, name == 'rms'), rms, clip)
 
 
 def tuned(bits: Callable[[float, float], float], with_rms: bool, gain: float = 2e-4) -> tuple[float, float]:

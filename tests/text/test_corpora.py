@@ -126,3 +126,21 @@ def test_penn_treebank_has_its_counts(data):
     assert len(corpus.alphabet) == 50
     assert [len(part) for part in corpus[2:]] == [5_017_482, 393_042, 442_423]
     assert decode(corpus.test[:40], corpus.alphabet).startswith("no it was n't black monday\nbut while")
+
+
+def test_validation_text_is_held_out_from_its_end():
+    parts = [np.arange(n, dtype=np.int32) + first for n, first in ((30, 0), (10, 30), (5, 40))]
+    corpus = corpora.Corpus('', 'ab', *parts)
+    for n, kept in ((0, 10), (3, 3), (10, 10)):
+        held = corpora.with_held_out(corpus, n)
+        assert len(held.valid) == kept
+        assert_array_equal(np.concatenate([held.train, held.valid, held.test]), np.arange(45))
+        assert_array_equal(held.test, corpus.test)
+    with pytest.raises(DataError, match='has 10 for validation'):
+        corpora.with_held_out(corpus, 11)
+
+
+def test_enwik8_is_divided_as_the_paper_divides_it(data):
+    """92 + 4 + 4 million bytes; the paper trains on the first 96, but for what validation takes."""
+    enwik8 = corpora.with_held_out(corpora.load('enwik8', data), 500_000)
+    assert [len(part) for part in enwik8[2:5]] == [95_500_000, 500_000, 4_000_000]

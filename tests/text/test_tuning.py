@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from hfrnn.errors import DataError
@@ -23,3 +24,9 @@ def test_tuning_finds_the_valley_and_shuns_the_cliff(best, cliff):
 def test_where_the_weights_diverge_at_every_rate_none_is_chosen():
     with pytest.raises(DataError, match='diverge'):
         tuning.tuned(lambda rate, decay: math.nan, with_rms=True)
+
+
+def test_too_little_to_tune_on_is_named():
+    with pytest.raises(DataError, match='too few to tune'):
+        tuning.check_tuning_text(np.zeros(999))
+    tuning.check_tuning_text(np.zeros(1000))
