@@ -3,82 +3,91 @@
     python -m experiments.baselines --corpus=ptb --data=FOLDER --workdir=runs/rivals
 
 Every rival reads the training text, and then the test text of the nets, symbol for symbol the same.  Static is a model
-that is frozen while it reads that; online is one that goes on learning.  What is missing on this machine is said, and
-passed over unless it was asked for by name.  A net online is one under dynamic evaluation, by --nets_learn, whose rate
-is chosen on the validation text.
+that is frozen while it reads that; online is one that goes on learning.  What this machine lacks is said, and passed
+over unless it is asked for by name.  A net online is one under dynamic evaluation, by --nets_learn, whose rate is
+chosen on the validation text.
 """
 
-import functools
+import dataclasses
 import os
+import sys
 
 import numpy as np
-from absl import flags
 
-from experiments import cli, nets
-from hfrnn.errors import SettingsError, Unavailable
+from experiments import cli
+from experiments.cli import Mode
+from hfrnn import io
+from hfrnn.errors import RunError, SettingsError, Unavailable
 from hfrnn.rivals import measure
-from hfrnn.text import corpora, models, scoring
+from hfrnn.text import corpora, models, tuning
 from hfrnn.text.alphabet import unit_of
-from hfrnn.train import run_folder
+from hfrnn.train.settings import setting
 
-CORPUS = flags.DEFINE_string('corpus', 'pydoc', f'One of {", ".join(corpora.NAMES)}, or the path of a text file.')
-UNIT = flags.DEFINE_enum('unit', 'characters', ['characters', 'bytes'], 'What a symbol of a text file is.')
-DATA = flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
-WORKDIR = flags.DEFINE_string('workdir', None, 'Where to write results.json; nowhere if not given.')
-RIVALS = flags.DEFINE_list('rivals', None, f'Some of {", ".join(measure.RIVALS)}; all if not given, none if empty.')
-NETS = flags.DEFINE_list(
-    'nets',
-    [],
-    "Folders of runs on the same text, files of an LSTM's weights, or penn_treebank: each, and it with the memoizer.",
-)
-HELD_OUT = flags.DEFINE_integer(
-    'held_out', 0, 'Of the validation text the last so many symbols, the others known; 0 for all.', lower_bound=0
-)
-NETS_LEARN = flags.DEFINE_enum(
-    'nets_learn', 'sgd', ['sgd', 'rms'], 'By which rule of dynamic evaluation: descent, or root mean squares and decay.'
-)
-VALID = flags.DEFINE_bool('valid', False, 'Read the validation text too, between training and test text.')
+NAME = 'baselines'
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Text and rivals"""
+
+    corpus: str = setting('pydoc', f'One of {", ".join(corpora.NAMES)}, or the path of a text file.')
+    unit: str = setting('characters', 'What a symbol of a text file is.', choices=('characters', 'bytes'))
+    data: str | None = setting(os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
+    workdir: str | None = setting(None, 'Where to write results.json; nowhere if not given.')
+    rivals: tuple[str, ...] = setting(tuple(measure.RIVALS), 'Which; none if empty.', choices=tuple(measure.RIVALS))
+    nets: tuple[str, ...] = setting(
+        (), 'Runs on the same text, files, or names of nets that ship: each alone, and with the memoizer.'
+    )
+    held_out: int = setting(0, 'Keep so many validation symbols, the last; the others are known. 0 keeps all.', low=0)
+    nets_learn: str = setting('sgd', 'By which rule of dynamic evaluation.', choices=tuning.RULES)
+    valid: bool = setting(False, 'Read the validation text too, between training and test text.')
 
 
 def main(argv):
-    cli.begin(argv)
-    with cli.errors_in_a_line('the rows above are measured'):
-        compare()
+    cli.main(
+        argv,
+        __doc__,
+        {'measure': Mode(compare, ('options',))},
+        remains='the rows above are measured',
+        options=Options(),
+    )
 
 
-def compare():
-    names = chosen()
-    path, before = cli.results_so_far(WORKDIR.value, 'baselines')  # now, and not after an hour
-    corpus = corpora.load(CORPUS.value, DATA.value, UNIT.value)
-    corpus = corpora.with_held_out(corpus, HELD_OUT.value)
-    known = np.concatenate([corpus.train, corpus.valid]) if VALID.value else corpus.train
-    measured_as = dict.fromkeys(names) | net_rivals(corpus)
+def compare(o):
+    s, by_name = o.options, 'rivals' in o.given
+    if not (s.rivals or s.nets):
+        raise SettingsError('neither --rivals nor --nets: there is nothing to measure')
+    for name in s.rivals if by_name else ():
+        measure.check(name)  # now, and not after an hour
+    path, before = cli.results_so_far(s.workdir, NAME)
+    corpus = corpora.with_held_out(corpora.load(s.corpus, s.data, s.unit), s.held_out)
+    known = np.concatenate([corpus.train, corpus.valid]) if s.valid else corpus.train
     results = {
-        'experiment': 'baselines',
+        'experiment': NAME,
         'corpus': corpus.name,
         'symbols': len(corpus.alphabet),
         'known_symbols': len(known),
-        'known': 'train, valid' if VALID.value else 'train',
+        'known': 'train, valid' if s.valid else 'train',
         'test_symbols': len(corpus.test),
-        'nets_learn': NETS_LEARN.value,
+        'nets_learn': s.nets_learn,
     }
     others = [name for name in results if before.get(name, results[name]) != results[name]]
     if others:
-        raise SettingsError(f'{path} holds rivals of other {", ".join(others)}; name another --workdir')
+        raise RunError(f'{path} holds rivals of other {", ".join(others)}; name another --workdir')
     results |= {name: before.get(name, {}) for name in ('rivals', 'missing')}
-    width = max(14, *map(len, measured_as))
-    unit = unit_of(corpus.alphabet)[:-1]
+    rivals = dict.fromkeys(s.rivals) | net_rivals(s, corpus)
+    width = max(14, *map(len, rivals))
     print(
-        f'{corpus.name}, {len(corpus.alphabet)} symbols: bits per {unit} of the test text ({len(corpus.test):,}) '
-        f'after {results["known"]} ({len(known):,})\n\n'
+        f'{corpus.name}, {len(corpus.alphabet)} symbols: bits per {unit_of(corpus.alphabet)[:-1]} of the test text '
+        f'({len(corpus.test):,}) after {results["known"]} ({len(known):,})\n\n'
         f'{"":{width}s} {"static":>8s} {"online":>8s} {"CPU s":>8s} {"MiB":>8s}',
         flush=True,
     )
-    for name, rival in measured_as.items():
+    for name, rival in rivals.items():
         try:
             measured = measure.measure(name, known, corpus.test, corpus.alphabet, rival)
         except Unavailable as e:
-            if RIVALS.value:
+            if by_name:
                 raise
             results['missing'][name] = columns = str(e)
         else:
@@ -88,37 +97,28 @@ def compare():
             columns = f'{static:>8s} {measured.online:8.3f} {measured.seconds:8.1f} {measured.mebibytes:8.0f}'
         print(f'{name:{width}s} {columns}', flush=True)
         if path:
-            run_folder.write_json(path, results)
+            io.write_json(path, results)
     if path:
         print(f'\n{path}')
 
 
-def chosen():
-    """The rivals that were asked for."""
-    for name in RIVALS.value or ():
-        if name not in measure.RIVALS:
-            raise SettingsError(f'no rival {name!r}; there are {", ".join(measure.RIVALS)}')
-        measure.check(name)  # now, and not after an hour
-    if not (RIVALS.value is None or RIVALS.value or NETS.value):
-        raise SettingsError('neither --rivals nor --nets: there is nothing to measure')
-    return list(measure.RIVALS) if RIVALS.value is None else RIVALS.value
-
-
-def net_rivals(corpus):
+def net_rivals(s, corpus):
     """{name: rival} of --nets, each of which has been trained on the same training text."""
-    found, by = {}, NETS_LEARN.value
-    if NETS.value and by == 'rms':
-        scoring.check_tuning_text(corpus.valid)
-    for workdir in NETS.value:
-        if models.open_net(workdir).about != corpora.fingerprint(corpus):  # now, and not after an hour
-            raise SettingsError(
-                f'--nets: the net in {workdir} was trained on another text than that of --corpus={CORPUS.value} '
-                f'with --held_out={HELD_OUT.value}'
+    found = {}
+    if s.nets:
+        tuning.check_tuning_text(corpus.valid[: measure.TUNED_ON])
+    for name in s.nets:
+        net = cli.load_net(name)
+        models.open(net, words=False)  # now, and not after an hour
+        if net.data != corpora.fingerprint(corpus):
+            raise RunError(
+                f'the net {name} was trained on another text than that of --corpus={s.corpus} '
+                f'with --held_out={s.held_out}'
             )
-        found[workdir] = functools.partial(nets.rival, workdir, by, corpus.valid)
-        found[f'{workdir} + memoizer'] = functools.partial(nets.rival_with_memoizer, workdir, by, corpus.valid)
+        found[name] = measure.net(name, s.nets_learn, corpus.valid)
+        found[f'{name} + memoizer'] = measure.net_and_memoizer(name, s.nets_learn, corpus.valid)
     return found
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    main(sys.argv)

@@ -1,187 +1,204 @@
-"""Compressing real files by what a model foretells: a trained net, the memoizer, n-grams, net and memoizer mixed.
+"""Compressing files by what a model predicts: a trained net, the memoizer, n-grams, net and memoizer mixed.
 
     python -m experiments.compression --mode=compress --input=FILE --output=ARCHIVE
-    python -m experiments.compression --mode=compress --workdir=runs/quickstart --model=mix --prime=pydoc ...
+    python -m experiments.compression --mode=compress --weights=runs/quickstart --model=mix --prime=pydoc ...
     python -m experiments.compression --mode=decompress --input=ARCHIVE --output=FILE
 
-Without --workdir the model is a memoizer of bytes that learns the file as it goes.  An archive knows which --model made
-it, and whether that was learning; it is decompressed with the same --workdir and --prime, the same --learning_rate,
+Without --weights the model is a memoizer of bytes that learns the file as it goes.  An archive knows which --model made
+it, and whether that was learning; it is decompressed with the same --weights and --prime, the same --learning_rate,
 --order, --longest and --remembered if those were given, and the same version of JAX on the same kind of machine: where
-the probabilities are not the same to the last bit, it is said, and nothing is written.  A net of characters compresses
-UTF-8 of its own alphabet.
+the probabilities are not the same to the last bit, that is said, and nothing is written.  A net of characters
+compresses UTF-8 of its own alphabet.
 """
 
+import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
 import signal
+import sys
 
 import numpy as np
-from absl import flags
 
-from experiments import cli, nets
-from experiments.cli import clock
+from experiments import cli
+from experiments.cli import Mode
 from hfrnn import io
 from hfrnn.errors import DataError, SettingsError
 from hfrnn.text import corpora, mixing, models, predictors
 from hfrnn.text.alphabet import BYTES, encode, symbols_of, text_of, unit_of
+from hfrnn.text.scoring import Rule
+from hfrnn.train.experiment import clock
+from hfrnn.train.settings import replace, setting
 
 MODELS = ('net', 'memoizer', 'ngram', 'mix')
 
-MODE = flags.DEFINE_enum('mode', None, ['compress', 'decompress'], 'What to do.')
-INPUT = flags.DEFINE_string('input', None, 'The file, or its archive.')
-OUTPUT = flags.DEFINE_string('output', None, 'Where to write the archive, or the file; it must not be there yet.')
-MODEL = flags.DEFINE_enum(
-    'model', None, MODELS, 'Who foretells; mix is net and memoizer. The net with --workdir, without it the memoizer.'
-)
-WORKDIR = flags.DEFINE_string('workdir', None, "The folder of a net's run, or a file of an LSTM's weights.")
-PRIME = flags.DEFINE_string(
-    'prime', None, f'A file that the model reads first; or one of {", ".join(corpora.NAMES)}, for its training text.'
-)
-DATA = flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
-NET_LEARNS = flags.DEFINE_bool('net_learns', False, 'The net learns what it reads: dynamic evaluation.')
-OTHERS_LEARN = flags.DEFINE_bool('others_learn', True, 'Memoizer and n-grams learn the file, not --prime alone.')
-RATE = flags.DEFINE_float('learning_rate', 0.1, 'Of a net that learns.', lower_bound=0.0)
-ORDER = flags.DEFINE_integer('order', 6, 'Of the n-grams.', lower_bound=1, upper_bound=100)
-LONGEST = flags.DEFINE_integer('longest', 64, 'The longest context of the memoizer.', lower_bound=1, upper_bound=5000)
-REMEMBERED = flags.DEFINE_integer(
-    'remembered',
-    10_000_000,
-    'The most symbols that memoizer and n-grams remember, at some 220 bytes each; then they forget the older half.',
-    lower_bound=1000,
-    upper_bound=500_000_000,
-)
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Files and model"""
+
+    input: str | None = setting(None, 'The file, or its archive.')
+    output: str | None = setting(None, 'Where to write the archive, or the file; it must not exist yet.')
+    model: str | None = setting(
+        None, 'What predicts; mix is net and memoizer. Net if there is --weights, memoizer if not.', choices=MODELS
+    )
+    weights: str | None = setting(None, 'A net: the folder of a run, a file, or the name of one that ships.')
+    prime: str | None = setting(
+        None, f'A file that the model reads first; or one of {", ".join(corpora.NAMES)}, for its training text.'
+    )
+    data: str | None = setting(os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
+    net_learns: bool = setting(False, 'The net learns what it reads: dynamic evaluation.')
+    others_learn: bool = setting(True, 'Memoizer and n-grams learn the file, not --prime alone.')
+    learning_rate: float = setting(0.0016, 'Of a net that learns.', low=0.0)
+    order: int = setting(6, 'Of the n-grams.', low=1, high=100)
+    longest: int = setting(64, 'The longest context of the memoizer.', low=1, high=5000)
+    remembered: int = setting(
+        10_000_000,
+        'The most symbols that memoizer and n-grams remember, at some 220 bytes each; then they forget the older half.',
+        low=1000,
+        high=500_000_000,
+    )
+
 
 FROZEN_READS = 2000  # symbols of --prime: what stands farther back does not reach a frozen net
-VERSION = 1  # to be raised where something in hfrnn/baselines comes to compute other probabilities
-NETS_RULE = 2  # the same, of nets that learn alone
+VERSION = 2  # to be raised where something in hfrnn/rivals or a digest of a net comes to be another
+NETS_RULE = 3  # the same, of nets that learn
+CLIP = float(predictors.PIECE)  # of a segment's gradient: what decodes a file must not diverge
 
 
 def main(argv):
-    cli.begin(argv)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is not signal.SIG_IGN:  # as by nohup
             signal.signal(signum, signal.default_int_handler)
-    with cli.errors_in_a_line('nothing is written'):
-        done = code()
-    with cli.errors_in_a_line(f'{OUTPUT.value} is written'):
-        tell(done)
+    modes = {
+        'compress': Mode(functools.partial(act, 'compress'), ('options',)),
+        'decompress': Mode(functools.partial(act, 'decompress'), ('options',)),
+    }
+    cli.main(argv, __doc__, modes, choose=_no_mode, remains='nothing is written', options=Options())
 
 
-def code():
+_MISSING = 'say --mode=compress or --mode=decompress, --input=FILE and --output=FILE'
+
+
+def _no_mode(o):
+    raise SettingsError(_MISSING)
+
+
+def act(mode, o):
+    done = code(mode, o.options, o.given)
+    with cli.errors_in_a_line(f'{o.options.output} is written'):
+        tell(mode, done)
+
+
+def code(mode, s, given):
     from hfrnn.text import compression  # needs its extra
 
-    if not (MODE.value and INPUT.value and OUTPUT.value):
-        raise SettingsError('say --mode=compress or --mode=decompress, --input=FILE and --output=FILE')
-    if not np.isfinite(RATE.value):
-        raise SettingsError(f'--learning_rate={RATE.value} is no rate')
-    source, target = pathlib.Path(INPUT.value), pathlib.Path(OUTPUT.value)
+    if not (s.input and s.output):
+        raise SettingsError(_MISSING)
+    source, target = pathlib.Path(s.input), pathlib.Path(s.output)
     if not source.is_file():
         raise SettingsError(f'no file {source}')
     if not target.absolute().parent.is_dir():
         raise SettingsError(f'no folder {target.parent} for --output')
     if target.exists():
         raise SettingsError(f'{target} exists')
-    with source.open('rb') as coming, io.whole(target) as going:
+    with source.open('rb') as coming, io.atomic_write(target) as going:
         try:
-            if MODE.value == 'decompress':
-                take_from(compression.read_header(coming).kind)
+            if mode == 'decompress':
+                s = as_archived(s, given, compression.read_header(coming).kind)
                 coming.seek(0)
-            predictor, alphabet, header = build(compression.Header)
-            work = compression.compress if MODE.value == 'compress' else compression.decompress
-            done = work(predictor, alphabet, header, coming, going, ticker(source.stat().st_size))
+            elif s.model is None:
+                s = replace(s, model='net' if s.weights else 'memoizer')
+            predictor, alphabet, header = build(s, compression.Header)
+            work = compression.compress if mode == 'compress' else compression.decompress
+            return work(predictor, alphabet, header, coming, going, ticker(mode, source.stat().st_size))
         except (compression.ContentError, compression.ArchiveError) as e:
             raise SettingsError(f'{source}: {e}') from e
-    return done
 
 
 # -- the model --------------------------------------------------------------------------------------------------------
 
 
-def kind():
+def kind(s):
     """The byte that says of an archive which model made it, so that it need not be said again."""
-    return MODELS.index(MODEL.value) | NET_LEARNS.value << 2 | OTHERS_LEARN.value << 3
+    return MODELS.index(s.model) | s.net_learns << 2 | s.others_learn << 3
 
 
-def take_from(kind):
-    for holder, value in (
-        (MODEL, MODELS[kind & 3]),
-        (NET_LEARNS, bool(kind & 4)),
-        (OTHERS_LEARN, bool(kind & 8)),
-    ):
-        if not holder.present:
-            flags.FLAGS[holder.name].value = value
+def as_archived(s, given, kind):
+    """The options with what the byte says, where they are not given."""
+    found = {'model': MODELS[kind & 3], 'net_learns': bool(kind & 4), 'others_learn': bool(kind & 8)}
+    return replace(s, **{name: value for name, value in found.items() if name not in given})
 
 
-def build(Header):
-    """(predictor, alphabet, header) of the flags."""
-    if MODEL.value is None:
-        flags.FLAGS.model = 'net' if WORKDIR.value else 'memoizer'
-    if MODEL.value in ('net', 'mix') and not WORKDIR.value:
-        raise SettingsError(f'--model={MODEL.value} needs a net: name the --workdir of its run')
-    net = models.open_net(WORKDIR.value) if WORKDIR.value else None
-    alphabet = net.alphabet if net else BYTES
-    known = prime(alphabet)
+def build(s, Header):
+    """(predictor, alphabet, header) of the options."""
+    if s.model in ('net', 'mix') and not s.weights:
+        raise SettingsError(f'--model={s.model} needs a net: --weights=FOLDER or FILE')
+    net = cli.load_net(s.weights) if s.weights else None
+    alphabet = models.open(net, words=False).alphabet if net else BYTES
+    known = prime(s, alphabet)
     # All that the probabilities depend on.
-    facts = [VERSION, kind(), alphabet, len(known), hashlib.sha256(known.tobytes()).hexdigest()]
+    facts = [VERSION, kind(s), alphabet, len(known), hashlib.sha256(known.tobytes()).hexdigest()]
     parts = []
-    if MODEL.value in ('net', 'mix'):
-        parts.append(net_predictor(net, known, facts))
-    if MODEL.value != 'net':
-        parts.append(other_predictor(len(alphabet), known, facts))
+    if s.model in ('net', 'mix'):
+        parts.append(net_predictor(s, net, known, facts))
+    if s.model != 'net':
+        parts.append(other_predictor(s, len(alphabet), known, facts))
     predictor = mixing.mix(*parts) if len(parts) > 1 else parts[0]
-    return predictor, alphabet, Header(kind(), hashlib.sha256(repr(facts).encode()).digest()[:8])
+    return predictor, alphabet, Header(kind(s), hashlib.sha256(repr(facts).encode()).digest()[:8])
 
 
-def net_predictor(net, known, facts):
+def net_predictor(s, bundle, known, facts):
+    net = models.open(bundle)
     prompt = known if len(known) else symbols_of('\n' if '\n' in net.alphabet else net.alphabet[0], net.alphabet)
-    facts += [nets.digest(net)]
-    if not NET_LEARNS.value:
+    facts += [models.digest(bundle)]
+    if not s.net_learns:
         return predictors.static(net.model, net.params, prompt[-FROZEN_READS:])
-    facts += [RATE.value, NETS_RULE]
-    return predictors.online(net.model, net.params, prompt, predictors.descent(RATE.value))
+    facts += [s.learning_rate, NETS_RULE]
+    return predictors.online(net.model, net.params, prompt, Rule(s.learning_rate, 0.0, clip=CLIP))
 
 
-def other_predictor(n_symbols, known, facts):
+def other_predictor(s, n_symbols, known, facts):
     from hfrnn.rivals import memoizer, ngram, pitman_yor  # need numba
 
-    known = known[-REMEMBERED.value :]
+    known = known[-s.remembered :]
     facts += [len(known)]
-    if MODEL.value == 'ngram':
+    if s.model == 'ngram':
         try:
-            model = ngram.train(known, n_symbols, ORDER.value)
+            model = ngram.train(known, n_symbols, s.order)
         except ValueError as e:
-            raise SettingsError(f'--order={ORDER.value}: {e}; take a lower one') from e
+            raise SettingsError(f'--order={s.order}: {e}; take a lower one') from e
     else:
-        model = memoizer.train(known, n_symbols, longest=LONGEST.value)
+        model = memoizer.train(known, n_symbols, longest=s.longest)
     prior = model.prior
     facts += [prior.longest, prior.concentration, prior.one_table, prior.log_products.tobytes()]
-    if not OTHERS_LEARN.value:
+    if not s.others_learn:
         return pitman_yor.static(model)
-    facts += [REMEMBERED.value]
-    return pitman_yor.online(model, REMEMBERED.value)
+    facts += [s.remembered]
+    return pitman_yor.online(model, s.remembered)
 
 
-def prime(alphabet):
+def prime(s, alphabet):
     """The symbols of --prime."""
-    if not PRIME.value:
+    if not s.prime:
         return np.zeros(0, np.uint8)
     unit = unit_of(alphabet)
     try:
-        if PRIME.value not in corpora.NAMES:
-            return encode(corpora.read(PRIME.value, unit), alphabet)
-        corpus = corpora.load(PRIME.value, DATA.value, 'characters' if PRIME.value in corpora.OF_CHARACTERS else unit)
+        if s.prime not in corpora.NAMES:
+            return encode(corpora.read(s.prime, unit), alphabet)
+        corpus = corpora.load(s.prime, s.data, 'characters' if s.prime in corpora.OF_CHARACTERS else unit)
         if corpus.alphabet == alphabet:
             return corpus.train
         return symbols_of(text_of(corpus.train, corpus.alphabet), alphabet)
     except DataError as e:
-        raise SettingsError(f'--prime={PRIME.value}: {e}') from e
+        raise SettingsError(f'--prime={s.prime}: {e}') from e
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------
 
 
-def ticker(size, every=5.0):
+def ticker(mode, size, every=5.0):
     """Says how far it is, every few seconds."""
     last = 0.0
 
@@ -190,7 +207,7 @@ def ticker(size, every=5.0):
         if done.seconds - last < every:
             return
         last = done.seconds
-        read = done.raw if MODE.value == 'compress' else done.coded
+        read = done.raw if mode == 'compress' else done.coded
         left = done.seconds * (size - read) / read
         print(
             f'{read / size:6.1%}  {done.raw:,} bytes  {done.raw / done.seconds:,.0f} bytes/s  '
@@ -201,11 +218,11 @@ def ticker(size, every=5.0):
     return tick
 
 
-def tell(done):
-    of, to = (done.raw, done.coded) if MODE.value == 'compress' else (done.coded, done.raw)
+def tell(mode, done):
+    of, to = (done.raw, done.coded) if mode == 'compress' else (done.coded, done.raw)
     per_byte = f', {8 * done.coded / done.raw:.4f} bits per byte' if done.raw else ''
     print(f'{of:,} -> {to:,} bytes{per_byte}')
-    if MODE.value == 'compress' and done.symbols:
+    if mode == 'compress' and done.symbols:
         print(f"the model's own bits: {done.bits / 8:,.0f} bytes, {done.bits / done.symbols:.4f} bits per symbol")
     print(
         f'{clock(done.seconds)}, {done.raw / max(done.seconds, 1e-9):,.0f} bytes/s, '
@@ -214,4 +231,4 @@ def tell(done):
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    main(sys.argv)

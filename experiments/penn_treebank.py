@@ -6,14 +6,24 @@
     python -m experiments.penn_treebank --workdir=runs/lstm --mode=score --text="the company said" --plot=surprise.png
 
 Weight noise begins with the weights of a run without: --noise=fixed --init_from=runs/lstm.  --corpus may also be the
-path of any text file; --unit=words reads words.  The modes are those of experiments/language.py.
+path of any text file; --unit=words reads words.
 """
 
-from absl import flags
+import sys
 
-from experiments import cli, language
+from experiments import text
+from hfrnn.text.experiment import G13
+from hfrnn.text.report import Evaluation
+from hfrnn.train.experiment import Limits
 
-flags.adopt_module_key_flags(language)
+DEFAULT = G13
+LIMITS = Limits(epochs=9, evaluate_every=400)
+EVALUATION = Evaluation(dynamic=('sgd', 'rms'))
+
+
+def main(argv):
+    text.main(argv, __doc__, DEFAULT, LIMITS, EVALUATION, shipped='penn_treebank')
+
 
 if __name__ == '__main__':
-    cli.run(language.main)
+    main(sys.argv)

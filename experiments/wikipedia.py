@@ -4,16 +4,22 @@
 
 The corpus is enwik8: 96 million bytes to learn from, the last 4 million for the test, as in the paper; but the last
 500,000 of the 96 million are kept for validation, on which dynamic evaluation is tuned.  The state starts anew every
-100 sequences of 100 bytes.  The modes are those of experiments/language.py.
+100 sequences of 100 bytes.
 """
 
-from absl import flags
+import sys
 
-from experiments import cli, language
+from experiments import text
+from experiments.penn_treebank import EVALUATION, LIMITS
+from hfrnn.text.experiment import G13
+from hfrnn.train.settings import replace
 
-flags.adopt_module_key_flags(language)
-for name, value in {'corpus': 'enwik8', 'held_out': 500_000, 'reset_every': 100, 'momentum': 0.9}.items():
-    flags.FLAGS.set_default(name, value)
+DEFAULT = replace(G13, corpus='enwik8', held_out=500_000, reset_every=100, momentum=0.9)
+
+
+def main(argv):
+    text.main(argv, __doc__, DEFAULT, LIMITS, EVALUATION)
+
 
 if __name__ == '__main__':
-    cli.run(language.main)
+    main(sys.argv)

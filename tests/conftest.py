@@ -86,7 +86,7 @@ def environment(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def text_run(tmp_path_factory, environment):
+def text_run(tmp_path_factory):
     """The folder of a run of text_mrnn: a net, hardly trained, of the file ``text`` beside it."""
     folder = tmp_path_factory.mktemp('text_run')
     words = [
@@ -110,15 +110,11 @@ def text_run(tmp_path_factory, environment):
     lines = [' '.join(rng.choice(words, 14)) for _ in range(360)]
     lines += [' '.join(rng.choice(words[:9], 14)) for _ in range(10)]  # a long passage without brackets and quotes
     (folder / 'text').write_text('\n'.join(lines), encoding='utf-8')
-    flags = [
-        '--flagfile=experiments/flags/mrnn_ci.flags',
-        f'--corpus={folder}/text',
-        '--optimizer=adam',
-        '--steps=2',
-        '--nocompressors',
-    ]
-    command = [sys.executable, '-m', 'experiments.text_mrnn', *flags, f'--workdir={folder}/run']
-    subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+    from experiments import text_mrnn
+
+    flags = [f'--flagfile={ROOT}/experiments/flags/mrnn_ci.flags', f'--corpus={folder}/text', f'--workdir={folder}/run']
+    flags += ['--optimizer=adam', '--steps=2', '--nocompressors', '--devices=1']
+    text_mrnn.main(['text_mrnn', *flags])
     return folder / 'run'
 
 

@@ -10,7 +10,10 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 
+import numpy as np
+
 from hfrnn.errors import Unavailable
+from hfrnn.text.alphabet import as_bytes
 
 MEMORY = 1 << 30  # bytes for PPMd's model, whatever the text: what it has made of one does not depend on what follows
 
@@ -79,3 +82,9 @@ ALL: dict[str, Callable[[bytes], bytes]] = COMPRESSORS | {
 def conditional_bits(compress: Callable[[bytes], bytes], before: bytes, data: bytes) -> int:
     """8 (|C(before + data)| - |C(before)|): the bits of data for a compressor that has read what stands before it."""
     return 8 * (len(compress(before + data)) - len(compress(before)))
+
+
+def beside(known: np.ndarray, symbols: np.ndarray, alphabet: str) -> dict[str, float]:
+    """Bits per symbol of a text (N,), for the compressors of Python that have read ``known`` before."""
+    before, data = (as_bytes(part, alphabet) for part in (known, symbols))
+    return {name: conditional_bits(compress, before, data) / len(symbols) for name, compress in COMPRESSORS.items()}

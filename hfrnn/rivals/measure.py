@@ -1,10 +1,11 @@
-"""The rivals of a net, each measured on a text after it has read another one, in a process of its own.
+"""The rivals of a net, and nets beside them, each measured on a text after another one, in a process of its own.
 
 Static bits are those of a model that is frozen while it reads the text; online bits those of one that goes on learning,
 as every compressor does.
 """
 
 import concurrent.futures
+import functools
 import logging
 import multiprocessing
 import pathlib
@@ -20,6 +21,12 @@ import numpy as np
 from hfrnn.errors import Unavailable
 from hfrnn.rivals import compressors
 from hfrnn.text.alphabet import as_bytes
+
+READ_BEFORE = 2000  # symbols that a net reads before the first that counts
+TUNED_ON = 20_000  # of the validation text, for the rule of dynamic evaluation
+RMS_OF = 200_000  # of the training text, for its root mean squares
+SEGMENT = 20  # symbols between two changes of the weights
+CLIP = float(SEGMENT)  # of a segment's gradient: a net that has hardly been trained does not diverge
 
 Rival = Callable[[np.ndarray, np.ndarray, str], tuple[float | None, float]]
 
@@ -87,6 +94,93 @@ RIVALS: dict[str, Rival] = {
     **{f'kneser-ney-{order}': _model(_ngram(order)) for order in (4, 8, 12)},
     'memoizer': _model(_memoizer),
 }
+
+
+# -- nets -------------------------------------------------------------------------------------------------------------
+
+
+def net(name: str, rule: str, valid: np.ndarray) -> Rival:
+    """A trained net as a rival; online it learns by dynamic evaluation.
+
+    Args:
+      name: as ``bundle.load`` takes it.
+      rule: one of ``tuning.RULES``.
+      valid: (N,) validation text, to tune the rule on.
+    """
+    return functools.partial(_net, name, rule, valid)
+
+
+def net_and_memoizer(name: str, rule: str, valid: np.ndarray) -> Rival:
+    """A net and the memoizer, mixed, both of which learn; the arguments are those of ``net``."""
+    return functools.partial(_net_and_memoizer, name, rule, valid)
+
+
+def _open(name, rule, valid, known):
+    from hfrnn import bundle
+    from hfrnn.text import models, scoring, tuning  # in the process of the net alone: JAX takes its time
+
+    trained = models.open(bundle.load(name), words=False)
+    read = scoring.dynamic_reader(trained.model, SEGMENT)
+    texts = trained.alphabet, known[:RMS_OF], valid[:TUNED_ON]
+    how = {'segment': SEGMENT, 'clip': CLIP, 'read': read}
+    return trained, read, tuning.tuned_rule(rule, trained.model, trained.params, *texts, **how)
+
+
+def _net(name, rule, valid, known, symbols, alphabet):
+    from hfrnn.text import metrics, scoring
+
+    trained, read, tuned = _open(name, rule, valid, known)
+    before = known[-READ_BEFORE:]
+    static = scoring.static_reader(trained.model)(trained.params, symbols, before)
+    online = read(trained.params, symbols, before, tuned)
+    return float(static.nll.mean()) * metrics.BITS, float(online.nll.mean()) * metrics.BITS
+
+
+def _net_and_memoizer(name, rule, valid, known, symbols, alphabet):
+    from hfrnn.rivals import memoizer, pitman_yor  # need numba
+    from hfrnn.text import mixing, predictors
+
+    trained, _, tuned = _open(name, rule, valid, known)
+    learns = predictors.online(trained.model, trained.params, known[-READ_BEFORE:], tuned, SEGMENT)
+    both = mixing.mix(learns, pitman_yor.online(memoizer.train(known, len(alphabet))))
+    return None, predictors.read_bits(both, both.init(), symbols)[1] / len(symbols)
+
+
+def subjects(known: np.ndarray, n_symbols: int, say: Callable[[str], None] = print) -> dict:
+    """The memoizer and 8-grams of a text (N,) as ``probes.Subject``; none where numba is not installed.
+
+    Args:
+      say: is told why there are none.
+    """
+    from hfrnn.text.probes import Subject
+
+    try:
+        from hfrnn.rivals import memoizer, ngram, pitman_yor
+    except ModuleNotFoundError as e:
+        say(f'without memoizer and n-grams: {e}')
+        return {}
+
+    def subject(model):
+        def sample(prompt, n, streams, seed):
+            rng = np.random.default_rng(seed)
+            drawn = np.empty((streams, n), np.int64)
+            for row in drawn:
+                context = list(prompt)
+                for i in range(n):
+                    p = pitman_yor.distribution(model, context[-model.prior.longest :])
+                    row[i] = min(np.searchsorted(np.cumsum(p), rng.random()), n_symbols - 1)
+                    context.append(row[i])
+            return drawn
+
+        return Subject(functools.partial(pitman_yor.log2_probabilities, model), sample)
+
+    return {
+        'memoizer': subject(memoizer.train(known, n_symbols)),
+        '8-gram': subject(ngram.train(known, n_symbols, 8)),
+    }
+
+
+# -- measuring --------------------------------------------------------------------------------------------------------
 
 
 def check(name: str) -> None:

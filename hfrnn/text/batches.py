@@ -1,4 +1,4 @@
-"""Batches of text: random substrings, windows that score every symbol once, sequences for truncated backpropagation.
+"""Batches of text: random substrings, and sequences for truncated backpropagation through time.
 
 For truncated backpropagation a text of N symbols is cut into B streams, one behind the other, and every stream into
 sequences of T.  Step i sees the i-th sequence of every stream; the net's state goes on from one to the next, its
@@ -39,36 +39,6 @@ def random_substrings(
     return Batch(chosen[:, :-1], chosen[:, 1:], weights)
 
 
-def windows(before: np.ndarray, symbols: np.ndarray, context: int = 50, stride: int = 200) -> Batch:
-    """Cuts a text into windows that together score every symbol exactly once, each after some left context (S11c).
-
-    Args:
-      before: what precedes the text, at least one symbol; its end is the first window's context.
-      symbols: (N,) the text to be scored.
-      context: how many symbols a window reads before the first that it scores (fewer where there are no more), at least
-        one.
-      stride: how many it scores; the last one the rest.
-
-    Returns:
-      ceil(N / stride) sequences of context + stride - 1 predictions, the surplus with weight 0.
-
-    Raises:
-      ValueError: without a context.
-    """
-    if context < 1 or not len(before):
-        raise ValueError('the first symbol of a window is scored after one before it: give a context')
-    before = before[-context:]
-    text = np.concatenate([before, symbols])
-    n = -(-len(symbols) // stride)
-    ends = len(before) + np.minimum((np.arange(n) + 1) * stride, len(symbols))
-    firsts = len(before) + np.arange(n) * stride  # the first symbol that each window scores
-    starts = np.maximum(firsts - context, 0)
-    where = starts[:, None] + np.arange(context + stride)
-    chosen = text[np.minimum(where, len(text) - 1)]
-    scored = (where >= firsts[:, None]) & (where < ends[:, None])
-    return Batch(chosen[:, :-1], chosen[:, 1:], scored[:, 1:].astype(np.float32))
-
-
 def steps_per_epoch(n: int, B: int, T: int) -> int:
     """How many sequences of T the longest of B streams of a text of n symbols has: the steps of an epoch."""
     return math.ceil(math.ceil(n / B) / T)
@@ -86,24 +56,24 @@ def check_streams(n: int, B: int, T: int) -> None:
         )
 
 
-def shifted_inputs(symbols: np.ndarray, where: np.ndarray, null: int) -> np.ndarray:
-    """What is read before the symbols at these places: the symbols before them, and null before the first.
+def shifted_inputs(symbols: np.ndarray, where: np.ndarray, start: int) -> np.ndarray:
+    """The input before each of these places: the symbol before it, and the start symbol before the first.
 
     Args:
       symbols: (N,) of a text.
       where: places in it, from 0, of any shape; the inputs have the same, int32.
     """
-    return np.where(where > 0, symbols[np.clip(where - 1, 0, len(symbols) - 1)].astype(np.int32), null)
+    return np.where(where > 0, symbols[np.clip(where - 1, 0, len(symbols) - 1)].astype(np.int32), start)
 
 
-def stream_batch(symbols: np.ndarray, B: int, T: int, i: int, null: int, reset_every: int = 0) -> CarriedBatch:
+def stream_batch(symbols: np.ndarray, B: int, T: int, i: int, start: int, reset_every: int = 0) -> CarriedBatch:
     """What step i sees.  Over an epoch, ``steps`` of them, every symbol is a target exactly once.
 
     Streams differ in length by one symbol at most; what stands behind a shorter one's end has no weight.
 
     Args:
       symbols: (N,) of a text.
-      null: what is read before its first symbol.
+      start: the start symbol, which is read before the first.
       reset_every: after so many sequences the state starts anew, in every stream; 0 for at an epoch's start alone.
     """
     s = i % steps_per_epoch(len(symbols), B, T)
@@ -113,4 +83,4 @@ def stream_batch(symbols: np.ndarray, B: int, T: int, i: int, null: int, reset_e
     where = np.minimum(where, len(symbols) - 1)
     reset = s == 0 or (reset_every > 0 and s % reset_every == 0)
     targets = symbols[where].astype(np.int32)
-    return CarriedBatch(Batch(shifted_inputs(symbols, where, null), targets, weights), np.full(B, reset))
+    return CarriedBatch(Batch(shifted_inputs(symbols, where, start), targets, weights), np.full(B, reset))

@@ -48,7 +48,7 @@ def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corp
       'stdlib': the source of its library (11 MB);
     * 'ptb': Penn Treebank characters, Mikolov's form and split;
     * 'enwik8': bytes, 92, 4 and 4 million for training, validation and test; Graves 2013 (sec. 3.2) trains on the first
-      96: ``nets.with_held_out`` of the experiments;
+      96: see ``with_held_out``;
     * 'wiki': enwik8 made into the kind of Wikipedia that SMH11 used, its last 1 + 10 million characters for validation
       and test;
     * a path: any text file, the last tenth of it for the test, the twentieth before that for validation.
@@ -180,11 +180,11 @@ def _enwik8(folder):
     return data
 
 
-# -- runs on a corpus -------------------------------------------------------------------------------------------------
+# -- of a corpus ------------------------------------------------------------------------------------------------------
 
 
 def with_held_out(corpus: Corpus, n: int) -> Corpus:
-    """The last n symbols of the validation text are kept for validation, and the others trained on; 0 keeps all.
+    """The corpus with the last n validation symbols kept for validation, and the others trained on; 0 keeps all.
 
     Raises:
       DataError: if the validation text has fewer.
@@ -198,7 +198,8 @@ def with_held_out(corpus: Corpus, n: int) -> Corpus:
 
 
 def fingerprint(corpus: Corpus) -> dict:
-    """What a run's data are, so that it is noticed where they are others."""
+    """What identifies a corpus, as JSON can hold it: alphabet, and length and checksum of each part."""
     sizes = {part: len(getattr(corpus, part)) for part in ('train', 'valid', 'test')}
     checks = {f'{part}_crc32': zlib.crc32(getattr(corpus, part).tobytes()) for part in sizes}
-    return {'alphabet': corpus.alphabet, **sizes, **checks}
+    alphabet = corpus.alphabet if isinstance(corpus.alphabet, str) else list(corpus.alphabet)
+    return {'alphabet': alphabet, **sizes, **checks}

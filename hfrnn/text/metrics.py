@@ -1,30 +1,25 @@
 """Metrics of text: bits per character, perplexity, error rate."""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from hfrnn.text import words
 from hfrnn.text.scoring import Reading
-from hfrnn.train.loss import Batch, sum_metrics
 
 BITS = 1 / math.log(2)  # bits in a nat
 
 
-def bits_per_char(step: Callable, params: Any, batches: Iterable[Batch]) -> float:
-    """The mean of -log2 P over the weighted targets of batches; see ``totals``."""
-    sums = sum_metrics(step, params, batches)
-    return sums['nats'] / sums['targets'] * BITS
+def count_units(alphabet: Sequence[str], symbols: np.ndarray) -> tuple[int, int]:
+    """(characters, words) of a text (N,); at least one word.
 
+    In a text of characters, a word is a run of other characters before a space or the end of a line.  In a text of
+    words, every word counts its letters and the space after it; END, the end of a line, is a word and counts none, as
+    it takes the place of that space.
 
-def count_units(alphabet: str | tuple[str, ...], symbols: np.ndarray) -> tuple[int, int]:
-    """(characters, words) of a text of symbols (N,), by its alphabet, which is a tuple if they are words.
-
-    Of characters, a word is what has no space or end of a line in it and one behind it, and there is one at least.  Of
-    words, each is followed by a character, and the ``words.END`` of a line is a word that takes the place of its last
-    one.
+    Args:
+      alphabet: the character of each symbol, or a tuple of words.
     """
     if not isinstance(alphabet, str):
         lengths = np.array([0 if word == words.END else len(word) + 1 for word in alphabet])
@@ -33,12 +28,14 @@ def count_units(alphabet: str | tuple[str, ...], symbols: np.ndarray) -> tuple[i
     return len(symbols), max(1, int(np.sum(blank & ~np.append(True, blank[:-1]))))
 
 
-def text_metrics(reading: Reading, alphabet: str | tuple[str, ...], symbols: np.ndarray) -> dict[str, float]:
-    """Bits per character, perplexity (of a word) and error rate (of symbols) of a text (N,) that a net has read.
+def text_metrics(reading: Reading, alphabet: Sequence[str], symbols: np.ndarray) -> dict[str, float]:
+    """Bits per character, perplexity per word, and the rate of wrong symbols (Graves 2013 sec. 3 gives all three).
 
-    Graves 2013 sec. 3 gives all three.
+    Args:
+      reading: of the text.
+      symbols: (N,) the text.
     """
-    bits = float(reading.nats.sum()) * BITS
+    bits = float(reading.nll.sum()) * BITS
     characters, n_words = count_units(alphabet, symbols)
     return {
         'bits_per_char': bits / characters,

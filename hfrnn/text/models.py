@@ -1,153 +1,147 @@
-"""The nets of text: of the settings that make one, and found again in a file of weights or the folder of a run.
+"""Language models: the settings that make one, and a trained one from its bundle.
 
-    net = language.of_file(weight_files.read('penn_treebank'))
-    prompt = text.encode('the ', net.alphabet)
-    drawn = sampling.continue_text(net.model, net.params, jax.random.key(0), prompt, 200)
-    print(text.decode(drawn, net.alphabet))
+    model, params, alphabet = models.open(bundle.load('penn_treebank'))
+    symbols = generate.continue_text(model, params, jax.random.key(0), encode('the ', alphabet), 200)
+    print(decode(symbols, alphabet))
 
-Source: Sutskever, Martens & Hinton 2011 (SMH11); Graves 2013 (G13), sec. 3.
+Sources: Sutskever, Martens & Hinton 2011 (SMH11); Graves 2013 (G13), sec. 3.
 """
 
+import dataclasses
 import functools
+import hashlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from hfrnn import bundle
-from hfrnn.errors import RunError
-from hfrnn.nets import cells, model, outputs
-from hfrnn.nets.model import Model
-from hfrnn.optim import weight_noise
-from hfrnn.train import run_folder
+from hfrnn import bundle as bundles
+from hfrnn.bundle import Bundle
+from hfrnn.errors import DataError, RunError, SettingsError
+from hfrnn.nets import cells, outputs
+from hfrnn.nets.model import Model, sequence_model
+from hfrnn.train import settings as settings_of
+from hfrnn.train.settings import setting
 
-KIND = 'language model'  # what a file of weights holds
-MOST_LAYERS = 100
+KIND = 'language_model'  # of a bundle
+LSTM = 'lstm'
 
 
-class Net(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """What makes the net, beside the number of symbols."""
+
+    cell: str = setting('mrnn', 'The recurrent layer.', choices=('rnn', 'tensor_rnn', 'mrnn', LSTM))
+    hidden: int = setting(350, 'Hidden units, or LSTM cells, of a layer, H.', low=1)
+    layers: int = setting(1, 'lstm: how many layers.', low=1, high=100)
+    factors: int = setting(350, 'mrnn: factors, F.', low=1)
+    gain: str = setting(
+        'linear', "mrnn: the paper's gain, or that of its author's code, tanh.", choices=('linear', 'tanh')
+    )
+    clip: float = setting(0.0, 'lstm: the largest of its derivatives, each clipped by itself; 0 for any.', low=0.0)
+    output_clip: float = setting(0.0, 'The same for the derivatives of the softmax layer.', low=0.0)
+    initial_sd: float | None = setting(
+        None, "lstm: standard deviation of the weights at the start; by a unit's inputs if not given.", low=0.0
+    )
+
+
+class Trained(NamedTuple):
     """A trained net.
 
     Attributes:
       model, params: the net.
       alphabet: the character of each symbol; of words, a tuple of them.
-      flags: those that defined the run.
-      about: what the run's data were.
     """
 
     model: Model
     params: Any
     alphabet: str | tuple[str, ...]
-    flags: dict
-    about: dict
 
 
-def recurrent(n_symbols: int, *, cell: str, hidden: int, factors: int, gain: str = 'linear') -> Model:
-    """A net of SMH11, of one recurrent layer: 'rnn', 'tensor_rnn' or 'mrnn'."""
-    V, H = n_symbols, hidden
-    layer = {
-        'rnn': lambda: cells.rnn(V, H),
-        'tensor_rnn': lambda: cells.tensor_rnn(V, H),
-        'mrnn': lambda: cells.mrnn(V, H, factors, gain=gain),
-    }[cell]()
-    return model.sequence_model(layer, outputs.categorical(V))
+def check(net: Net) -> None:
+    """That the settings go together.
+
+    Raises:
+      SettingsError: for what only another cell has.
+    """
+    settings_of.check(net)
+    if net.cell != LSTM:
+        for name, without in (('layers', 1), ('clip', 0.0), ('initial_sd', None)):
+            if getattr(net, name) != without:
+                raise SettingsError(f'{name}={getattr(net, name)} is of an LSTM: with cell={net.cell} it is {without}')
+    if net.cell != 'mrnn' and net.gain != 'linear':
+        raise SettingsError(f"gain={net.gain} is of the MRNN: with cell={net.cell} it is 'linear'")
 
 
-def lstm(
-    n_symbols: int,
-    *,
-    hidden: int,
-    layers: int,
-    clip: float,
-    output_clip: float,
-    initial_sd: float | None = None,
-    dtype: Any = None,
-    dropout: float = 0.0,
-) -> Model:
-    """A net of G13 sec. 3: LSTM layers with skip connections.
+def make(net: Net, n_symbols: int, *, dtype: Any = None, dropout: float = 0.0, reverse: bool = True) -> Model:
+    """The net of these settings, one layer of SMH11, or LSTM layers with skip connections (G13 sec. 3).
 
     Args:
-      clip, output_clip: of the derivatives, as in ``cells.lstm`` and ``outputs.clipped``; 0 for none.
-      initial_sd: of the weights; ``cells.scaled`` if not given.
-      dtype, dropout: in training, as in ``cells.lstm``.
+      n_symbols: V.
+      dtype, dropout: of an LSTM in training, see ``cells.lstm``.
+      reverse: whether an LSTM has derivatives by reverse mode alone, and faster; False for Hessian-Free.
 
     Raises:
-      ValueError: for no layers, or more than ``MOST_LAYERS``.
+      SettingsError: for settings that do not go together.
     """
-    if not 0 < layers <= MOST_LAYERS:
-        raise ValueError(f'a net has 1 to {MOST_LAYERS} layers')
-    weights = cells.scaled if initial_sd is None else functools.partial(cells.gaussian, sd=initial_sd)
-    kind = {'clip': clip or None, 'weights': weights, 'reverse': True, 'dtype': dtype, 'dropout': dropout}
-    stacked = [cells.lstm(n_symbols, hidden, hidden if n else 0, **kind) for n in range(layers)]
-    output = outputs.clipped(outputs.categorical(n_symbols), output_clip or None)
-    return model.sequence_model(stacked[0] if layers == 1 else cells.stack(*stacked), output, weights)
+    check(net)
+    V, H = n_symbols, net.hidden
+    output = outputs.clipped(outputs.categorical(V), net.output_clip) if net.output_clip else outputs.categorical(V)
+    if net.cell != LSTM:
+        layer = {
+            'rnn': lambda: cells.rnn(V, H),
+            'tensor_rnn': lambda: cells.tensor_rnn(V, H),
+            'mrnn': lambda: cells.mrnn(V, H, net.factors, gain=net.gain),
+        }[net.cell]()
+        return sequence_model(layer, output)
+    weights = cells.scaled if net.initial_sd is None else functools.partial(cells.gaussian, sd=net.initial_sd)
+    kind = {'clip': net.clip or None, 'weights': weights, 'reverse': reverse, 'dtype': dtype, 'dropout': dropout}
+    stacked = [cells.lstm(V, H, H if n else 0, **kind) for n in range(net.layers)]
+    return sequence_model(stacked[0] if net.layers == 1 else cells.stack(*stacked), output, weights)
 
 
-RECURRENT = ('cell', 'hidden', 'factors', 'gain')
-LSTM = ('hidden', 'layers', 'clip', 'output_clip')
-
-
-def settings(flags: dict) -> dict:
-    """Those of a run's flags that make its net; the first runs of ``recurrent`` tell no gain."""
-    return {name: flags[name] for name in (LSTM if 'layers' in flags else RECURRENT) if name in flags}
-
-
-def of_flags(flags: dict, n_symbols: int) -> Model:
-    """The net that a run with these flags trains."""
-    return (lstm if 'layers' in flags else recurrent)(n_symbols, **settings(flags))
-
-
-def open_net(name: str) -> Net:
-    """A net of characters or bytes: of a run's folder, or of a file of weights or one that came with the package.
-
-    Of a run of text_mrnn as its newest whole checkpoint has it; of one of an LSTM, as validation text found it best.
-
-    Raises:
-      RunError: if there is none, or it is one of words.
-      DataError: if the file is damaged, or something else.
-    """
-    if bundle.names_a_file(name):
-        return of_file(bundle.read(name), words=False)
-    flags, about = (run_folder.read_json(name, which) for which in ('flags.json', 'about.json'))
-
-    def read(shapes):
-        if 'layers' not in flags:
-            return run_folder.restore_params(run_folder.open_run(name), shapes)
-        if flags.get('noise') == 'adaptive':
-            shapes = jax.eval_shape(weight_noise.posterior, shapes)
-        return weight_noise.mean_params(run_folder.load_best(name, shapes))
-
-    return _net(name, flags, about, read, words=False)
-
-
-def of_file(kept: bundle.Weights, words: bool = True) -> Net:
-    """The net of a file of weights.
+def open(bundle: Bundle, *, words: bool = True) -> Trained:
+    """The net of a bundle; of one with adaptive weight noise, the means of its weights.
 
     Args:
-      words: whether it may be one of words.
+      words: whether it may be a net of words.
 
     Raises:
-      DataError: if they are of something else.
-      RunError: if they do not tell which net they are of, or it is one of words and may not be.
+      DataError: if the bundle is of something else, or its weights are of another net.
+      RunError: if it does not say which net it is, or it is one of words and may not be.
     """
-    bundle.check(kept, kind=KIND)
-    flags, about = (kept.facts.get(which, {}) for which in ('flags', 'about'))
-    return _net(kept.name, flags, about, functools.partial(bundle.restore, kept), words)
-
-
-def _net(name, flags, about, read, words):
-    """That of these facts, with what read(shapes) gives for its weights."""
+    bundles.check_kind(bundle, KIND)
     try:
-        alphabet = alphabet_of(about)
-        net = of_flags(flags, len(alphabet))
-        shapes = jax.eval_shape(net.init, jax.random.key(0))
+        net = settings_of.restore(Net(), {name: value for name, value in bundle.model.items() if name != 'kind'})
+        alphabet = alphabet_of(bundle)
+        model = make(net, len(alphabet))
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
     except (ArithmeticError, KeyError, TypeError, ValueError) as e:
-        raise RunError(f'{name} holds no net of text, or does not tell which: {e}') from e
+        raise RunError(f'{bundle.name} does not say which net of text it is: {e}') from e
     if not (words or isinstance(alphabet, str)):
-        raise RunError(f'{name} holds a net of words, where one of characters or bytes is needed')
-    return Net(net, jax.tree.map(jnp.asarray, read(shapes)), alphabet, flags, about)
+        raise RunError(f'{bundle.name} is a net of words, where one of characters or bytes is needed')
+    params = bundles.fit(bundles.without_noise(bundle), shapes)
+    return Trained(model, jax.tree.map(jnp.asarray, params), alphabet)
 
 
-def alphabet_of(about: dict) -> str | tuple[str, ...]:
-    """The alphabet, of words a tuple, which JSON keeps as a list."""
-    return about['alphabet'] if isinstance(about['alphabet'], str) else tuple(about['alphabet'])
+def alphabet_of(bundle: Bundle) -> str | tuple[str, ...]:
+    """The alphabet of a net; of words a tuple, which JSON keeps as a list.
+
+    Raises:
+      DataError: if there is none.
+    """
+    alphabet = bundle.data.get('alphabet')
+    if not alphabet or not isinstance(alphabet, str | list):
+        raise DataError(f'{bundle.name} has no alphabet')
+    return alphabet if isinstance(alphabet, str) else tuple(alphabet)
+
+
+def digest(bundle: Bundle) -> str:
+    """A hash of all that makes the net's predictions: its settings, alphabet and weights."""
+    trained = open(bundle)
+    sha = hashlib.sha256(repr((sorted(bundle.model.items()), trained.alphabet)).encode())
+    for place, leaf in bundles.places(trained.params).items():
+        sha.update(f'{place} {leaf.shape} {leaf.dtype}'.encode())
+        sha.update(np.ascontiguousarray(leaf).tobytes())
+    return sha.hexdigest()

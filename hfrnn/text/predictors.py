@@ -1,14 +1,14 @@
-"""The one interface of everything that foretells the next symbol: nets, memoizers, n-grams, mixtures of them."""
+"""One interface of everything that predicts the next symbol: nets, memoizers, n-grams, mixtures of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from hfrnn.nets.model import Model
+from hfrnn.text.scoring import Rule, learn, segment_gradient
 
 State = Any
 
@@ -56,12 +56,11 @@ def read_bits(predictor: Predictor, state: State, symbols: np.ndarray, piece: in
 
 
 PIECE = 64  # the most steps of one call; each call makes room for so many distributions
-RATES = (0.01, 0.03, 0.1, 0.3)  # to be tried for a net that learns
-LEAST = 1e-30  # the least probability of a symbol: float32 would say 0, and nobody could be told of it
+LEAST = 1e-30  # the least probability of a symbol: in float32 it may be 0, which no code can say
 
 
 class Frozen(NamedTuple):
-    """Where a net stands that learns nothing.
+    """The state of a net that does not learn.
 
     Attributes:
       carry: the state of its cell.
@@ -73,17 +72,16 @@ class Frozen(NamedTuple):
 
 
 class Learning(NamedTuple):
-    """Where a net stands that learns as it goes.
+    """The state of a net that learns as it reads.
 
     Attributes:
-      params, opt_state: the net now, and its optimiser.
+      params: of the net now.
       carry, p: as of ``Frozen``.
       start: the cell's state before ``inputs``.
       inputs: (n,) int32, what has been read since the last learning step, the newest last.
     """
 
     params: Any
-    opt_state: Any
     carry: Any
     p: np.ndarray
     start: Any
@@ -142,36 +140,24 @@ def static(net: Model, params: Any, prompt: np.ndarray) -> Predictor:
     return Predictor(init, lambda state: state.p, update, read)
 
 
-def online(
-    net: Model, params: Any, prompt: np.ndarray, optimizer: optax.GradientTransformation, segment: int = PIECE
-) -> Predictor:
-    """A net that learns from each ``segment`` of symbols once it has read it: dynamic evaluation (Mikolov et al. 2010).
-
-    A step takes the gradient of the segment's mean nats, back to its beginning and no farther.
+def online(net: Model, params: Any, prompt: np.ndarray, rule: Rule, segment: int = PIECE) -> Predictor:
+    """A net that learns each ``segment`` of symbols once it has read it: dynamic evaluation, see ``scoring.learn``.
 
     Args:
-      prompt: (K,) the symbols that it has read before the first, from which it learns too; K >= 1.
+      prompt: (K,) the symbols that it reads before the first, K >= 1; it learns from them, too.
     """
     steps = _steps(net)
 
     @jax.jit
-    def step(params, opt_state, start, xs, targets):
-        def nats(params):
-            def body(carry, x_and_target):
-                carry, z = net.step(params, carry, x_and_target[0])
-                return carry, net.output.nll(z, x_and_target[1])
-
-            return jnp.sum(jax.lax.scan(body, start, (xs, targets))[1])
-
-        grads = optax.tree.scale(1 / len(xs), jax.grad(nats)(params))  # the net itself clips derivatives of a sum
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
+    def step(trained, rule, params, start, xs, targets):
+        _, grads = segment_gradient(net, params, start, xs, targets, jnp.ones(len(xs)))
+        return learn(rule, trained, params, grads)
 
     def learnt(state, symbol):
-        """The state once the net has learnt to foretell its inputs, each from those before, and then this symbol."""
+        """The state once the net has learnt to predict its inputs, each from those before, and then this symbol."""
         targets = np.append(state.inputs[1:], symbol).astype(np.int32)
-        params, opt_state = step(state.params, state.opt_state, state.start, state.inputs, targets)
-        return state._replace(params=params, opt_state=opt_state, start=state.carry, inputs=state.inputs[:0])
+        learned = step(params, rule, state.params, state.start, state.inputs, targets)
+        return state._replace(params=learned, start=state.carry, inputs=state.inputs[:0])
 
     def forward(state, symbols):
         """Reads at most a piece and at most what is left of the segment: (state, P after each)."""
@@ -193,15 +179,9 @@ def online(
         return state, P
 
     def init():
-        carry = net.initial_state(jax.device_put(params))
-        state = Learning(
-            jax.device_put(params),
-            optimizer.init(params),
-            carry,
-            np.zeros(net.output.size),
-            carry,
-            np.zeros(0, np.int32),
-        )
+        begun = jax.device_put(params)
+        carry = net.initial_state(begun)
+        state = Learning(begun, carry, np.zeros(net.output.size), carry, np.zeros(0, np.int32))
         return read(state, np.asarray(prompt))[0]
 
     def update(state, symbol):
@@ -210,21 +190,3 @@ def online(
         return forward(state, [symbol])[0]
 
     return Predictor(init, lambda state: state.p, update, read)
-
-
-def descent(rate: float) -> optax.GradientTransformation:
-    """Gradient descent for ``online``, its gradients clipped to norm 1: what must decode a file is not to diverge."""
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(rate))
-
-
-def tuned_rate(
-    net: Model, params: Any, prompt: np.ndarray, symbols: np.ndarray, rates: Sequence[float] = RATES
-) -> float:
-    """The rate of those given with which ``descent``, as the net goes, foretells a text (N,) best."""
-
-    def bits(rate):
-        predictor = online(net, params, prompt, descent(rate))
-        bits = read_bits(predictor, predictor.init(), symbols)[1]
-        return bits if np.isfinite(bits) else np.inf
-
-    return min(rates, key=bits)

@@ -1,9 +1,10 @@
-"""What a model of text knows (Sutskever, Martens & Hinton 2011, SMH11): nets and their rivals alike.
+"""Probes of what a model of text knows (Sutskever, Martens & Hinton 2011, SMH11): nets and their rivals alike.
 
-Each is asked through one function, ``Judge``, for log2 P(targets[b, t] | context, texts[b, :t]).  Texts are strings of
-one character a symbol here: of bytes, latin-1's.
+A model is asked through one function, ``Judge``, for log2 P(targets[b, t] | context, texts[b, :t]).  Texts are strings
+of one character a symbol here: of bytes, latin-1's.
 """
 
+import functools
 import itertools
 import math
 import re
@@ -14,9 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
+from hfrnn import plots
 from hfrnn.nets.model import Model
-from hfrnn.text.alphabet import encode
+from hfrnn.text import generate, scoring
+from hfrnn.text.alphabet import decode, encode
+from hfrnn.text.corpora import Corpus
 
 Judge = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # context (K,), texts, targets (B, T) -> (B, T)
 
@@ -32,39 +37,93 @@ PLACES = (  # noqa: SIM905
 PROMPTS = {'list': 'England, Spain, France, Germany, ', 'control': 'The meaning of life is '}  # SMH11's
 
 
+class Subject(NamedTuple):
+    """A model that is probed.
+
+    Attributes:
+      judge: what it says of texts.
+      sample: ``sample(prompt (K,), n, streams, seed) -> (streams, n)``, texts that it writes.
+    """
+
+    judge: Judge
+    sample: Callable[[np.ndarray, int, int, int], np.ndarray]
+
+
+def net_subject(model: Model, params: Any) -> Subject:
+    """A net."""
+
+    def sample(prompt, n, streams, seed):
+        go_on = functools.partial(generate.continue_text, model, length=n)
+        keys = jax.random.split(jax.random.key(seed), streams)
+        return np.asarray(jax.jit(jax.vmap(go_on, (None, 0, None)))(params, keys, np.asarray(prompt)))
+
+    return Subject(net_judge(model, params), sample)
+
+
 def net_judge(model: Model, params: Any, rows: int = 1024, steps: int = 16) -> Judge:
     """A net's; texts are filled up to a power of two or to multiples of ``rows``, and to multiples of ``steps``."""
-
-    @jax.jit
-    def after(params, context):
-        state, read = model.run(params, None, context)
-        return state, read.z[-1]
-
-    @jax.jit
-    def nats(params, state, z, texts, targets):
-        def of_one(xs, targets):
-            def body(carry, x_and_target):
-                state, z = carry
-                x, target = x_and_target
-                return model.step(params, state, x), model.output.nll(z, target)
-
-            return jax.lax.scan(body, (state, z), (xs, targets))[1]
-
-        return jax.vmap(of_one)(texts, targets)
+    read = scoring.rows_reader(model)
 
     def judge(context, texts, targets):
         B, T = np.shape(texts)
         high = min(rows, 1 << (B - 1).bit_length())
-        state, z = after(params, jnp.asarray(context, jnp.int32))
+        context = np.asarray(context, np.int32)
+        state = scoring.initial_states(model, params, 1)
+        if len(context) > 1:
+            state, *_ = read(params, state, context[None, :-1], context[None, 1:])
+        states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[0], (high, *leaf.shape[1:])), state)
         parts = []
         for first in range(0, B, high):
             xs, ys = (np.zeros((high, -(-T // steps) * steps), np.int32) for _ in range(2))
             n = min(high, B - first)
-            xs[:n, :T], ys[:n, :T] = texts[first : first + n], targets[first : first + n]
-            parts.append(np.asarray(nats(params, state, z, xs, ys), np.float64)[:n, :T])
+            xs[:, 0] = context[-1]
+            xs[:n, 1:T], ys[:n, :T] = texts[first : first + n, :-1], targets[first : first + n]
+            parts.append(np.asarray(read(params, states, xs, ys)[1], np.float64)[:n, :T])
         return -np.concatenate(parts) / math.log(2)
 
     return judge
+
+
+def probe(
+    subjects: dict[str, Subject],
+    corpus: Corpus,
+    prompt: np.ndarray,
+    *,
+    n_bags: int = 500,
+    n_passages: int = 200,
+    n_sampled: int = 50_000,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[dict[str, Any], dict[str, Figure]]:
+    """Asks all subjects everything: (the results of each probe, figures by file name).
+
+    A probe that the text cannot answer has the result None and no figure.
+
+    Args:
+      subjects: by name, the net first.
+      corpus: whose test text is asked about, and whose training text they know.
+      prompt: (K,) what each reads before it samples.
+      n_bags, n_passages, n_sampled: bags of words, passages for each pair of brackets, symbols to sample.
+      say: called with each line of results.
+    """
+    found = {
+        'debagging': probe_debagging(subjects, corpus, n_bags, seed, say),
+        'balance': probe_balance(subjects, corpus, n_passages, seed, say),
+        'list': probe_lists(subjects, corpus.alphabet, seed, say),
+        'new_words': probe_new_words(subjects, corpus, prompt, n_sampled, seed, say),
+    }
+    drawn = {
+        'debagging': lambda r: plots.bars({f'{r["bags"]} bags': r['right']}, 'share put in order'),
+        'balance': lambda r: plots.balance(r['pairs'], DISTANCES),
+        'list': lambda r: plots.bars(
+            {which: {name: places[which] for name, places in r['places'].items()} for which in PROMPTS},
+            'probability of a place',
+        ),
+        'new_words': lambda r: plots.bars(
+            {'': {name: row['new'] for name, row in r.items()}}, 'share of words that training text lacks'
+        ),
+    }
+    return found, {f'{name}.png': draw(found[name]) for name, draw in drawn.items() if found[name]}
 
 
 # -- debagging --------------------------------------------------------------------------------------------------------
@@ -116,6 +175,20 @@ def is_debagged(judge: Judge, bag: Bag, alphabet: str) -> bool:
     return bool(np.argmin(bits) == 0)
 
 
+def probe_debagging(subjects, corpus, n, seed, say):
+    """The share of bags of the test text that each subject puts in order."""
+    chosen = bags(decode(corpus.test, corpus.alphabet), n, seed)
+    if not chosen:
+        say('debagging: the test text has no line of 11 words')
+        return None
+    shares = {}
+    for name, subject in subjects.items():
+        right = sum(is_debagged(subject.judge, bag, corpus.alphabet) for bag in chosen)
+        shares[name] = right / len(chosen)
+        say(f'debagging: {name} puts {right} of {len(chosen)} bags in order ({shares[name]:.1%})')
+    return {'bags': len(chosen), 'right': shares}
+
+
 # -- brackets and quotes ----------------------------------------------------------------------------------------------
 
 
@@ -152,6 +225,27 @@ def balance(judge: Judge, pair: str, passages: Sequence[str], alphabet: str) -> 
     return result
 
 
+def probe_balance(subjects, corpus, n, seed, say):
+    """``balance`` of each subject on passages of the test text, for each pair that the training text uses."""
+    known, content = (decode(part, corpus.alphabet) for part in (corpus.train, corpus.test))
+    used, pairs = pairs_in(corpus.alphabet, known), {}
+    for pair in used:
+        passages = fillers(content, pair, n, seed=seed)
+        if passages:
+            pairs[pair] = {
+                name: balance(subject.judge, pair, passages, corpus.alphabet) for name, subject in subjects.items()
+            }
+    if not pairs:
+        free = f'no passage of the test text is free of {" or ".join(used)}'
+        say(f'balance: {free if used else "the training text has no brackets or quotes to speak of"}')
+        return None
+    for pair, curves in pairs.items():
+        for name, curve in curves.items():
+            times = [f'{a / b:.3g}' if a and b else '-' for a, b in zip(curve['open'], curve['none'], strict=True)]
+            say(f'balance of {pair}: {name} closes what is open {" ".join(times)} times as often as what is not')
+    return {'distances': DISTANCES, 'pairs': pairs}
+
+
 # -- lists ------------------------------------------------------------------------------------------------------------
 
 
@@ -174,6 +268,24 @@ def places_next(judge: Judge, prompt: str, alphabet: str) -> float:
     return total
 
 
+def probe_lists(subjects, alphabet, seed, say):
+    """The probability of a place after a list of places and after another text, and what each subject writes there."""
+    prompts = {name: spelt(prompt, alphabet) for name, prompt in PROMPTS.items()}
+    if not all(prompts.values()):
+        say('list: the alphabet has no letters to ask with')
+        return None
+    found = {'prompts': prompts, 'places': {}, 'samples': {}}
+    for name, subject in subjects.items():
+        p = {which: places_next(subject.judge, prompt, alphabet) for which, prompt in prompts.items()}
+        drawn = subject.sample(encode(prompts['list'], alphabet), 60, 5, seed)
+        found['places'][name], found['samples'][name] = p, [decode(one, alphabet) for one in drawn]
+        say(
+            f'list: {name} names a place next with probability {p["list"]:.2g} after a list of them, '
+            f'{p["control"]:.2g} without'
+        )
+    return found
+
+
 # -- words ------------------------------------------------------------------------------------------------------------
 
 
@@ -193,3 +305,19 @@ def new_words(contents: Sequence[str], known: str) -> tuple[int, float, list[str
     strangers = Counter(word for word in words if word not in vocabulary)
     ranked = sorted(strangers, key=lambda word: (-strangers[word], -len(word), word))
     return len(words), strangers.total() / max(len(words), 1), ranked
+
+
+def probe_new_words(subjects, corpus, prompt, n, seed, say):
+    """The share of words that the training text lacks, in the test text and in what each subject writes."""
+    known = decode(corpus.train, corpus.alphabet)
+    texts = {'test text': [decode(corpus.test, corpus.alphabet)]}
+    streams = min(20, -(-n // 100))
+    for name, subject in subjects.items():
+        drawn = subject.sample(prompt, -(-n // streams), streams, seed)
+        texts[name] = [decode(row, corpus.alphabet) for row in drawn]
+    found = {}
+    for name, contents in texts.items():
+        n_words, rate, words = new_words(contents, known)
+        found[name] = {'words': n_words, 'new': rate, 'examples': words[:20]}
+        say(f'new words: {rate:.2%} in {name}: {" ".join(words[:6])}')
+    return found

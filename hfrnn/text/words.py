@@ -7,6 +7,7 @@ from itertools import chain, pairwise
 import numpy as np
 
 from hfrnn.errors import DataError
+from hfrnn.text import alphabet as letters
 from hfrnn.text import corpora
 from hfrnn.text.corpora import Corpus
 
@@ -52,6 +53,26 @@ def encode(words: list[str], vocabulary: tuple[str, ...], *, strict: bool = True
         instead = f'; write {UNKNOWN} for them' if unknown is not None else ''
         raise DataError(f'not in the vocabulary of this model: {" ".join(map(repr, strangers[:10]))}{instead}')
     return np.array([index.get(word, unknown) for word in words], np.uint16)
+
+
+def symbols_of(content: str, alphabet: str | tuple[str, ...]) -> np.ndarray:
+    """The symbols of what a user writes: characters, bytes, or words, without an end of line that is not written.
+
+    Raises:
+      DataError: for what the alphabet lacks.
+    """
+    if isinstance(alphabet, str):
+        return letters.symbols_of(content, alphabet)
+    found = split(content) or [END] * ('\n' in content)
+    ends_in_a_line = content.rpartition('\n')[2].split() == []
+    return encode(found if ends_in_a_line else found[:-1], alphabet)
+
+
+def text_of(symbols: np.ndarray, alphabet: str | tuple[str, ...]) -> str:
+    """What a user reads of symbols: characters, bytes or words."""
+    if isinstance(alphabet, str):
+        return letters.text_of(symbols, alphabet)
+    return join([alphabet[x] for x in symbols])
 
 
 def load(name: str, folder: str | None = None) -> Corpus:

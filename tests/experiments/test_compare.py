@@ -4,18 +4,19 @@ import json
 
 import pytest
 
+from experiments import compare
+from hfrnn.text.experiment import NAME
 from hfrnn.train import run_folder
-from tests.scripts import assert_refused
-
-SCRIPT = 'experiments.compare'
+from tests.scripts import in_process, read, refused
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A folder with two runs, the second of which began late."""
 
-    def begin(name, rows, clock='wall', text=1, alphabet='ab', **more):
-        run = run_folder.train_in(str(tmp_path / name), {'clock': clock}, {'train_crc32': text, 'alphabet': alphabet})
+    def begin(name, rows, text=1, experiment=NAME, **more):
+        data = {'train_crc32': text, 'alphabet': 'ab'}
+        run = run_folder.open_to_train(tmp_path / name, {'experiment': experiment, 'settings': {}, 'data': data})
         for i, (seconds, characters, valid) in enumerate(rows):
             row = {'step': i + 1, 'seconds': seconds, 'characters': characters, 'bits_per_char': 2.0}
             run_folder.log(run, row | more | ({} if valid is None else {'valid_bits_per_char': valid}))
@@ -25,7 +26,7 @@ def folder(tmp_path):
     begin('slow', [(5, 50, 2.0), (9, 150, 1.5)])
     begin('bare', [(1, 100, None)])
     begin('other', [(1, 100, 3.0)], text=2)
-    begin('busy', [(1, 100, 3.0)], clock='processor')
+    begin('balls', [(1, 100, 3.0)], experiment='bouncing_balls')
     begin('near', [(1, 100, 3.0)], valid_symbols=50_000)
     begin('far', [(1, 100, 3.0)], valid_symbols=100_000)
     for name, n in (('near', 500), ('slow', 400), ('fast', 500)):
@@ -35,10 +36,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_what_was_reached_by_then_and_nothing_later(folder, call):
-    status, out, err = call(f'--runs={folder}/fast,{folder}/slow', f'--workdir={folder}/out')
-    assert (status, err) == (0, '')
-    results = json.loads((folder / 'out' / 'results.json').read_text())
+def test_what_was_reached_by_then_and_nothing_later(folder, capsys):
+    in_process(compare, f'--runs={folder}/fast,{folder}/slow', f'--workdir={folder}/out')
+    out = capsys.readouterr().out
+    results = read(folder / 'out' / 'results.json')
     assert results['equal'] == {'seconds': 4, 'characters': 150}
     fast, slow = results['runs']
     assert (fast['at_equal_seconds'], fast['at_equal_characters']) == (2.5, 3.0)
@@ -49,15 +50,15 @@ def test_what_was_reached_by_then_and_nothing_later(folder, call):
     assert 'fast' in out
 
 
-def test_bad_input_is_one_line(folder, call):
+def test_bad_input_is_one_line(folder, capsys):
     for flags, said in (
         ([], '--runs'),
         ([f'--runs={folder}/nowhere', f'--workdir={folder}/out'], 'holds no run'),
         ([f'--runs={folder}/bare', f'--workdir={folder}/out'], 'not been evaluated'),
         ([f'--runs={folder}/fast', f'--workdir={folder}/fast'], 'name another --workdir'),
         ([f'--runs={folder}/fast,{folder}/other', f'--workdir={folder}/out'], 'another train_crc32'),
-        ([f'--runs={folder}/fast,{folder}/busy', f'--workdir={folder}/out'], 'another clock'),
+        ([f'--runs={folder}/fast,{folder}/balls', f'--workdir={folder}/out'], 'no run of a net of text'),
         ([f'--runs={folder}/near,{folder}/far', f'--workdir={folder}/out'], 'near 50000, far 100000'),
         ([f'--runs={folder}/broken', f'--workdir={folder}/out'], 'is damaged'),
     ):
-        assert_refused(call(*flags), said)
+        assert said in refused(capsys, compare, *flags)

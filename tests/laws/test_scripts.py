@@ -18,8 +18,16 @@ F = 'experiments/flags'
 SCRIPTS = {  # its flags, small enough for a test; its steps are of the first four
     'bouncing_balls': [f'--flagfile={F}/balls_ci.flags'],
     'long_term': [f'--flagfile={F}/long_term_ci.flags', '--steps=4'],
+    'text_mrnn': [
+        *(f'--flagfile={F}/mrnn_ci.flags', '--steps=4', '--nocompressors'),
+        *('--preset=sutskever2011', '--own_batches'),
+    ],
+    'penn_treebank': [
+        *(f'--flagfile={F}/language_ci.flags', '--steps=4', '--epochs=inf', '--dynamic=sgd'),
+        *('--noise=adaptive', '--dropout=0.1'),
+    ],
 }
-OTHER = {'bouncing_balls': '--hidden=9', 'long_term': '--hidden=9'}
+OTHER = dict.fromkeys(SCRIPTS, '--hidden=9')
 each_script = pytest.mark.parametrize('script', SCRIPTS)
 TIMING = {'seconds': 0, 'points_per_second': 0}
 TIED = {'backtracked': 0}  # of iterates that are equally good, rounding chooses

@@ -1,16 +1,15 @@
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from experiments import baselines
 from hfrnn.errors import Unavailable
 from hfrnn.rivals import compressors, measure
 from hfrnn.text.alphabet import BYTES
-from tests.scripts import ROOT, assert_refused
+from tests.scripts import ROOT, in_process, read, refused
 
-SCRIPT = 'experiments.baselines'
 RNG = np.random.default_rng(0)
 WORDS = ['the', 'cat', 'sat', 'on', 'a', 'mat', 'and', 'caf\xe9', 'so', 'did', 'I']
 
@@ -75,28 +74,28 @@ def test_zpaq_is_measured_only_with_one_model(monkeypatch, sizes, fair):
             measure.RIVALS['zpaq'](known, symbols, BYTES)
 
 
-def test_the_script(call, tmp_path):
+def test_the_script(capsys, tmp_path):
     (tmp_path / 'text').write_text(prose(3000), encoding='utf-8')
     command = (f'--corpus={tmp_path / "text"}', f'--workdir={tmp_path / "run"}')
-    status, out, err = call(*command, '--rivals=ppmd-h-8,kneser-ney-4,memoizer')
-    assert status == 0, err
-    results = json.loads((tmp_path / 'run' / 'results.json').read_text())
+    in_process(baselines, *command, '--rivals=ppmd-h-8,kneser-ney-4,memoizer')
+    out = capsys.readouterr().out
+    results = read(tmp_path / 'run' / 'results.json')
     assert results['known'] == 'train' and not results['missing']
     for name, row in results['rivals'].items():
         assert 0.5 < row['online'] < 1.5
         assert f'{name:14s}' in out and f'{row["online"]:.3f}' in out
         assert (row['static'] is None) == (name == 'ppmd-h-8')
     assert list(results['rivals']) == ['ppmd-h-8', 'kneser-ney-4', 'memoizer']
-    status, _, err = call(*command, '--rivals=kneser-ney-8')  # stands beside them
-    assert status == 0, err
-    more = json.loads((tmp_path / 'run' / 'results.json').read_text())['rivals']
+    in_process(baselines, *command, '--rivals=kneser-ney-8')  # stands beside them
+    more = read(tmp_path / 'run' / 'results.json')['rivals']
     assert list(more) == [*results['rivals'], 'kneser-ney-8']
     assert {name: more[name] for name in results['rivals']} == results['rivals']
-    status, _, err = call(*command, '--rivals=kneser-ney-8', '--valid')
-    assert status == 1 and 'rivals of other known_symbols, known; name another' in err
+    said = refused(capsys, baselines, *command, '--rivals=kneser-ney-8', '--valid')
+    assert 'rivals of other known_symbols, known; name another' in said
 
 
-def test_bad_input_is_one_line(call, tmp_path):
+def test_bad_input_is_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv('PATH', '')
     (tmp_path / 'text').write_text(prose(1000), encoding='utf-8')
     (tmp_path / 'results.json').write_text('{"experiment": "text_mrnn"}')
     corpus = f'--corpus={tmp_path / "text"}'
@@ -107,32 +106,29 @@ def test_bad_input_is_one_line(call, tmp_path):
         ((corpus, '--rivals='), 'nothing to measure'),
         ((corpus, f'--workdir={tmp_path}'), 'something else'),
     ):
-        assert_refused(call(*args, PATH=''), word)
+        assert word in refused(capsys, baselines, *args)
 
 
-def test_nets_stand_in_the_table(call, text_run, tmp_path):
+def test_nets_stand_in_the_table(capsys, text_run, tmp_path):
     corpus = f'--corpus={text_run.parent / "text"}'
-    status, _, err = call(corpus, '--rivals=gzip,memoizer', f'--nets={text_run}', f'--workdir={tmp_path}/table')
-    assert status == 0 and err == '', err
-    results = json.loads((tmp_path / 'table' / 'results.json').read_text())
+    in_process(baselines, corpus, '--rivals=gzip,memoizer', f'--nets={text_run}', f'--workdir={tmp_path}/table')
+    results = read(tmp_path / 'table' / 'results.json')
     net = results['rivals'][str(text_run)]
     mixed = results['rivals'][f'{text_run} + memoizer']
-    theirs = json.loads((text_run / 'results.json').read_text())
-    assert results['test_symbols'] == theirs['test_symbols']
-    np.testing.assert_allclose(net['static'], theirs['test_bits_per_char'], rtol=0.01)  # which is of windows
+    of_run = read(text_run / 'results.json')
+    assert results['test_symbols'] == of_run['test_symbols']
+    np.testing.assert_allclose(net['static'], of_run['test_bits_per_char'], rtol=0.01)  # which is of pieces
     assert net['online'] < net['static']  # it has hardly been trained
     assert mixed['online'] < 1.01 * min(net['online'], results['rivals']['memoizer']['online'])  # and helps little
     assert mixed['static'] is None
-    status, _, err = call(
-        corpus, '--rivals=gzip', f'--nets={text_run}', '--nets_learn=rms', f'--workdir={tmp_path}/by_rms'
-    )
-    assert status == 0, err
-    rows = json.loads((tmp_path / 'by_rms' / 'results.json').read_text())['rivals']
+    by_rms = (f'--nets={text_run}', '--nets_learn=rms', f'--workdir={tmp_path}/by_rms')
+    in_process(baselines, corpus, '--rivals=gzip', *by_rms)
+    rows = read(tmp_path / 'by_rms' / 'results.json')['rivals']
     assert rows[str(text_run)]['static'] == net['static'] > rows[str(text_run)]['online'] != net['online']
     (tmp_path / 'short').write_text(prose(1000), encoding='utf-8')
     for args, word in (
         (('--corpus=pydoc', f'--nets={text_run}'), 'another text'),
-        ((corpus, '--nets=/no'), 'no run'),
+        ((corpus, '--nets=/no'), '/no'),
         ((f'--corpus={tmp_path}/short', '--nets=/no', '--nets_learn=rms'), 'too few'),
     ):
-        assert_refused(call(*args, '--rivals=gzip'), word)
+        assert word in refused(capsys, baselines, *args, '--rivals=gzip')

@@ -10,20 +10,21 @@ import zlib
 
 import jax
 import numpy as np
-import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments import compression as script
+from hfrnn import bundle
 from hfrnn.nets import cells, model, outputs
 from hfrnn.rivals import memoizer, pitman_yor
-from hfrnn.text import compression, mixing, predictors
-from hfrnn.text.alphabet import BYTES
+from hfrnn.text import compression, mixing, models, predictors, scoring
+from hfrnn.text.alphabet import BYTES, encode
 from hfrnn.text.compression import ArchiveError, ContentError, Header
 from hfrnn.text.predictors import Predictor, read_bits
-from tests.scripts import ROOT, assert_refused
+from hfrnn.text.scoring import Rule
+from tests.scripts import ROOT, in_process, refused
 
-SCRIPT = 'experiments.compression'
 HEADER = Header(7, b'12345678')
 LETTERS = ' abcd\xe9\n\N{SNOWMAN}'
 NOTHING = np.zeros(0, np.uint8)
@@ -48,7 +49,7 @@ def remembering(V):
 
 PREDICTORS = {
     'net': (frozen(256), BYTES),
-    'learning net': (predictors.online(a_net(256), weights(256), [0], optax.sgd(0.1), segment=10), BYTES),
+    'learning net': (predictors.online(a_net(256), weights(256), [0], Rule(0.01, 0.0), segment=10), BYTES),
     'memoizer': (remembering(256), BYTES),
     'mixture': (mixing.mix(frozen(256), remembering(256)), BYTES),
     'net of characters': (frozen(len(LETTERS)), LETTERS),
@@ -140,7 +141,7 @@ def test_the_coder_codes_the_models_own_bits(name):
     sure = jax.tree.map(lambda leaf: 3 * leaf, weights(256))
     predictor = {
         'net': lambda: predictors.static(a_net(256), sure, [0]),
-        'learning net': lambda: predictors.online(a_net(256), sure, [0], optax.sgd(0.01), segment=10),
+        'learning net': lambda: predictors.online(a_net(256), sure, [0], Rule(0.001, 0.0), segment=10),
         'memoizer': lambda: pitman_yor.online(memoizer.train(NOTHING, 256)),
     }[name]()
     content = inspect.getsource(inspect)[:40_000].encode() if name == 'memoizer' else drawn(predictor, 10_000)
@@ -245,40 +246,30 @@ def test_memory_does_not_grow_with_the_file(monkeypatch):
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_files_by_the_command_line(call, tmp_path):
+def test_files_by_the_command_line(capsys, tmp_path):
     content = pathlib.Path(__file__).read_bytes()
     source, archive, back = (tmp_path / name for name in ('source', 'archive', 'back'))
     source.write_bytes(content)
     flags = [f'--prime={source}', '--order=4']
-    status, out, err = call('--mode=compress', '--model=ngram', *flags, f'--input={source}', f'--output={archive}')
-    assert (status, err) == (0, '')
+    in_process(script, '--mode=compress', '--model=ngram', *flags, f'--input={source}', f'--output={archive}')
+    out = capsys.readouterr().out
     assert 'bits per byte' in out and 'bytes/s' in out
     assert len(archive.read_bytes()) < len(content) / 4  # which it has read before
-    status, _, err = call('--mode=decompress', *flags, f'--input={archive}', f'--output={back}')  # it knows the model
-    assert (status, err) == (0, '')
+    in_process(script, '--mode=decompress', *flags, f'--input={archive}', f'--output={back}')  # it knows the model
     assert back.read_bytes() == content
 
 
-def test_a_net_compresses_what_it_can_spell(text_run, call, tmp_path):
+def test_a_net_compresses_what_it_can_spell(text_run, capsys, tmp_path):
     """A net and the memoizer, mixed, both learning; and all that can be refused."""
-    net = f'--workdir={text_run}'
+    net = f'--weights={text_run}'
     content = (text_run.parent / 'text').read_bytes()[:700]
     (tmp_path / 'source').write_bytes(content)
     (tmp_path / 'other').write_text('not a \N{SNOWMAN}', 'utf-8')
     (tmp_path / 'binary').write_bytes(b'\xff\xfe')
     files = [f'--input={tmp_path}/source', f'--output={tmp_path}/archive']
-    status, _, err = call('--mode=compress', '--model=mix', '--net_learns', net, *files)
-    assert (status, err) == (0, '')
-    files = [f'--input={tmp_path}/archive', f'--output={tmp_path}/back']
-    assert call('--mode=decompress', net, *files)[::2] == (0, '')
+    in_process(script, '--mode=compress', '--model=mix', '--net_learns', net, *files)
+    in_process(script, '--mode=decompress', net, f'--input={tmp_path}/archive', f'--output={tmp_path}/back')
     assert (tmp_path / 'back').read_bytes() == content
-    if pathlib.Path('/dev/full').exists():
-        command = [sys.executable, '-m', SCRIPT, '--mode=compress', f'--input={tmp_path}/source']
-        command.append(f'--output={tmp_path}/told')
-        with open('/dev/full', 'w') as full:
-            done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
-        assert (tmp_path / 'told').exists() and 'told is written' in done.stderr
-
     before = sorted(p.name for p in tmp_path.iterdir())
     for flags, said in (
         (['--mode=compress', net, '--input={0}/other', '--output={0}/new'], '\N{SNOWMAN}'),
@@ -286,22 +277,60 @@ def test_a_net_compresses_what_it_can_spell(text_run, call, tmp_path):
         (['--mode=decompress', net, '--input={0}/source', '--output={0}/new'], 'no archive'),
         (['--mode=decompress', net, '--input={0}/archive', '--output={0}/new', '--prime={0}/source'], 'another model'),
         (['--mode=compress', '--model=ngram', '--input={0}/source', '--output={0}/back'], 'exists'),
+        (['--input={0}/source', '--output={0}/new'], 'say --mode=compress or'),
+        (['--mode=compress', '--model=mix', '--input={0}/source', '--output={0}/new'], 'needs a net'),
+        (['--mode=compress', '--learning_rate=inf', '--input={0}/source', '--output={0}/new'], 'is no number'),
     ):
-        assert_refused(call(*(flag.format(tmp_path) for flag in flags)), said)
+        assert said in refused(capsys, script, *(flag.format(tmp_path) for flag in flags))
         assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_a_trained_net_compresses_to_what_it_scores(text_run, tmp_path):
+    """And refuses what its weights in half precision have compressed."""
+    net = bundle.load(text_run)
+    bundle.save(tmp_path / 'half.npz', net, np.float16)
+    content = (text_run.parent / 'text').read_bytes()[:2000]
+    (tmp_path / 'a').write_bytes(content)
+    trained = models.open(net)
+    symbols = encode(content.decode(), trained.alphabet)
+    nll = scoring.static_reader(trained.model)(trained.params, symbols, [trained.alphabet.index('\n')]).nll
+
+    def call(mode, weights, source, target):
+        files = [f'--input={tmp_path}/{source}', f'--output={tmp_path}/{target}']
+        in_process(script, f'--mode={mode}', f'--weights={weights}', *files)
+
+    for name, weights in (('of_run', text_run), ('of_file', tmp_path / 'half.npz')):
+        call('compress', weights, 'a', name)
+        assert (tmp_path / name).stat().st_size <= 1.005 * nll.sum() / np.log(2) / 8 + 32
+        call('decompress', weights, name, f'{name}.out')
+        assert (tmp_path / f'{name}.out').read_bytes() == content
+    with pytest.raises(SystemExit):
+        call('decompress', text_run, 'of_file', 'b')
+    assert not (tmp_path / 'b').exists()
+
+
+@pytest.mark.skipif(not pathlib.Path('/dev/full').exists(), reason='needs a full device')
+def test_what_cannot_be_said_does_not_undo_what_is_written(environment, tmp_path):
+    (tmp_path / 'source').write_bytes(b'a cat, a mat')
+    command = [sys.executable, '-m', 'experiments.compression', '--mode=compress', f'--input={tmp_path}/source']
+    files = {'stderr': subprocess.PIPE, 'cwd': ROOT, 'env': environment}
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run([*command, f'--output={tmp_path}/told'], stdout=full, text=True, **files)
+    assert (tmp_path / 'told').exists() and 'told is written' in done.stderr
 
 
 def test_a_disk_that_fills_leaves_nothing(environment, tmp_path):
     """A limit to the size of files fails a write as a full disk does."""
     source = tmp_path / 'source'
     source.write_bytes(np.random.default_rng(0).bytes(20_000))
-    script = f"""
+    script = """
 import resource, runpy, numpy
-from hfrnn.baselines import ngram, pitman_yor, predictor
+from hfrnn.rivals import ngram, pitman_yor
+from hfrnn.text import predictors
 learns = pitman_yor.online(ngram.train(numpy.zeros(4, int), 256, 2))  # compiled, and cached, before the limit
-predictor.read(learns, learns.init(), numpy.zeros(4, int))
+predictors.read(learns, learns.init(), numpy.zeros(4, int))
 resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999))
-runpy.run_module('{SCRIPT}', run_name='__main__')
+runpy.run_module('experiments.compression', run_name='__main__')
 """
     flags = ['--mode=compress', '--model=ngram', '--order=2', f'--input={source}', f'--output={tmp_path}/archive']
     command = [sys.executable, '-c', script, *flags]

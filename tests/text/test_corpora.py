@@ -2,7 +2,7 @@ import lzma
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -19,7 +19,7 @@ from hfrnn.text.alphabet import (
     symbols_of,
     text_of,
 )
-from hfrnn.text.batches import random_substrings, windows
+from hfrnn.text.batches import random_substrings
 
 
 @given(st.text(max_size=60))
@@ -42,27 +42,6 @@ def test_alphabets_stay_within_bytes():
     assert alphabet.endswith(UNKNOWN)
     assert 'a' in alphabet
     assert len(PAPER_ALPHABET) == len(set(PAPER_ALPHABET)) == 86
-
-
-@settings(max_examples=200)
-@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 9), st.integers(1, 20))
-def test_windows_score_every_symbol_once(n, context, stride, left):
-    before, symbols = np.arange(-left, 0), np.arange(n)
-    batch = windows(before, symbols, context, stride)
-    scored = batch.targets[batch.weights > 0]
-    assert_array_equal(np.sort(scored), symbols)
-    for xs, targets, weights in zip(*batch, strict=True):
-        assert (targets[weights > 0] == xs[weights > 0] + 1).all()
-        first = np.argmax(weights)
-        length = xs[first] - xs[0] + 1  # of the context of the window's first target
-        assert length == min(context, xs[first] + left + 1)
-    assert len(batch.xs) == -(-n // stride)
-
-
-@pytest.mark.parametrize('before, context', [(np.arange(3), 0), (np.arange(0), 3)])
-def test_windows_without_a_context_are_refused(before, context):
-    with pytest.raises(ValueError, match='give a context'):
-        windows(before, np.arange(9), context)
 
 
 def test_bytes_are_written_and_read_as_utf_8():
@@ -147,3 +126,21 @@ def test_penn_treebank_has_its_counts(data):
     assert len(corpus.alphabet) == 50
     assert [len(part) for part in corpus[2:]] == [5_017_482, 393_042, 442_423]
     assert decode(corpus.test[:40], corpus.alphabet).startswith("no it was n't black monday\nbut while")
+
+
+def test_validation_text_is_held_out_from_its_end():
+    parts = [np.arange(n, dtype=np.int32) + first for n, first in ((30, 0), (10, 30), (5, 40))]
+    corpus = corpora.Corpus('', 'ab', *parts)
+    for n, kept in ((0, 10), (3, 3), (10, 10)):
+        held = corpora.with_held_out(corpus, n)
+        assert len(held.valid) == kept
+        assert_array_equal(np.concatenate([held.train, held.valid, held.test]), np.arange(45))
+        assert_array_equal(held.test, corpus.test)
+    with pytest.raises(DataError, match='has 10 for validation'):
+        corpora.with_held_out(corpus, 11)
+
+
+def test_enwik8_is_divided_as_the_paper_divides_it(data):
+    """92 + 4 + 4 million bytes; the paper trains on the first 96, but for what validation takes."""
+    enwik8 = corpora.with_held_out(corpora.load('enwik8', data), 500_000)
+    assert [len(part) for part in enwik8[2:5]] == [95_500_000, 500_000, 4_000_000]

@@ -5,7 +5,6 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from hfrnn.nets import cells, model, outputs
@@ -13,6 +12,7 @@ from hfrnn.rivals import memoizer, ngram, pitman_yor
 from hfrnn.text import mixing, predictors, scoring
 from hfrnn.text.metrics import BITS
 from hfrnn.text.predictors import Predictor, read, read_bits
+from hfrnn.text.scoring import Rule
 from tests.reading import total_bits
 
 V = 7
@@ -38,7 +38,7 @@ def make(name):
     frozen = predictors.static(MODEL, PARAMS, SYMBOLS[:3])
     return {
         'static net': lambda: frozen,
-        'online net': lambda: predictors.online(MODEL, PARAMS, SYMBOLS[:3], optax.adam(0.01), segment=20),
+        'online net': lambda: predictors.online(MODEL, PARAMS, SYMBOLS[:3], Rule(0.01, 0.0, clip=5.0), segment=20),
         'online memoizer': lambda: pitman_yor.online(memoizer.train(SYMBOLS[:50], V)),
         'forgetful memoizer': lambda: pitman_yor.online(memoizer.train(SYMBOLS[:150], V), most=90),
         'static n-gram': lambda: pitman_yor.static(ngram.train(SYMBOLS, V, 3)),
@@ -90,7 +90,7 @@ def test_probabilities_sum_to_one_in_every_context(kind):
     seen = SYMBOLS % 3
     predictor = {
         'static net': lambda: frozen,
-        'online net': lambda: predictors.online(three, params, [0], optax.sgd(0.1), segment=2),
+        'online net': lambda: predictors.online(three, params, [0], Rule(0.1, 0.0), segment=2),
         'memoizer': lambda: pitman_yor.online(memoizer.train(seen, 3)),
         'n-gram': lambda: pitman_yor.online(ngram.train(seen, 3, 3)),
         'mixture': lambda: mixing.mix(frozen, pitman_yor.online(memoizer.train(seen, 3))),
@@ -106,15 +106,15 @@ def test_probabilities_sum_to_one_in_every_context(kind):
 
 
 def test_a_frozen_net_says_what_the_model_says():
-    nats = scoring.surprise(MODEL, PARAMS, SYMBOLS[:3], SYMBOLS).sum()
+    nats = scoring.static_reader(MODEL)(PARAMS, SYMBOLS, SYMBOLS[:3]).nll.sum()
     frozen = make('static net')
     np.testing.assert_allclose(read_bits(frozen, frozen.init(), SYMBOLS)[1], nats * BITS, rtol=1e-5)
 
 
 def test_a_learning_net_takes_the_gradient_of_each_segment():
     """Against the definition: frozen for a segment, then one step on its nats from where it began."""
-    rate, segment = 0.5, 4
-    learning = predictors.online(MODEL, PARAMS, SYMBOLS[:1], optax.sgd(rate), segment)
+    rate, segment = 0.02, 4
+    learning = predictors.online(MODEL, PARAMS, SYMBOLS[:1], Rule(rate, 0.0), segment)
     _, P = read(learning, learning.init(), SYMBOLS[1:13])
 
     def nats_of(params, carry, inputs, targets):
@@ -123,7 +123,7 @@ def test_a_learning_net_takes_the_gradient_of_each_segment():
             carry, z = MODEL.step(params, carry, x)
             zs.append(z)
         nats = jax.vmap(MODEL.output.nll)(jnp.stack(zs), targets)
-        return jnp.mean(nats), (carry, jax.nn.softmax(jnp.stack(zs)))
+        return jnp.sum(nats), (carry, jax.nn.softmax(jnp.stack(zs)))
 
     gradient = jax.jit(jax.value_and_grad(nats_of, has_aux=True))
     params, carry, expected = PARAMS, MODEL.initial_state(PARAMS), []
@@ -140,18 +140,17 @@ def test_a_learning_net_takes_the_gradient_of_each_segment():
 @pytest.mark.parametrize('clipping', [False, True])
 @pytest.mark.parametrize('with_rms', [False, True])
 def test_a_learning_net_is_dynamic_evaluation(with_rms, clipping):
-    """The rule of ``dynamic``, on the scale of mean nats, says what ``dynamic_reader`` says."""
-    segment, null, learner, params = 20, V, MODEL, PARAMS
+    """A predictor and ``dynamic_reader`` by the same rule say the same of every symbol, also after a prompt."""
+    segment, learner, params, before = 20, MODEL, PARAMS, [V, 1, 2]
     if clipping:
         learner = model.sequence_model(cells.lstm(V, 12, clip=0.01), outputs.categorical(V))
         params = learner.init(jax.random.key(0))
-    rms = scoring.root_mean_squares(learner, params, SYMBOLS[:200], null, segment) if with_rms else None
-    rule = scoring.Rule(0.01, 0.02, rms)
-    found = scoring.dynamic_reader(learner, segment, 3)(params, SYMBOLS, null, rule)
-    of_means = rule._replace(rms=optax.tree.scale(1 / segment, rms)) if with_rms else rule._replace(rate=0.01 * segment)
-    learning = predictors.online(learner, params, [null], scoring.optimizer(of_means), segment)
+    rms = scoring.root_mean_squares(learner, params, SYMBOLS[:200], [V], segment) if with_rms else None
+    rule = Rule(0.01, 0.02, rms, clip=3.0)
+    found = scoring.dynamic_reader(learner, segment, 3)(params, SYMBOLS, before, rule)
+    learning = predictors.online(learner, params, before, rule, segment)
     _, P = read(learning, learning.init(), SYMBOLS)
-    np.testing.assert_allclose(-np.log(P[np.arange(400), SYMBOLS]), found.nats, rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(-np.log(P[np.arange(400), SYMBOLS]), found.nll, rtol=2e-4, atol=1e-5)
 
 
 def test_memory_of_a_forgetful_memoizer_has_an_end():

@@ -1,7 +1,6 @@
 """What a model knows: judges against the model itself, and against models whose knowledge is known."""
 
 import functools
-import json
 
 import jax
 import numpy as np
@@ -10,7 +9,6 @@ from hfrnn.nets import cells, model, outputs
 from hfrnn.rivals import memoizer, ngram, pitman_yor
 from hfrnn.text import probes
 
-SCRIPT = 'experiments.text_mrnn'
 ALPHABET = ' (),.\nabcdefghijklmnopqrstuvwxyz'
 V = len(ALPHABET)
 RNG = np.random.default_rng(0)
@@ -124,25 +122,3 @@ def test_new_words():
     contents = ['x cu the cat sat on Xanadu, the dgo tu', 'gh and the caat; dgo mat yc']
     assert probes.new_words(contents, 'the cat sat on and mat') == (11, 3 / 11, ['dgo', 'caat'])
     assert probes.new_words([''], 'a') == (0, 0, [])
-
-
-def test_analyse_by_the_command_line(text_run, call):
-    sizes = ('--bags=2', '--passages=5', '--sampled=300')
-    status, out, err = call('--mode=analyse', f'--workdir={text_run}', *sizes)
-    assert (status, err) == (0, '')
-    found = json.loads((text_run / 'analysis.json').read_text())
-    for name in ('mrnn', 'memoizer', '8-gram'):
-        assert name in out
-        assert 0 <= found['debagging']['right'][name] <= 1
-        assert 0 < found['list']['places'][name]['control'] < 1
-        assert found['new_words'][name]['words'] > 0
-        assert len(found['list']['samples'][name]) == 5
-    assert found['debagging']['bags'] == 2
-    assert set(found['balance']['pairs']) == {'()', '""'}
-    for models in found['balance']['pairs'].values():
-        for curves in models.values():
-            for curve in curves.values():
-                assert all(p is None or 0 < p < 0.5 for p in curve)
-                assert sum(p is not None for p in curve) > 4
-    for name in ('debagging', 'balance', 'list', 'new_words'):
-        assert (text_run / f'{name}.png').read_bytes().startswith(b'\x89PNG')

@@ -1,16 +1,17 @@
 """Static and dynamic evaluation on a small net."""
 
 import functools
-import math
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hfrnn.errors import DataError
 from hfrnn.nets import cells, model, outputs
 from hfrnn.text import scoring
 
@@ -39,7 +40,7 @@ def segment_grad(w, state, xs, targets):
     return jax.grad(loss, has_aux=True)(w)
 
 
-static_reader = functools.cache(lambda piece: scoring.static_reader(NET, piece))
+static_reader = functools.cache(lambda length: scoring.static_reader(NET, length))
 dynamic_reader = functools.cache(lambda segment, block: scoring.dynamic_reader(NET, segment, block))
 
 
@@ -50,37 +51,75 @@ def by_hand(text):
     return -np.log(p[np.arange(len(text)), text]), p.argmax(1) != text
 
 
-@pytest.mark.parametrize('B, context, piece', [(1, 0, 100), (1, 0, 7), (5, 57, 10), (57, 60, 9), (80, 60, 9)])
-def test_static_is_the_whole_text_however_it_is_read(B, context, piece):
-    nats, wrong = by_hand(TEXT)
-    reading = static_reader(piece)(weights(), TEXT, V, B, context)
-    assert_allclose(reading.nats, nats, rtol=1e-4)
-    assert_array_equal(reading.wrong, wrong)
+@pytest.mark.parametrize(
+    'stride, context, length', [(0, 0, 100), (0, 0, 7), (12, 58, 10), (1, 60, 9), (57, 1, 9), (99, 1, 9)]
+)
+@pytest.mark.parametrize('K', [1, 4])
+def test_pieces_are_one_stream_where_their_context_reaches_the_beginning(stride, context, length, K):
+    """However the text is divided, and whatever of it stands before what is scored."""
+    nll, wrong = by_hand(TEXT)
+    before = np.append(V, TEXT[: K - 1])
+    reading = static_reader(length)(weights(), TEXT[K - 1 :], before, stride=stride, context=max(context, K))
+    assert_allclose(reading.nll, nll[K - 1 :], rtol=1e-4)
+    assert_array_equal(reading.wrong, wrong[K - 1 :])
+
+
+def counting():
+    """A model whose -log P of a symbol is the number of inputs read before it, if they are in order."""
+
+    def run(params, state, xs, key=None):
+        counts = state + 1.0 + jnp.arange(len(xs))
+        return state + len(xs), model.Prediction(jnp.stack([counts, xs.astype(jnp.float32)], axis=1), counts)
+
+    output = outputs.Output(2, lambda z, target: jnp.where(target == z[1] + 1, z[0], jnp.nan), None)
+    return model.Model(None, lambda params: jnp.zeros(()), None, None, output, run)
+
+
+COUNTING = scoring.static_reader(counting(), 7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 9), st.integers(1, 20), st.integers(1, 5))
+def test_every_symbol_is_scored_once_after_its_context(n, context, stride, K, streams):
+    """A symbol has ``context`` symbols before it, or those that there are, and those of its piece."""
+    before, symbols = np.arange(100, 100 + K), np.arange(100 + K, 100 + K + n)
+    with mock.patch.object(scoring, 'STREAMS', streams):
+        reading = COUNTING(None, symbols, before, stride=stride, context=context)
+    first = np.arange(n) // stride * stride
+    assert_array_equal(reading.nll, np.minimum(context, K + first) + np.arange(n) - first)
+
+
+def test_a_text_without_anything_before_it_is_refused():
+    with pytest.raises(ValueError, match='start symbol'):
+        static_reader(9)(weights(), TEXT, [])
+    with pytest.raises(ValueError, match='give a context'):
+        static_reader(9)(weights(), TEXT, [V], stride=3)
+    assert len(static_reader(9)(weights(), TEXT[:0], [V]).nll) == 0
 
 
 @pytest.mark.parametrize('rms', [False, True])
 @pytest.mark.parametrize('segment', [1, 8])
 def test_at_rate_0_dynamic_is_static(segment, rms):
     rule = scoring.Rule(0.0, 0.3, weights() if rms else None)
-    reading = dynamic_reader(segment, 3)(weights(), TEXT, V, rule)
+    reading = dynamic_reader(segment, 3)(weights(), TEXT, [V], rule)
     nats, wrong = by_hand(TEXT)
-    assert_allclose(reading.nats, nats, rtol=1e-4)
+    assert_allclose(reading.nll, nats, rtol=1e-4)
     assert_array_equal(reading.wrong, wrong)
 
 
 def rules(repeated):
-    rms = scoring.root_mean_squares(NET, weights(), repeated, V, 10)
+    rms = scoring.root_mean_squares(NET, weights(), repeated, [V], 10)
     return scoring.Rule(0.05, 0.0), scoring.Rule(0.02, 0.001, rms)
 
 
 @pytest.mark.parametrize('which', [0, 1])
 def test_on_a_repeated_text_it_falls_below_static(which):
     repeated = np.tile(TEXT[:10], 60)
-    reading = dynamic_reader(10, 10)(weights(), repeated, V, rules(repeated)[which])
+    reading = dynamic_reader(10, 10)(weights(), repeated, [V], rules(repeated)[which])
     static, _ = by_hand(repeated)
-    assert reading.nats.mean() < 0.9 * static.mean()
-    assert reading.nats[300:].mean() < reading.nats[:300].mean()
-    assert reading.nats[300:].mean() < 0.7 * static[300:].mean()
+    assert reading.nll.mean() < 0.9 * static.mean()
+    assert reading.nll[300:].mean() < reading.nll[:300].mean()
+    assert reading.nll[300:].mean() < 0.7 * static[300:].mean()
 
 
 @pytest.mark.parametrize('which', [0, 1])
@@ -91,11 +130,11 @@ def test_nothing_is_learnt_from_before_it_is_scored(which):
     for place in (1, 9, 10, 23, 56):  # of the first symbol this net says nothing, whatever it is
         other = TEXT.copy()
         other[place] = (other[place] + 1) % V
-        one, two = (read(weights(), text, V, rule).nats for text in (TEXT, other))
+        one, two = (read(weights(), text, [V], rule).nll for text in (TEXT, other))
         assert_array_equal(one[:place], two[:place])
         assert one[place] != two[place]
     static, _ = by_hand(TEXT)
-    assert_allclose(read(weights(), TEXT, V, rule).nats[:10], static[:10], rtol=1e-4)  # as yet nothing is learnt
+    assert_allclose(read(weights(), TEXT, [V], rule).nll[:10], static[:10], rtol=1e-4)  # as yet nothing is learnt
 
 
 @pytest.mark.parametrize('with_rms', [False, True])
@@ -123,7 +162,7 @@ def test_dynamic_is_this_loop(with_rms, x64):
         else:
             w = jax.tree.map(lambda w, w_0, g: w - 0.02 * g + 0.1 * (w_0 - w), w, w_0, g)
     assert set(shortened) == ({True, False} if with_rms else set())
-    assert_allclose(scoring.dynamic_reader(NET, 8, 3)(w_0, TEXT, V, rule).nats, nats, rtol=1e-10)
+    assert_allclose(scoring.dynamic_reader(NET, 8, 3)(w_0, TEXT, [V], rule).nll, nats, rtol=1e-10)
 
 
 def test_a_weight_that_training_left_alone_learns_no_faster_than_by_gradient_descent(x64):
@@ -148,28 +187,23 @@ def test_no_step_is_longer_than_three_times_those_of_training(x64):
             assert_allclose(to, w - 0.02 * min(k, 3) / 2, rtol=1e-12)
 
 
+def test_gradient_descent_takes_no_step_longer_than_its_bound(x64):
+    w_0 = jax.tree.map(lambda p: p.astype(jnp.float64), weights())
+    g = jax.tree.map(jnp.ones_like, w_0)
+    n = model.size(w_0) ** 0.5  # its norm
+    for clip, s in ((np.inf, 1.0), (2 * n, 1.0), (0.5 * n, 0.5)):
+        moved = scoring.learn(scoring.Rule(0.02, 0.0, clip=clip), w_0, w_0, g)
+        for to, w in zip(*map(jax.tree.leaves, (moved, w_0)), strict=True):
+            assert_allclose(to, w - 0.02 * s, rtol=1e-12)
+    still = scoring.learn(scoring.Rule(0.02, 0.0), w_0, w_0, jax.tree.map(jnp.zeros_like, g))
+    jax.tree.map(assert_array_equal, still, w_0)
+
+
 def test_root_mean_squares_are_those_of_the_segments(x64):
     w = weights()
-    found = scoring.root_mean_squares(NET, w, TEXT, V, 30, block=4)
+    found = scoring.root_mean_squares(NET, w, TEXT, [V], 30, block=4)
     xs, state, total = np.append(V, TEXT[:-1]), NET.initial_state(w), 0.0
     for part in (slice(0, 30), slice(30, 57)):
         g, (_, state) = segment_grad(w, state, xs[part], TEXT[part])
         total += np.asarray(g['cell']['W_h']) ** 2
     assert_allclose(found['cell']['W_h'], np.sqrt(total / 2), rtol=1e-5)
-
-
-@pytest.mark.parametrize('best', [1e-7, 3e-4, 0.9, 50.0])
-@pytest.mark.parametrize('cliff', [1.0, math.inf, math.nan])
-def test_tuning_finds_the_valley_and_shuns_the_cliff(best, cliff):
-    def measure(rate):
-        assert rate > 0
-        return (math.log(rate / best)) ** 2 if rate < 5 * best or cliff == 1 else cliff
-
-    rate, value = scoring.tune(measure, 1e-2, most=30)
-    assert best / 2 < rate < best * 2
-    assert value == measure(rate)
-
-
-def test_where_every_rate_takes_the_weights_apart_none_is_chosen():
-    with pytest.raises(DataError, match='come apart'):
-        scoring.tuned(lambda rate, decay: math.nan, with_rms=True)

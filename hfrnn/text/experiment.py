@@ -1,0 +1,347 @@
+"""Training a language model: one experiment for all nets of text, batches and optimisers.
+
+    settings = replace(LanguageModel(), corpus='novel.txt', cell='lstm', batches='streams', batch=32)
+    net = experiment.run(language_model(settings), 'runs/novel', Limits(epochs=5))
+
+Batches are either random substrings, each from the initial state (Sutskever, Martens & Hinton 2011, SMH11), or the next
+sequence of every stream, to which the state is carried over (Graves 2013, G13).
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hfrnn import bundle as bundles
+from hfrnn.bundle import Bundle
+from hfrnn.errors import DataError, SettingsError
+from hfrnn.nets.model import Model, size
+from hfrnn.optim import weight_noise
+from hfrnn.text import corpora, generate, models, report, scoring, words
+from hfrnn.text.alphabet import unit_of
+from hfrnn.text.batches import check_streams, random_substrings, steps_per_epoch, stream_batch
+from hfrnn.text.corpora import Corpus
+from hfrnn.text.generate import Sampling
+from hfrnn.text.metrics import BITS, count_units, text_metrics
+from hfrnn.text.models import LSTM, Net
+from hfrnn.text.report import Evaluation
+from hfrnn.train import optimizers
+from hfrnn.train import settings as settings_of
+from hfrnn.train.devices import check_memory, count
+from hfrnn.train.experiment import Experiment, summary
+from hfrnn.train.optimizers import HESSIAN_FREE, FirstOrder, HessianFree, WeightNoise
+from hfrnn.train.settings import SEEDS, setting
+from hfrnn.train.steps import first_order_step, hessian_free_step, noisy_loss, state_of
+from hfrnn.train.truncated_bptt import init_carried_state, truncated_bptt_step
+
+NAME = 'language_model'
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    """The run: text, net and training."""
+
+    corpus: str = setting('pydoc', f'One of {", ".join(corpora.NAMES)}, or the path of a text file.')
+    unit: str = setting('characters', 'What a symbol is; enwik8 is of bytes.', choices=('characters', 'words', 'bytes'))
+    held_out: int = setting(
+        0,
+        'Keep so many validation symbols, the last; the others are trained on. 0 keeps all.',
+        low=0,
+    )
+    net: Net = Net()  # noqa: RUF009
+    seed: int = setting(0, 'Of everything random: initial weights, batches, noise, dropout.', low=0, high=SEEDS - 1)
+    batches: str = setting(
+        'substrings',
+        'substrings: random ones. streams: in order, the state carried over.',
+        choices=('substrings', 'streams'),
+    )
+    batch: int = setting(48_000, 'Sequences for a gradient, of all devices; streams: as many streams, B.', low=1)
+    length: int = setting(250, 'Symbols that a training sequence predicts, T.', low=1)
+    unscored: int = setting(0, 'substrings: how many of them are not scored, at its beginning.', low=0)
+    reset_every: int = setting(0, 'streams: sequences after which the state starts anew; 0 for an epoch.', low=0)
+    first_order: FirstOrder = FirstOrder()  # noqa: RUF009
+    hessian_free: HessianFree = HessianFree()  # noqa: RUF009
+    weight_noise: WeightNoise = WeightNoise()  # noqa: RUF009
+    products: str = setting(
+        'float32', 'lstm: what it multiplies in training.', choices=('float32', 'bfloat16')
+    )  # the dtype of matrix products
+    dropout: float = setting(0.0, 'lstm: of what enters the cells, in training.', low=0.0, high=0.99)
+    init_from: str | None = setting(None, 'The net to begin with: the folder of a run, a file, or a shipped name.')
+    evaluate_symbols: int = setting(100_000, 'Validation text that chooses among the weights.', low=1)
+
+
+# The nets of the two papers, of which every script has one for its defaults.
+SMH11 = LanguageModel(
+    unscored=50,
+    first_order=FirstOrder(optimizer=HESSIAN_FREE, clip_norm=1.0),
+    hessian_free=HessianFree(mu=0.1),
+)
+G13 = LanguageModel(
+    corpus='ptb',
+    net=Net(cell=LSTM, hidden=1000, clip=1.0),
+    batches='streams',
+    batch=64,
+    length=100,
+    first_order=FirstOrder(learning_rate=2e-3, momentum=0.99, decay_to=0.01),
+)
+
+
+def check(s: LanguageModel) -> None:
+    """That the settings go together.
+
+    Raises:
+      SettingsError: if not.
+    """
+    settings_of.check(s)
+    models.check(s.net)
+    by_hf, is_lstm = s.first_order.optimizer == HESSIAN_FREE, s.net.cell == LSTM
+
+    def refuse(reason, **wanted):
+        for name, value in wanted.items():
+            found = settings_of.flatten(s)[name]
+            if found != value:
+                raise SettingsError(f'{name}={found}: {reason} {name}={value}')
+
+    if s.batches == 'substrings':
+        if s.unscored >= s.length:
+            raise SettingsError(f'unscored={s.unscored} leaves nothing to score of length={s.length}')
+        refuse('substrings have no state to carry over, and take', reset_every=0)
+        refuse('an epoch is of streams; substrings take', decay_epochs=0.0)
+    else:
+        refuse('every symbol of a stream is scored:', unscored=0)
+        if by_hf:
+            raise SettingsError('optimizer=hf: Hessian-Free needs independent sequences, batches=substrings')
+    if by_hf:
+        refuse(
+            'Hessian-Free needs exact derivatives, and takes',
+            clip=0.0, output_clip=0.0, noise='none', dropout=0.0, products='float32',
+        )  # fmt: skip
+    if by_hf and is_lstm:
+        refuse('structural damping is of tanh units; an LSTM takes', mu=0.0)
+    if not is_lstm:
+        refuse(f'only an LSTM has it; cell={s.net.cell} takes', dropout=0.0, products='float32')
+        if s.first_order.optimizer == 'muon':
+            raise SettingsError(f'optimizer=muon is for LSTMs, not for cell={s.net.cell}')
+
+
+def load_corpus(s: LanguageModel, data: str | None = None) -> Corpus:
+    """The text of these settings.
+
+    Args:
+      data: the folder of the corpora that are read from one.
+
+    Raises:
+      DataError: if it is not found, or too short.
+    """
+    corpus = words.load(s.corpus, data) if s.unit == 'words' else corpora.load(s.corpus, data, s.unit)
+    return corpora.with_held_out(corpus, s.held_out)
+
+
+def language_model(
+    s: LanguageModel,
+    *,
+    data: str | None = None,
+    chunk: int = 300,
+    devices: int | None = None,
+    evaluation: Evaluation = Evaluation(),  # noqa: B008
+    sampling: Sampling = Sampling(),  # noqa: B008
+    beside: Callable | None = None,
+    before: dict | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Experiment:
+    """The experiment of these settings.
+
+    Args:
+      data: the folder of the corpora that are read from one.
+      chunk: substrings in memory at once for a gradient, on each device.
+      devices: how many it will run on; all if None.
+      evaluation, sampling: what the report measures, and the sample in it.
+      beside, before: as of ``report.report``: others to measure on the same text, and results.json so far.
+      say: called with each line of what a long evaluation is doing.
+
+    Raises:
+      SettingsError: for settings that do not go together.
+      DataError: for a text that is not found, or too short.
+    """
+    check(s)
+    by_hf = s.first_order.optimizer == HESSIAN_FREE
+    optimizers.check_sizes(s.first_order.optimizer, s.batch, s.hessian_free, devices)
+    corpus = load_corpus(s, data)
+    V, N = len(corpus.alphabet), len(corpus.train)
+    net = models.make(s.net, V)
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    learner = (_substrings if s.batches == 'substrings' else _streams)(s, corpus, net, chunk)
+    copies = optimizers.copies_of_weights(s.first_order.optimizer, s.hessian_free)
+    generate.check_sampling(sampling)
+    generate.prompt_symbols(sampling.prompt, corpus.alphabet)  # now, and not after the training
+    report.check(evaluation, corpus)
+    check_memory(size(shapes), copies, _numbers_at_once(s, V, chunk, devices), devices)
+
+    read = scoring.static_reader(net)
+    valid = corpus.valid[: s.evaluate_symbols]
+    if s.batches == 'substrings':
+        before_valid, pieces = corpus.train, {'stride': s.length - s.unscored, 'context': s.unscored + 1}
+    else:
+        before_valid, pieces = [V], {'stride': -(-len(valid) // s.batch), 'context': 1}
+
+    def evaluate(params):
+        params = weight_noise.mean_params(jax.device_get(params))
+        reading = read(params, valid, before_valid, **pieces)
+        found = text_metrics(reading, corpus.alphabet, valid)
+        return {'bits_per_char': found['bits_per_char'], 'symbols': len(valid)}
+
+    per_char = N / count_units(corpus.alphabet, corpus.train)[0]  # symbols in a character
+
+    def describe(i, metrics):
+        row = {'characters': round(learner.symbols(i) / per_char)}
+        if metrics:
+            row['bits_per_char'] = float(metrics['nats']) * BITS * per_char
+        return row | {name: value for name, value in metrics.items() if name not in ('nats', 'seconds', *_UNLOGGED)}
+
+    def bundle(params, history):
+        model = {'kind': models.KIND, **settings_of.flatten(s.net)}
+        return Bundle(model, corpora.fingerprint(corpus), summary(NAME, s, history), params)
+
+    def warm_start(state):
+        params, origin = initial_params(s, corpus, shapes)
+        return learner.state(params), origin
+
+    names = {'cell': s.net.cell, 'hidden': s.net.hidden, 'layers': s.net.layers, 'optimizer': s.first_order.optimizer}
+    names |= {'noise': s.weight_noise.noise, 'dropout': s.dropout, 'batches': s.batches}
+    per_epoch = f'; {learner.steps_per_epoch:,} steps an epoch' if learner.steps_per_epoch else ''
+    return Experiment(
+        name=NAME,
+        settings=s,
+        init=lambda key: learner.state(learner.noise.init(net.init(key))),
+        step=learner.step,
+        batch=learner.batch,
+        evaluate=evaluate,
+        bundle=bundle,
+        report=lambda bundle, history: report.report(
+            bundle, history, corpus, evaluation, sampling, names, beside=beside, before=before, say=say
+        ),
+        describe=describe,
+        warm_start=warm_start if s.init_from else None,
+        steps_per_epoch=learner.steps_per_epoch,
+        log_every=1 if by_hf else 20,
+        title=f'{_description(s)} on {corpus.name}: {N:,} / {len(corpus.valid):,} / '
+        f'{len(corpus.test):,} {unit_of(corpus.alphabet)}, {V} different{per_epoch}',
+    )
+
+
+_UNLOGGED = ('targets', 'sequences', 'gradient', 'finite')
+
+
+def _description(s):
+    layers = f'{s.net.layers} layers of {s.net.hidden}' if s.net.layers > 1 else f'{s.net.hidden}'
+    noise = '' if s.weight_noise.noise == 'none' else f', {s.weight_noise.noise} weight noise'
+    dropout = f', dropout of {s.dropout}' if s.dropout else ''
+    return f'{s.net.cell} of {layers} by {s.first_order.optimizer}{noise}{dropout}'
+
+
+def _numbers_at_once(s, V, chunk, devices):
+    """What a device holds for its part of a batch while it learns: somewhat less than a benchmark measures."""
+    H = s.net.hidden * s.net.layers * (2 if s.net.cell == LSTM else 1)
+    F = s.net.factors if s.net.cell == 'mrnn' else 0
+    part = s.batch // count(devices)
+    gradient = (part if s.batches == 'streams' else min(chunk, part)) * (4 * H + 3 * F + 3 * V)
+    by_hf = s.first_order.optimizer == HESSIAN_FREE
+    curvature = s.hessian_free.curvature_batch // count(devices) * (6 * H + 4 * F + 3 * V) if by_hf else 0
+    return s.length * max(gradient, curvature)
+
+
+def initial_params(s: LanguageModel, corpus: Corpus, shapes: Any) -> tuple[Any, dict]:
+    """The params to begin with, of ``init_from``, and where they are from.
+
+    Adaptive weight noise begins with the posterior of a net that has one; otherwise with its weights.
+
+    Args:
+      shapes: of the weights.
+
+    Raises:
+      DataError: if it is another net, or of another alphabet.
+    """
+    origin = bundles.load(s.init_from)
+    bundles.check_kind(origin, models.KIND)
+    if models.alphabet_of(origin) != corpus.alphabet:
+        raise DataError(f'init_from={s.init_from} is a net of another alphabet than that of {corpus.name}')
+    plain = bundles.without_noise(origin)
+    if s.weight_noise.noise == 'adaptive' and plain.params is not origin.params:
+        params = bundles.fit(origin, jax.eval_shape(weight_noise.posterior, shapes))
+    else:
+        params = _noise(s).init(jax.tree.map(jnp.asarray, bundles.fit(plain, shapes)))
+    history = {name: origin.history[name] for name in ('experiment', 'step') if name in origin.history}
+    return params, {'net': pathlib.Path(s.init_from).name, **history}
+
+
+class _Learner(NamedTuple):
+    """What differs between the two kinds of batches.
+
+    Attributes:
+      noise: on the weights.
+      state: ``state(params)``, that before the first step.
+      step, batch, steps_per_epoch: as of ``Experiment``.
+      symbols: ``symbols(i)``, how many have been predicted in i steps.
+    """
+
+    noise: weight_noise.Noise
+    state: Callable
+    step: Callable
+    batch: Callable
+    steps_per_epoch: int
+    symbols: Callable
+
+
+def _in_training(s, V):
+    dtype = jnp.bfloat16 if s.products == 'bfloat16' else None
+    return models.make(s.net, V, dtype=dtype, dropout=s.dropout, reverse=s.first_order.optimizer != HESSIAN_FREE)
+
+
+def _noise(s):
+    return weight_noise.noise(s.weight_noise.noise, s.weight_noise.noise_sd, s.weight_noise.variance)
+
+
+def _substrings(s, corpus, net: Model, chunk) -> _Learner:
+    V, noise = len(corpus.alphabet), _noise(s)
+    random_substrings(corpus.train, np.random.default_rng(0), 1, s.length, s.unscored)  # long enough?
+    learner = _in_training(s, V)
+    if s.first_order.optimizer == HESSIAN_FREE:
+        optimizer = optimizers.hessian_free(s.hessian_free, s.first_order.average)
+        step = hessian_free_step(learner, optimizer, chunk, s.hessian_free.mu, s.hessian_free.preconditioned)
+    else:
+        optimizer = optimizers.first_order(s.first_order)
+        n = max(1, len(corpus.train) // (s.length - s.unscored))  # as many substrings score every symbol once
+        noisy = noisy_loss(learner, noise, n) if s.weight_noise.noise != 'none' or s.dropout else None
+        per = 'sequence' if s.first_order.optimizer == 'graves_rmsprop' else 'target'  # the scale of its constants
+        step = first_order_step(learner, optimizer, chunk, per=per, noisy=noisy, seed=s.seed)
+
+    def batch(i):
+        def draw(stream, sequences):
+            rng = np.random.default_rng((s.seed, i, stream))
+            return random_substrings(corpus.train, rng, sequences, s.length, s.unscored)
+
+        return optimizers.batches(draw, s.first_order.optimizer, s.batch, s.hessian_free)
+
+    state = functools.partial(state_of, optimizer)
+    return _Learner(noise, state, step, batch, 0, lambda i: i * s.batch * s.length)
+
+
+def _streams(s, corpus, net: Model, chunk) -> _Learner:
+    V, N, noise = len(corpus.alphabet), len(corpus.train), _noise(s)
+    check_streams(N, s.batch, s.length)
+    epoch = steps_per_epoch(N, s.batch, s.length)
+    optimizer = optimizers.first_order(s.first_order, epoch)
+    key = jax.random.fold_in(jax.random.key(s.seed), 1)
+    return _Learner(
+        noise,
+        lambda params: init_carried_state(net, optimizer, params, s.batch),
+        truncated_bptt_step(_in_training(s, V), optimizer, noise, key, epoch),
+        lambda i: stream_batch(corpus.train, s.batch, s.length, i, V, s.reset_every),
+        epoch,
+        lambda i: i / epoch * N,
+    )
