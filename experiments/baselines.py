@@ -109,7 +109,7 @@ def net_rivals(s, corpus):
         tuning.check_tuning_text(corpus.valid[: measure.TUNED_ON])
     for name in s.nets:
         net = cli.load_net(name)
-        models.open(net, words=False)  # now, and not after an hour
+        models.open_net(net, words=False)  # now, and not after an hour
         if net.data != corpora.fingerprint(corpus):
             raise RunError(
                 f'the net {name} was trained on another text than that of --corpus={s.corpus} '

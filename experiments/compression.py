@@ -136,7 +136,7 @@ def build(s, Header):
     if s.model in ('net', 'mix') and not s.weights:
         raise SettingsError(f'--model={s.model} needs a net: --weights=FOLDER or FILE')
     net = cli.load_net(s.weights) if s.weights else None
-    alphabet = models.open(net, words=False).alphabet if net else BYTES
+    alphabet = models.open_net(net, words=False).alphabet if net else BYTES
     known = prime(s, alphabet)
     # All that the probabilities depend on.
     facts = [VERSION, kind(s), alphabet, len(known), hashlib.sha256(known.tobytes()).hexdigest()]
@@ -150,7 +150,7 @@ def build(s, Header):
 
 
 def net_predictor(s, bundle, known, facts):
-    net = models.open(bundle)
+    net = models.open_net(bundle)
     prompt = known if len(known) else symbols_of('\n' if '\n' in net.alphabet else net.alphabet[0], net.alphabet)
     facts += [models.digest(bundle)]
     if not s.net_learns:

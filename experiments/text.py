@@ -193,15 +193,15 @@ def load_net(o: Any, shipped: str | None = None) -> Bundle:
 
 def sample(o, shipped=None):
     generate.check_sampling(o.sampling)
-    say(generate.sample(models.open(load_net(o, shipped)), o.sampling))
+    say(generate.sample_as(o.sampling, models.open_net(load_net(o, shipped))))
 
 
 def score(o, shipped=None):
     if o.scored.plot and not o.scored.plot.endswith('.png'):
         raise SettingsError(f'plot={o.scored.plot}: it is a PNG file; end its name in .png')
-    net = models.open(load_net(o, shipped))
+    net = models.open_net(load_net(o, shipped))
     symbols = _text_to_score(o.scored, net.alphabet)
-    prompt = generate.prompt_symbols(o.sampling.prompt, net.alphabet)
+    prompt = words.prompt_symbols(o.sampling.prompt, net.alphabet)
     bits = scoring.static_reader(net.model)(net.params, symbols, prompt).nll * BITS
     unit = unit_of(net.alphabet)
     if o.scored.plot:
@@ -231,7 +231,7 @@ def analyse(o):
     folder = pathlib.Path(cli.folder_of(o.common.workdir, 'where to keep the analysis'))
     _refuse_weights(o)
     bundle = load_net(o)
-    net = models.open(bundle, words=False)
+    net = models.open_net(bundle, words=False)
     corpus = load_corpus(settings_of.restore(o.run, bundle.history['settings']), o.common.data)
     if corpora.fingerprint(corpus) != bundle.data:
         raise RunError(f'{folder} holds a net of another text than the {corpus.name} that is found now')
@@ -240,7 +240,7 @@ def analyse(o):
     found, figures = probes.probe(
         subjects,
         corpus,
-        generate.prompt_symbols(o.sampling.prompt, corpus.alphabet),
+        words.prompt_symbols(o.sampling.prompt, corpus.alphabet),
         n_bags=o.analysis.bags,
         n_passages=o.analysis.passages,
         n_sampled=o.analysis.sampled,

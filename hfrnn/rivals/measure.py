@@ -119,7 +119,7 @@ def _open(name, rule, valid, known):
     from hfrnn import bundle
     from hfrnn.text import models, scoring, tuning  # in the process of the net alone: JAX takes its time
 
-    trained = models.open(bundle.load(name), words=False)
+    trained = models.open_net(bundle.load(name), words=False)
     read = scoring.dynamic_reader(trained.model, SEGMENT)
     texts = trained.alphabet, known[:RMS_OF], valid[:TUNED_ON]
     how = {'segment': SEGMENT, 'clip': CLIP, 'read': read}

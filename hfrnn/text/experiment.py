@@ -178,7 +178,7 @@ def language_model(
     learner = (_substrings if s.batches == 'substrings' else _streams)(s, corpus, net, chunk)
     copies = optimizers.copies_of_weights(s.first_order.optimizer, s.hessian_free)
     generate.check_sampling(sampling)
-    generate.prompt_symbols(sampling.prompt, corpus.alphabet)  # now, and not after the training
+    words.prompt_symbols(sampling.prompt, corpus.alphabet)  # now, and not after the training
     report.check(evaluation, corpus)
     check_memory(size(shapes), copies, _numbers_at_once(s, V, chunk, devices), devices)
 

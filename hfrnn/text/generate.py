@@ -40,39 +40,46 @@ def check_sampling(s: Sampling) -> None:
         )
 
 
-def prompt_symbols(prompt: str | None, alphabet: str | tuple[str, ...]) -> np.ndarray:
-    """The symbols (P,) of a prompt; of none, the end of a line, or the first symbol where the alphabet has no end.
-
-    Raises:
-      SettingsError: if it is empty.
-      DataError: for what the alphabet lacks.
-    """
-    if prompt is None:
-        end = '\n' if isinstance(alphabet, str) else words.END
-        return np.array([alphabet.index(end) if end in alphabet else 0], np.int32)
-    symbols = words.symbols_of(prompt, alphabet)
-    if not len(symbols):
-        raise SettingsError('the prompt is empty; give at least one symbol')
-    return symbols.astype(np.int32)
-
-
-def sample(net: Trained, s: Sampling) -> str:
+def sample(
+    net: Trained,
+    prompt: str | None = None,
+    length: int = 500,
+    *,
+    temperature: float = 1.0,
+    beam: int = 0,
+    seed: int = 0,
+) -> str:
     """A prompt, and the text with which a net continues it.
 
+    Args:
+      prompt: the end of a line if None.
+      length: how many symbols the net writes.
+      temperature: 0 takes the most probable symbol each time.
+      beam: not 0: the most probable text that a beam of this width finds.
+      seed: another seed, another text.
+
     Raises:
-      SettingsError: for an empty prompt, or a beam that is too large.
-      DataError: for a prompt that the alphabet lacks something of.
+      DataError: for an empty prompt, or one that the alphabet lacks something of.
     """
-    check_sampling(s)
-    prompt = prompt_symbols(s.prompt, net.alphabet)
-    if s.beam:
+    read = words.prompt_symbols(prompt, net.alphabet)
+    if beam:
         search = jax.jit(functools.partial(beam_search, net.model), static_argnames=('length', 'width'))
-        symbols = search(net.params, prompt, length=s.sample_length, width=s.beam)[0][0]
+        symbols = search(net.params, read, length=length, width=beam)[0][0]
     else:
         go_on = jax.jit(functools.partial(continue_text, net.model), static_argnames='length')
-        key = jax.random.key(s.sample_seed)
-        symbols = go_on(net.params, key, prompt, length=s.sample_length, temperature=s.temperature)
-    return words.text_of(np.concatenate([prompt, symbols]), net.alphabet)
+        symbols = go_on(net.params, jax.random.key(seed), read, length=length, temperature=temperature)
+    return words.text_of(np.concatenate([read, symbols]), net.alphabet)
+
+
+def sample_as(s: Sampling, net: Trained) -> str:
+    """``sample`` by settings.
+
+    Raises:
+      SettingsError: for a beam that is too large.
+      DataError: as of ``sample``.
+    """
+    check_sampling(s)
+    return sample(net, s.prompt, s.sample_length, temperature=s.temperature, beam=s.beam, seed=s.sample_seed)
 
 
 def continue_text(

@@ -1,14 +1,13 @@
 """Metrics of text: bits per character, perplexity, error rate."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from hfrnn.text import words
-from hfrnn.text.scoring import Reading
+from hfrnn.text.scoring import BITS, Reading
 
-BITS = 1 / math.log(2)  # bits in a nat
+__all__ = ['BITS', 'count_units', 'text_metrics']
 
 
 def count_units(alphabet: Sequence[str], symbols: np.ndarray) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Language models: the settings that make one, and a trained one from its bundle.
 
-    model, params, alphabet = models.open(bundle.load('penn_treebank'))
+    model, params, alphabet = models.open_net(bundle.load('penn_treebank'))
     symbols = generate.continue_text(model, params, jax.random.key(0), encode('the ', alphabet), 200)
     print(decode(symbols, alphabet))
 
@@ -101,7 +101,7 @@ def make(net: Net, n_symbols: int, *, dtype: Any = None, dropout: float = 0.0, r
     return sequence_model(stacked[0] if net.layers == 1 else cells.stack(*stacked), output, weights)
 
 
-def open(bundle: Bundle, *, words: bool = True) -> Trained:
+def open_net(bundle: Bundle, *, words: bool = True) -> Trained:
     """The net of a bundle; of one with adaptive weight noise, the means of its weights.
 
     Args:
@@ -139,7 +139,7 @@ def alphabet_of(bundle: Bundle) -> str | tuple[str, ...]:
 
 def digest(bundle: Bundle) -> str:
     """A hash of all that makes the net's predictions: its settings, alphabet and weights."""
-    trained = open(bundle)
+    trained = open_net(bundle)
     sha = hashlib.sha256(repr((sorted(bundle.model.items()), trained.alphabet)).encode())
     for place, leaf in bundles.places(trained.params).items():
         sha.update(f'{place} {leaf.shape} {leaf.dtype}'.encode())

@@ -68,7 +68,7 @@ def report(
         stays if it is of more of the text.
       say: called with each line of what is done.
     """
-    net = models.open(bundle)
+    net = models.open_net(bundle)
     test = corpus.test[: evaluation.test_symbols or None]
     before = before or {}
     if (before.get('steps'), before.get('best_step')) != (history[-1]['step'], bundle.history.get('step')):
@@ -89,7 +89,7 @@ def report(
         results['dynamic'] = before['dynamic'] | results['dynamic']
         if 'compressors' in before:
             results['compressors'] = before['compressors'] | results.get('compressors', {})
-    sampled = generate.sample(net, sampling)
+    sampled = generate.sample_as(sampling, net)
     lines = [f'\nA sample:\n\n{sampled}\n', table(results)]
     if before.get('test_symbols', 0) > len(test):
         lines.append('  results.json is of more test text, and stays as it is')

@@ -21,9 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from hfrnn.errors import DataError
 from hfrnn.nets.model import Model
+from hfrnn.text import words
+from hfrnn.text.models import Trained
 
 Params = Any
+BITS = 1 / math.log(2)  # in a nat
 STREAMS = 256  # read at once, at most
 MOST_NUMBERS = 2**26  # of outputs z held at once: 256 MiB
 
@@ -113,6 +117,22 @@ def static_reader(model: Model, length: int = 100) -> Callable[..., Reading]:
         return Reading(nll, wrong)
 
     return read
+
+
+def bits_per_symbol(net: Trained, text: str, prompt: str | None = None) -> float:
+    """-log2 P(text | prompt) / its symbols, by a net that is frozen.
+
+    Args:
+      prompt: the end of a line if None.
+
+    Raises:
+      DataError: for an empty text or prompt, or one that the alphabet lacks something of.
+    """
+    symbols = words.symbols_of(text, net.alphabet)
+    if not len(symbols):
+        raise DataError('the text is empty')
+    before = words.prompt_symbols(prompt, net.alphabet)
+    return float(static_reader(net.model)(net.params, symbols, before).nll.mean()) * BITS
 
 
 # -- learning while reading -------------------------------------------------------------------------------------------

@@ -68,6 +68,21 @@ def symbols_of(content: str, alphabet: str | tuple[str, ...]) -> np.ndarray:
     return encode(found if ends_in_a_line else found[:-1], alphabet)
 
 
+def prompt_symbols(prompt: str | None, alphabet: str | tuple[str, ...]) -> np.ndarray:
+    """The symbols (P,) of a prompt; of none, the end of a line, or the first symbol where the alphabet has no end.
+
+    Raises:
+      DataError: if it is empty, or for what the alphabet lacks.
+    """
+    if prompt is None:
+        end = '\n' if isinstance(alphabet, str) else END
+        return np.array([alphabet.index(end) if end in alphabet else 0], np.int32)
+    symbols = symbols_of(prompt, alphabet)
+    if not len(symbols):
+        raise DataError('the prompt is empty; give at least one symbol')
+    return symbols.astype(np.int32)
+
+
 def text_of(symbols: np.ndarray, alphabet: str | tuple[str, ...]) -> str:
     """What a user reads of symbols: characters, bytes or words."""
     if isinstance(alphabet, str):

@@ -90,7 +90,7 @@ def test_any_script_reads_any_net_of_text(finished, said):
 
 def test_scores_add_up(finished, said):
     """P(xy) = P(x) P(y | x)."""
-    net = models.open(bundle.load(finished))
+    net = models.open_net(bundle.load(finished))
 
     def bits(before, content):
         before, content = (encode(part, net.alphabet) for part in (before, content))

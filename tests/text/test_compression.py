@@ -291,7 +291,7 @@ def test_a_trained_net_compresses_to_what_it_scores(text_run, tmp_path):
     bundle.save(tmp_path / 'half.npz', net, np.float16)
     content = (text_run.parent / 'text').read_bytes()[:2000]
     (tmp_path / 'a').write_bytes(content)
-    trained = models.open(net)
+    trained = models.open_net(net)
     symbols = encode(content.decode(), trained.alphabet)
     nll = scoring.static_reader(trained.model)(trained.params, symbols, [trained.alphabet.index('\n')]).nll
 

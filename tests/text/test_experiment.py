@@ -126,7 +126,7 @@ def test_any_net_learns_by_what_goes_with_it(changes, tmp_path):
     assert again.model == net.model and again.history['settings'] == flatten(replace(MRNN, **changes))
     rows = run_folder.read_metrics(tmp_path / 'run')
     assert all(np.isfinite(row['bits_per_char']) for row in rows) and rows[-1]['valid_bits_per_char'] < 7.5
-    trained = models.open(net)
+    trained = models.open_net(net)
     made = make(replace(MRNN, **changes))
     assert_allclose(made.evaluate(trained.params)['bits_per_char'], rows[-1]['valid_bits_per_char'], rtol=1e-6)
 
@@ -210,7 +210,9 @@ def test_a_run_begins_with_the_net_it_is_told_to(lstm, tmp_path):
     static = read(lstm[0] / 'results.json')['static']
     for noise in ('none', 'fixed', 'adaptive'):
         net = train(replace(begin, noise=noise), tmp_path / noise, evaluation=DYNAMIC)
-        assert_trees_close(models.open(net).params, models.open(weights).params, rtol=1e-6)  # an average, rounded
+        assert_trees_close(
+            models.open_net(net).params, models.open_net(weights).params, rtol=1e-6
+        )  # an average, rounded
         assert read(tmp_path / noise / 'results.json')['static'] == pytest.approx(static, rel=1e-6)
         assert net.history['begun_from'] == {'net': 'run', 'experiment': 'language_model', 'step': 4}
         assert net.history['settings']['init_from'] == 'run'  # and not where that stands
@@ -257,7 +259,7 @@ def test_words(tmp_path):
     assert 2 < static['perplexity'] < 8.5
     per_word = np.log2(static['perplexity'])
     assert static['bits_per_char'] == pytest.approx(per_word / (sum(map(len, lines)) + len(lines)) * 9000, rel=0.05)
-    assert len(models.open(net).alphabet) == 8 and models.open(net).alphabet[0] == '<eos>'
+    assert len(models.open_net(net).alphabet) == 8 and models.open_net(net).alphabet[0] == '<eos>'
 
 
 def test_steps_of_streams_are_of_the_seed_and_their_number():

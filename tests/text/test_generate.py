@@ -6,8 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hfrnn.errors import DataError, SettingsError
 from hfrnn.nets import cells, model, outputs
-from hfrnn.text import generate, scoring
+from hfrnn.text import generate, scoring, words
+from hfrnn.text.generate import Sampling
+from hfrnn.text.models import Trained
 
 V = 4
 NET = model.sequence_model(cells.rnn(V, 6), outputs.categorical(V))
@@ -45,7 +48,7 @@ def test_the_bits_of_a_text_are_those_of_one_unroll(piece):
     whole = np.concatenate([PROMPT, symbols])
     log_p = jax.nn.log_softmax(NET.predict(PARAMS, jnp.asarray(whole[:-1])).z)
     wanted = [-log_p[t][whole[t + 1]] for t in range(len(PROMPT) - 1, len(whole) - 1)]
-    found = scoring.surprise(NET, PARAMS, PROMPT, symbols, piece)
+    found = scoring.static_reader(NET, piece)(PARAMS, symbols, PROMPT).nll
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
     np.testing.assert_allclose(found.sum(), sum(wanted), rtol=1e-5)
 
@@ -87,3 +90,27 @@ def test_a_beam_wider_than_all_there_is_says_so():
     _, found = search(WEIGHTS, PROMPT, length=1, width=5)
     assert np.isfinite(found[:3]).all()
     assert (found[3:] == -np.inf).all()
+
+
+def test_a_sample_is_its_prompt_and_what_the_net_writes():
+    net = Trained(NET, PARAMS, 'ab\nc')
+    said = generate.sample(net, 'ba', 20)
+    assert said.startswith('ba') and len(said) == 22
+    assert said == generate.sample_as(Sampling('ba', 20), net) != generate.sample(net, 'ba', 20, seed=1)
+    greedy = generate.sample(net, 'ba', 20, temperature=0.0)
+    assert greedy == generate.sample(net, 'ba', 20, beam=1) == generate.sample(net, 'ba', 20, temperature=0.0, seed=1)
+    assert generate.sample(net, length=3)[0] == '\n'  # the end of a line
+    assert scoring.bits_per_symbol(net, 'abc') > 0
+    for function, error, said in (
+        (lambda: generate.sample(net, ''), DataError, 'prompt is empty'),
+        (lambda: generate.sample(net, 'x'), DataError, 'not in the alphabet'),
+        (lambda: generate.sample_as(Sampling(beam=9000, sample_length=20_000), net), SettingsError, 'a beam holds'),
+        (lambda: scoring.bits_per_symbol(net, ''), DataError, 'text is empty'),
+    ):
+        with pytest.raises(error, match=said):
+            function()
+
+
+def test_a_prompt_that_is_not_given_is_the_end_of_a_line():
+    for alphabet, symbol in (('ab\n', 2), (('<eos>', 'cat'), 0), ('ab', 0)):
+        assert words.prompt_symbols(None, alphabet).tolist() == [symbol]

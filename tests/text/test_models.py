@@ -27,7 +27,7 @@ def a_bundle(net=SMALL, alphabet='ab', **model):
 def test_a_net_is_what_was_saved(net, tmp_path):
     one = a_bundle(net)
     bundle.save(tmp_path / 'net.npz', one)
-    again = models.open(bundle.load(tmp_path / 'net.npz'))
+    again = models.open_net(bundle.load(tmp_path / 'net.npz'))
     jax.tree.map(np.testing.assert_array_equal, again.params, one.params)
     assert again.alphabet == 'ab'
     xs = np.array([0, 1])
@@ -40,12 +40,12 @@ def test_a_net_is_what_was_saved(net, tmp_path):
 
 def test_what_is_no_net_of_text_is_named(tmp_path):
     words = a_bundle(alphabet=['<eos>', 'cat'])
-    assert models.open(words).alphabet == ('<eos>', 'cat')
+    assert models.open_net(words).alphabet == ('<eos>', 'cat')
     with pytest.raises(RunError, match='a net of words'):
-        models.open(words, words=False)
+        models.open_net(words, words=False)
     for wrong in ({'hidden': 0}, {'hidden': 'x'}, {'layers': 10**9}, {'cell': 'gru'}, {'more': 1}):
         with pytest.raises(RunError, match='does not say which'):
-            models.open(a_bundle(**wrong))
+            models.open_net(a_bundle(**wrong))
     one = a_bundle()
     for model, data, error, said in (
         ({'kind': 'handwriting'}, one.data, DataError, 'its kind is handwriting'),
@@ -55,11 +55,11 @@ def test_what_is_no_net_of_text_is_named(tmp_path):
         (one.model, {'alphabet': 'abc'}, DataError, 'another net'),
     ):
         with pytest.raises(error, match=said):
-            models.open(one._replace(model=model, data=data))
+            models.open_net(one._replace(model=model, data=data))
 
 
 def test_what_ships_goes_on_with_a_text():
-    net = models.open(bundle.load('penn_treebank'))
+    net = models.open_net(bundle.load('penn_treebank'))
     assert size(net.params) == 4_257_050
     prompt = encode('the ', net.alphabet)
     drawn = generate.continue_text(net.model, net.params, jax.random.key(0), prompt, 20)
