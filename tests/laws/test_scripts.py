@@ -22,10 +22,7 @@ SCRIPTS = {  # its flags, small enough for a test; its steps are of the first fo
         *(f'--flagfile={F}/mrnn_ci.flags', '--steps=4', '--nocompressors'),
         *('--preset=sutskever2011', '--own_batches'),
     ],
-    'penn_treebank': [
-        *(f'--flagfile={F}/language_ci.flags', '--steps=4', '--epochs=inf', '--dynamic=sgd'),
-        *('--noise=adaptive', '--dropout=0.1'),
-    ],
+    'penn_treebank': [f'--flagfile={F}/language_ci.flags', '--steps=4', '--epochs=inf', '--dynamic=sgd'],
 }
 OTHER = dict.fromkeys(SCRIPTS, '--hidden=9')
 each_script = pytest.mark.parametrize('script', SCRIPTS)

@@ -16,7 +16,7 @@ from hfrnn.text.experiment import G13, SMH11, initial_params, language_model, lo
 from hfrnn.text.generate import Sampling
 from hfrnn.text.metrics import BITS
 from hfrnn.text.report import Evaluation
-from hfrnn.train import experiment, run_folder
+from hfrnn.train import checkpoints, experiment, run_folder
 from hfrnn.train.experiment import Limits
 from hfrnn.train.settings import flatten, replace
 from tests.scripts import read
@@ -234,6 +234,20 @@ def test_a_run_begins_with_the_net_it_is_told_to(lstm, tmp_path):
         with pytest.raises(DataError, match=said):
             train(replace(begin, **changes), tmp_path / 'other')
     assert not (tmp_path / 'other').exists()
+
+
+def test_in_parts_a_run_is_the_same_bit_for_bit(lstm, tmp_path):
+    """With adaptive noise and dropout, from the weights of another run, the state carried and the average kept."""
+    s = replace(LSTM, noise='adaptive', dropout=0.1, init_from=str(lstm[0]))
+    train(s, tmp_path / 'whole')
+    for steps in (1, 3, 4):
+        train(s, tmp_path / 'parts', steps=steps, every=1)
+    states = []
+    for folder in (tmp_path / 'whole', tmp_path / 'parts'):
+        manager = checkpoints.open_checkpoints(run_folder.open_to_read(folder)).manager
+        states.append(jax.tree.leaves(manager.restore(manager.latest_step())['state']))
+    for left, right in zip(*states, strict=True):
+        assert_array_equal(left, right)
 
 
 def test_dropout_is_of_training_alone(lstm, tmp_path):
