@@ -61,8 +61,8 @@ class Options:
     )
 
 
-FROZEN_READS = 2000  # symbols of --prime: what stands farther back does not reach a frozen net
-VERSION = 2  # to be raised where something in hfrnn/rivals or a digest of a net comes to be another
+FROZEN_READS = 2000  # symbols of --prime: a frozen net has forgotten what is farther back
+VERSION = 2  # to be raised when hfrnn/rivals computes other probabilities, or nets have other digests
 NETS_RULE = 3  # the same, of nets that learn
 CLIP = float(predictors.PIECE)  # of a segment's gradient: what decodes a file must not diverge
 

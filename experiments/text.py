@@ -7,7 +7,7 @@ score      says the bits of --text, or of the file --input, after the prompt; --
 analyse    asks the net and its rivals what they know: words in order, brackets, lists, new words
 export     writes --output, the net in half precision
 
-All but train and evaluate also read any net of text by --weights: a file, the folder of a run, or the name of one that
+sample, score and export also read any net of text by --weights: a file, the folder of a run, or the name of one that
 ships.
 """
 
@@ -45,7 +45,7 @@ class Common:
     """Where"""
 
     workdir: str | None = setting(None, "The run's folder.")
-    weights: str | None = setting(None, 'sample, score, analyse, export: another net to read than that of --workdir.')
+    weights: str | None = setting(None, 'sample, score, export: a net to read instead of that of --workdir.')
     data: str | None = setting(os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
 
 

@@ -68,7 +68,7 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     'gzip': lambda data: gzip.compress(data, 9, mtime=0),
     'bzip2': lambda data: bz2.compress(data, 9),
     'xz': lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
-}  # those that Python brings along
+}  # those of Python's library
 ALL: dict[str, Callable[[bytes], bytes]] = COMPRESSORS | {
     'zstd': zstd,
     'brotli': brotli,
@@ -80,7 +80,7 @@ ALL: dict[str, Callable[[bytes], bytes]] = COMPRESSORS | {
 
 
 def conditional_bits(compress: Callable[[bytes], bytes], before: bytes, data: bytes) -> int:
-    """8 (|C(before + data)| - |C(before)|): the bits of data for a compressor that has read what stands before it."""
+    """8 (|C(before + data)| - |C(before)|): the bits of data for a compressor that has read ``before``."""
     return 8 * (len(compress(before + data)) - len(compress(before)))
 
 

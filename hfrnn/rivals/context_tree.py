@@ -346,7 +346,7 @@ def static_bits(tree, prior, context, start):
 
 
 @compiled
-def foretell(tree, prior, context, start, P):
+def predict(tree, prior, context, start, P):
     """The distribution of each symbol of context[start:] (N,), into P (N, V)."""
     for now in range(start, len(context)):
         distribution(tree, prior, context, now, P[now - start])

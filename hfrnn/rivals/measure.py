@@ -150,7 +150,7 @@ def subjects(known: np.ndarray, n_symbols: int, say: Callable[[str], None] = pri
     """The memoizer and 8-grams of a text (N,) as ``probes.Subject``; none where numba is not installed.
 
     Args:
-      say: is told why there are none.
+      say: called with the reason if there are none.
     """
     from hfrnn.text.probes import Subject
 
@@ -218,7 +218,7 @@ def _measure(name, known, symbols, alphabet, rival):
     if rival is None:
         rival = RIVALS[name]
         check(name)  # and compile, which is not to be counted
-    logging.getLogger('absl').setLevel(logging.WARNING)  # a process of its own must be told anew
+    logging.getLogger('absl').setLevel(logging.WARNING)  # a new process has the default level
     before, start = _kibibytes('VmRSS'), _processor_seconds()
     static, online = rival(known, symbols, alphabet)
     grown = max(_kibibytes('VmHWM') - before, _most_kibibytes(resource.RUSAGE_CHILDREN))

@@ -66,7 +66,7 @@ def learn(model: Model, symbols: np.ndarray) -> Model:
 
 
 def online_bits(model: Model, symbols: np.ndarray) -> tuple[Model, float]:
-    """(the model after it has learnt the text, the bits of the text, foretold as it learnt); consumes the one given."""
+    """(the model after learning a text, its bits, each symbol predicted before it is learnt); consumes the model given."""
     return _read(model, symbols, True)
 
 
@@ -141,7 +141,7 @@ def _compile():
     tiny, both = plant(prior(2, 1, [0.5])), np.zeros(2, np.uint16)
     _read(tiny, both, False, np.empty((2, 2)))
     distribution(tiny, recent(tiny))
-    context_tree.foretell(tiny.tree, tiny.prior, both, 1, np.empty((1, 2)))
+    context_tree.predict(tiny.tree, tiny.prior, both, 1, np.empty((1, 2)))
 
 
 def _recalled(model, most):
@@ -165,7 +165,7 @@ def static(model: Model) -> Predictor:
     def read(context, symbols):
         P = np.empty((len(symbols), model.prior.n_symbols))
         both = np.append(context, _of_alphabet(symbols, model.prior))
-        context_tree.foretell(model.tree, model.prior, both, len(context), P)
+        context_tree.predict(model.tree, model.prior, both, len(context), P)
         return follow(context, symbols), P
 
     return Predictor(init, lambda context: distribution(model, context), follow, read)

@@ -1,8 +1,8 @@
 """Batches of text: random substrings, and sequences for truncated backpropagation through time.
 
-For truncated backpropagation a text of N symbols is cut into B streams, one behind the other, and every stream into
-sequences of T.  Step i sees the i-th sequence of every stream; the net's state goes on from one to the next, its
-derivative does not (G13 sec. 3.2).
+For truncated backpropagation a text of N symbols is cut into B consecutive streams, and every stream into sequences of
+T.  Step i sees the i-th sequence of every stream; the net's state is carried over from one to the next, its derivative
+is not (G13 sec. 3.2).
 
 Sources: Sutskever, Martens & Hinton 2011 (SMH11), and the code of its author (S11c); Graves 2013 (G13).
 """
@@ -14,8 +14,6 @@ import numpy as np
 from hfrnn.errors import DataError
 from hfrnn.train.loss import Batch
 from hfrnn.train.truncated_bptt import CarriedBatch
-
-# -- batches ----------------------------------------------------------------------------------------------------------
 
 
 def random_substrings(
@@ -67,14 +65,14 @@ def shifted_inputs(symbols: np.ndarray, where: np.ndarray, start: int) -> np.nda
 
 
 def stream_batch(symbols: np.ndarray, B: int, T: int, i: int, start: int, reset_every: int = 0) -> CarriedBatch:
-    """What step i sees.  Over an epoch, ``steps`` of them, every symbol is a target exactly once.
+    """The batch of step i.  In an epoch, ``steps_per_epoch`` of them, every symbol is a target exactly once.
 
-    Streams differ in length by one symbol at most; what stands behind a shorter one's end has no weight.
+    Streams differ in length by one symbol at most; past the end of a shorter one targets have no weight.
 
     Args:
       symbols: (N,) of a text.
       start: the start symbol, which is read before the first.
-      reset_every: after so many sequences the state starts anew, in every stream; 0 for at an epoch's start alone.
+      reset_every: the state of every stream is reset after so many sequences; 0 for the start of an epoch alone.
     """
     s = i % steps_per_epoch(len(symbols), B, T)
     edges = np.arange(B + 1) * len(symbols) // B

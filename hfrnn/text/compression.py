@@ -1,4 +1,4 @@
-"""Files coded by what a Predictor says of each symbol, with the range coder of the ``constriction`` package.
+"""Files coded by the probabilities of a Predictor, with the range coder of the ``constriction`` package.
 
 An archive is
 
@@ -8,9 +8,9 @@ An archive is
     0                                               seal                    the end
 
 with n the block's symbols, all of n, m, r as base-128 numbers, ``seal`` the CRC-32 of the archive so far (without other
-seals), ``content`` that of the file so far.  So a damaged archive is told from one that this machine's arithmetic
-decodes into something else.  A block ends when it is full, and its coder with it: memory does not grow with the file.
-The model goes on from block to block.
+seals), ``content`` that of the file so far.  They distinguish a damaged archive from one that this machine's
+arithmetic decodes into something else.  A block ends when it is full, and its coder with it: memory does not grow with
+the file.  The model's state is carried over from block to block.
 """
 
 import codecs
@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from hfrnn.errors import DataError
+from hfrnn.errors import DataError, UserError
 from hfrnn.text.alphabet import BYTES, as_bytes, encode
 from hfrnn.text.predictors import Predictor, read
 
@@ -32,24 +32,24 @@ except ModuleNotFoundError as e:
 
 MAGIC = b'HFR1'
 CODED, RAW = 2**16, 2**20  # bytes of a block that end it: as coded, and of the file
-PIECE = 2048  # bytes that are read, and foretold, at a time
+PIECE = 2048  # bytes that are read and predicted at a time
 LARGEST = 2**21  # no block that is whole is longer, coded or not, or has more symbols
 FAMILY = constriction.stream.model.Categorical(perfect=False)  # to 24 bits, and never 0
 
 
-class ArchiveError(ValueError):
-    """An archive that cannot be decoded, or not by this model; one line for the user."""
+class ArchiveError(UserError):
+    """An archive that cannot be decoded, or not by this model."""
 
 
 class ContentError(DataError):
-    """A file that the alphabet of a model cannot spell; one line for the user."""
+    """A file with characters that the alphabet of a model lacks."""
 
 
 class Header(NamedTuple):
     """What an archive says of its model.
 
     Attributes:
-      kind: a number from 0 to 255, of the caller's meaning.
+      kind: a number from 0 to 255; the caller gives it a meaning.
       model: 8 bytes, a hash of all that the model's probabilities depend on.
     """
 
@@ -58,12 +58,12 @@ class Header(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a file has come.
+    """How much of a file is done.
 
     Attributes:
-      raw, coded: bytes of the file, and of its archive; on the way, about.
+      raw, coded: bytes of the file, and of its archive; approximate until the end.
       symbols: how many.
-      bits: of them, by the model's own probabilities; 0 when decoding.
+      bits: of the symbols, by the model's own probabilities; 0 when decoding.
       seconds, model_seconds: since the model was ready, and of them those spent in it.
     """
 
@@ -87,7 +87,7 @@ def compress(
 
     Args:
       alphabet: the character of each symbol; ``text.BYTES`` for bytes, otherwise the file is UTF-8.
-      tick: is told of the progress, often.
+      tick: called with the progress, often.
 
     Raises:
       ContentError: if the file is not UTF-8, or has a character that the alphabet lacks; or if the model diverges.
@@ -123,7 +123,7 @@ def compress(
         state, P = read(predictor, state, symbols)
         seconds = time.perf_counter() - start
         if not np.all(np.isfinite(P)):
-            raise ContentError('the model has diverged on it, and foretells nothing any more; let it learn more slowly')
+            raise ContentError('the model has diverged on it, and predicts nothing any more; let it learn more slowly')
         encoder.encode(symbols.astype(np.int32), FAMILY, P)
         raw += part
         n += len(symbols)
@@ -153,10 +153,10 @@ def decompress(
     target: BinaryIO,
     tick: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Writes the file of an archive.  What it has written is the file only once it returns.
+    """Writes the file of an archive.  The file is complete and verified only when this returns.
 
     Raises:
-      ArchiveError: if the archive is none, or damaged, or made by another model.
+      ArchiveError: if it is no archive, damaged, or made by another model.
     """
     if read_header(source) != header:
         raise ArchiveError(
@@ -174,13 +174,13 @@ def decompress(
         if max(n, m, r) > LARGEST:
             raise ArchiveError('the archive is damaged: a number in it is too large')
         body = _read_exactly(source, m - 1 if m else r)
-        told = _read_exactly(source, 4) if n else b''
-        seal = zlib.crc32(first + second + third + body + told, seal)
+        saved = _read_exactly(source, 4) if n else b''
+        seal = zlib.crc32(first + second + third + body + saved, seal)
         if _read_exactly(source, 4) != seal.to_bytes(4):
             raise ArchiveError('the archive is damaged: a checksum of it is wrong')
         if n == 0:
             break
-        pieces = _decoded(predictor, state, alphabet, body, n) if m else _followed(predictor, state, alphabet, body)
+        pieces = _decoded(predictor, state, alphabet, body, n) if m else _stored(predictor, state, alphabet, body)
         size, symbols_before = len(first + second + third + body) + 8, done.symbols
         for state, part, symbols, seconds in pieces:  # noqa: B007 (the block after this one goes on from it)
             target.write(part)
@@ -194,7 +194,7 @@ def decompress(
                 done.model_seconds + seconds,
             )
             tick(done)
-        if content != int.from_bytes(told):
+        if content != int.from_bytes(saved):
             raise ArchiveError(_DIFFERS)
         written += size
     if source.read(1):
@@ -209,7 +209,7 @@ _DIFFERS = (
 
 
 def read_header(source: BinaryIO) -> Header:
-    """The header of an archive, which it reads.
+    """Reads the header of an archive.
 
     Raises:
       ArchiveError: if it is no archive.
@@ -238,7 +238,7 @@ def _decoded(predictor, state, alphabet, payload, n):
             seconds -= start - time.perf_counter()
             try:
                 symbols[i] = decoder.decode(FAMILY, p[None])[0]
-            except AssertionError as e:  # its word for data that no encoder with these probabilities makes
+            except AssertionError as e:  # raised for data that no encoder with these probabilities makes
                 raise ArchiveError(_DIFFERS) from e
             start = time.perf_counter()
             state = predictor.update(state, int(symbols[i]))
@@ -246,8 +246,8 @@ def _decoded(predictor, state, alphabet, payload, n):
         yield state, as_bytes(symbols, alphabet), len(symbols), seconds
 
 
-def _followed(predictor, state, alphabet, raw):
-    """The same of a block that is not coded, but which the model reads all the same."""
+def _stored(predictor, state, alphabet, raw):
+    """The same of a block that is not coded; the model reads it, too."""
     try:
         symbols = np.frombuffer(raw, np.uint8) if alphabet == BYTES else encode(raw.decode(), alphabet)
     except (UnicodeDecodeError, DataError) as e:
@@ -286,7 +286,7 @@ def _symbols(source, alphabet):
 
 
 def _trimmed(words):
-    """Words as bytes, without the zeros at the end, which the decoder puts back."""
+    """Words as bytes, without the zeros at the end, which the decoder restores."""
     return words.astype('>u4').tobytes().rstrip(b'\0')
 
 

@@ -26,7 +26,7 @@ class Corpus(NamedTuple):
     """A text in three parts, as symbols.
 
     Attributes:
-      name: what it was asked for as.
+      name: as it was asked for.
       alphabet: the character of each symbol; for bytes, the 256 of latin-1; for words (``words.load``) a tuple of them.
       train, valid, test: (N,) uint8 or uint16 symbols.
     """
@@ -44,7 +44,7 @@ class Corpus(NamedTuple):
 def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corpus:
     """A corpus by its name, or by the path of a text file.
 
-    * 'pydoc': Python's language reference, which every Python carries (0.5 MB), each paragraph once;
+    * 'pydoc': Python's language reference, which comes with every Python (0.5 MB), each paragraph once;
       'stdlib': the source of its library (11 MB);
     * 'ptb': Penn Treebank characters, Mikolov's form and split;
     * 'enwik8': bytes, 92, 4 and 4 million for training, validation and test; Graves 2013 (sec. 3.2) trains on the first
@@ -53,8 +53,8 @@ def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corp
       and test;
     * a path: any text file, the last tenth of it for the test, the twentieth before that for validation.
 
-    The alphabet of a text file is that of the whole file, so that any of it can be coded, but for characters beyond the
-    commonest 255, which become the unknown symbol.
+    The alphabet of a text file is that of the whole file, so that all of it can be coded; of more than 256 characters
+    the commonest 255 are kept, and the others become the unknown symbol.
 
     Args:
       folder: where the files of ptb and enwik8 are, as distributed or in their archives.
@@ -121,7 +121,7 @@ def _pydoc():
     topics = [topic for _, topic in sorted(importlib.import_module('pydoc_data.topics').topics.items())]
     random.Random(0).shuffle(topics)  # as SMH11 did with articles
     paragraphs = dict.fromkeys(p for topic in topics for p in topic.split('\n\n'))
-    return '\n\n'.join(paragraphs)  # a fifth stands twice or more, and what was trained on is no test
+    return '\n\n'.join(paragraphs)  # a fifth occurs twice or more, and training text is no test
 
 
 def _stdlib():
@@ -132,10 +132,10 @@ def _stdlib():
 
 
 def find(folder: str | None, archive: str, *names: str) -> list[bytes]:
-    """The bytes of the named files in a folder, or in an archive there.
+    """The bytes of the named files of a folder, or of an archive in it.
 
     Raises:
-      DataError: if there is no folder, or it holds neither.
+      DataError: if there is no folder, or neither files nor archive in it.
     """
     if not folder:
         raise DataError(f'this corpus is read from a folder: name it with --data, or in HFRNN_DATA ({archive})')

@@ -175,7 +175,7 @@ def language_model(
     V, N = len(corpus.alphabet), len(corpus.train)
     net = models.make(s.net, V)
     shapes = jax.eval_shape(net.init, jax.random.key(0))
-    learner = (_substrings if s.batches == 'substrings' else _streams)(s, corpus, net, chunk)
+    learner = _substrings(s, corpus, chunk) if s.batches == 'substrings' else _streams(s, corpus, net)
     copies = optimizers.copies_of_weights(s.first_order.optimizer, s.hessian_free)
     generate.check_sampling(sampling)
     words.prompt_symbols(sampling.prompt, corpus.alphabet)  # now, and not after the training
@@ -306,7 +306,7 @@ def _noise(s):
     return weight_noise.noise(s.weight_noise.noise, s.weight_noise.noise_sd, s.weight_noise.variance)
 
 
-def _substrings(s, corpus, net: Model, chunk) -> _Learner:
+def _substrings(s, corpus, chunk) -> _Learner:
     V, noise = len(corpus.alphabet), _noise(s)
     random_substrings(corpus.train, np.random.default_rng(0), 1, s.length, s.unscored)  # long enough?
     learner = _in_training(s, V)
@@ -331,7 +331,7 @@ def _substrings(s, corpus, net: Model, chunk) -> _Learner:
     return _Learner(noise, state, step, batch, 0, lambda i: i * s.batch * s.length)
 
 
-def _streams(s, corpus, net: Model, chunk) -> _Learner:
+def _streams(s, corpus, net: Model) -> _Learner:
     V, N, noise = len(corpus.alphabet), len(corpus.train), _noise(s)
     check_streams(N, s.batch, s.length)
     epoch = steps_per_epoch(N, s.batch, s.length)

@@ -133,7 +133,7 @@ class Bag(NamedTuple):
     """Words to be put in order.
 
     Attributes:
-      before: what stands before them, the last two words with it.
+      before: the text before them, which ends in two kept words.
       words: in their true order.
       after: the two words that follow.
     """
@@ -208,11 +208,11 @@ def balance(judge: Judge, pair: str, passages: Sequence[str], alphabet: str) -> 
     """The mean probability of the closing sign at the ends of words, by their distance from the opening one.
 
     Returns:
-      'open' and 'none': for each of DISTANCES, and as far as the next, behind an opening sign, and behind none; None
-      where no word ends so far on.
+      'open' and 'none': for each of DISTANCES, up to the next, after an opening sign, and without one; None
+      where no word ends at that distance.
     """
     blank = np.array([[c.isspace() for c in one] for one in passages])
-    ends = np.diff(blank, axis=1, prepend=True) & blank  # a word has ended before the first of the blanks behind it
+    ends = np.diff(blank, axis=1, prepend=True) & blank  # a word ends before the first of the blanks after it
     which = np.broadcast_to(np.searchsorted(DISTANCES, np.arange(ends.shape[1]), 'right') - 1, ends.shape)
     rows = np.stack([encode(one, alphabet) for one in passages])
     targets = np.full_like(rows, alphabet.index(pair[1]))

@@ -94,7 +94,7 @@ def static_reader(model: Model, length: int = 100) -> Callable[..., Reading]:
             stride, context = max(n, 1), K
         elif context < 1:
             raise ValueError('the first symbol of a piece is predicted from one before it: give a context')
-        firsts = K + np.arange(0, n, stride)  # where the first symbol that a piece scores stands in the text
+        firsts = K + np.arange(0, n, stride)  # places in the text of the first symbols that pieces score
         ends = np.minimum(firsts + stride, len(text))
         starts = np.maximum(firsts - context, 0)
         nll, wrong = np.full(n, np.nan), np.zeros(n, bool)
