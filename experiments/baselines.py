@@ -30,7 +30,7 @@ NAME = 'baselines'
 class Options:
     """Text and rivals"""
 
-    corpus: str = setting('pydoc', f'One of {", ".join(corpora.NAMES)}, or the path of a text file.')
+    corpus: str = setting('pydoc', f'One of {", ".join(corpora.CORPORA)}, or the path of a text file.')
     unit: str = setting('characters', 'What a symbol of a text file is.', choices=('characters', 'bytes'))
     data: str | None = setting(os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
     workdir: str | None = setting(None, 'Where to write results.json; nowhere if not given.')

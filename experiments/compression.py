@@ -45,7 +45,7 @@ class Options:
     )
     weights: str | None = setting(None, 'A net: the folder of a run, a file, or the name of one that ships.')
     prime: str | None = setting(
-        None, f'A file that the model reads first; or one of {", ".join(corpora.NAMES)}, for its training text.'
+        None, f'A file that the model reads first; or one of {", ".join(corpora.CORPORA)}, for its training text.'
     )
     data: str | None = setting(os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
     net_learns: bool = setting(False, 'The net learns what it reads: dynamic evaluation.')
@@ -185,7 +185,7 @@ def prime(s, alphabet):
         return np.zeros(0, np.uint8)
     unit = unit_of(alphabet)
     try:
-        if s.prime not in corpora.NAMES:
+        if s.prime not in corpora.CORPORA:
             return encode(corpora.read(s.prime, unit), alphabet)
         corpus = corpora.load(s.prime, s.data, 'characters' if s.prime in corpora.OF_CHARACTERS else unit)
         if corpus.alphabet == alphabet:

@@ -66,7 +66,7 @@ def learn(model: Model, symbols: np.ndarray) -> Model:
 
 
 def online_bits(model: Model, symbols: np.ndarray) -> tuple[Model, float]:
-    """(the model after learning a text, its bits, each symbol predicted before it is learnt); consumes the one given."""
+    """(the model after learning a text, its bits, each symbol predicted before it is learnt); it consumes the model."""
     return _read(model, symbols, True)
 
 

@@ -18,9 +18,6 @@ from hfrnn.errors import DataError
 from hfrnn.text import wikipedia
 from hfrnn.text.alphabet import BYTES, PAPER_ALPHABET, alphabet_of, encode
 
-NAMES = ('pydoc', 'stdlib', 'ptb', 'enwik8', 'wiki')
-OF_CHARACTERS = ('ptb', 'wiki')  # and not of bytes
-
 
 class Corpus(NamedTuple):
     """A text in three parts, as symbols.
@@ -63,29 +60,23 @@ def load(name: str, folder: str | None = None, unit: str = 'characters') -> Corp
     Raises:
       DataError: if there is no such file, or it is empty, too short, or undecodable; for bytes of ptb or wiki.
     """
-    if name in OF_CHARACTERS and unit == 'bytes':
-        raise DataError(f'{name} is of characters, and not of bytes')
-    if name == 'ptb':
-        return _ptb(folder)
-    if name in ('enwik8', 'wiki'):
-        data = _enwik8(folder)
-        if name == 'enwik8':
-            return Corpus(name, BYTES, *_split(np.frombuffer(data, np.uint8), 92_000_000, 4_000_000))
-        symbols = encode(wikipedia.clean(data.decode(errors='replace')), PAPER_ALPHABET, strict=False)
-        return Corpus(name, PAPER_ALPHABET, *_split(symbols, len(symbols) - 11_000_000, 1_000_000))
-    if name == 'pydoc':
-        text = _pydoc()
-    elif name == 'stdlib':
-        text = _stdlib()
-    elif not pathlib.Path(name).exists():
-        raise DataError(f'no file {name}, and no corpus of that name; the names are {", ".join(NAMES)}')
-    else:
-        text = read(name, unit)
-    if unit == 'bytes':
-        alphabet = BYTES
-        text = text if name not in NAMES else text.encode().decode('latin-1')
-    else:
-        alphabet = alphabet_of(text)
+    if name in CORPORA:
+        return CORPORA[name](name, folder, unit)
+    if not pathlib.Path(name).exists():
+        raise DataError(f'no file {name}, and no corpus of that name; the names are {", ".join(CORPORA)}')
+    return divided(name, read(name, unit), unit)
+
+
+def divided(name: str, text: str, unit: str) -> Corpus:
+    """A text in three parts: the last tenth for the test, the twentieth before that for validation.
+
+    Args:
+      text: of bytes, one latin-1 character for each.
+
+    Raises:
+      DataError: if it is too short, or one character over and over.
+    """
+    alphabet = BYTES if unit == 'bytes' else alphabet_of(text)
     if len(text) < 1000:
         raise DataError(f'{name} has {len(text)} symbols; that is too short to train and test on, take at least 1000')
     if len(alphabet) < 2:
@@ -115,6 +106,16 @@ def read(name: str, unit: str = 'characters') -> str:
         return data.decode('latin-1' if unit == 'bytes' else 'utf-8')
     except UnicodeDecodeError as e:
         raise DataError(f'{name} is not UTF-8 (byte {e.start}); convert it, or read it with --unit=bytes') from e
+
+
+def _of_python(text):
+    """A corpus of a text that every Python has."""
+
+    def load(name, folder, unit):
+        content = text()
+        return divided(name, content.encode().decode('latin-1') if unit == 'bytes' else content, unit)
+
+    return load
 
 
 def _pydoc():
@@ -155,7 +156,8 @@ def find(folder: str | None, archive: str, *names: str) -> list[bytes]:
         raise DataError(f'{path} is damaged, or lacks one of {", ".join(names)}: {e}') from e
 
 
-def _ptb(folder):
+def _ptb(name, folder, unit):
+    _refuse_bytes(name, unit)
     parts = ('train', 'valid', 'test')
     files = find(folder, 'ptb.tar.xz', *(f'ptb.char.{part}.txt' for part in parts))
 
@@ -170,14 +172,42 @@ def _ptb(folder):
     if not all(texts):
         raise DataError(f'a file of ptb in {folder} is empty')
     alphabet = alphabet_of(''.join(texts))
-    return Corpus('ptb', alphabet, *(encode(text, alphabet) for text in texts))
+    return Corpus(name, alphabet, *(encode(text, alphabet) for text in texts))
 
 
-def _enwik8(folder):
+def _read_enwik8(folder):
     (data,) = find(folder, 'enwik8.xz', 'enwik8')
     if len(data) != 100_000_000:
         raise DataError(f'enwik8 has 100,000,000 bytes; {folder} has a file of {len(data):,}')
     return data
+
+
+def _enwik8(name, folder, unit):
+    data = np.frombuffer(_read_enwik8(folder), np.uint8)
+    return Corpus(name, BYTES, *_split(data, 92_000_000, 4_000_000))
+
+
+def _wiki(name, folder, unit):
+    _refuse_bytes(name, unit)
+    text = wikipedia.clean(_read_enwik8(folder).decode(errors='replace'))
+    symbols = encode(text, PAPER_ALPHABET, strict=False)
+    return Corpus(name, PAPER_ALPHABET, *_split(symbols, len(symbols) - 11_000_000, 1_000_000))
+
+
+def _refuse_bytes(name, unit):
+    if unit == 'bytes':
+        raise DataError(f'{name} is of characters, and not of bytes')
+
+
+# A corpus is ``load(name, folder, unit) -> Corpus``; see ``load``.
+CORPORA = {
+    'pydoc': _of_python(_pydoc),
+    'stdlib': _of_python(_stdlib),
+    'ptb': _ptb,
+    'enwik8': _enwik8,
+    'wiki': _wiki,
+}
+OF_CHARACTERS = ('ptb', 'wiki')  # and not of bytes
 
 
 # -- of a corpus ------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ NAME = 'language_model'
 class LanguageModel:
     """The run: text, net and training."""
 
-    corpus: str = setting('pydoc', f'One of {", ".join(corpora.NAMES)}, or the path of a text file.')
+    corpus: str = setting('pydoc', f'One of {", ".join(corpora.CORPORA)}, or the path of a text file.')
     unit: str = setting('characters', 'What a symbol is; enwik8 is of bytes.', choices=('characters', 'words', 'bytes'))
     held_out: int = setting(
         0,
