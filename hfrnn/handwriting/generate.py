@@ -278,7 +278,7 @@ class Seen(NamedTuple):
     """
 
     mixture: Any
-    attention: np.ndarray | None
+    window: np.ndarray | None
 
 
 def inspect(writer: Writer, offsets: np.ndarray, text: str = '') -> Seen:

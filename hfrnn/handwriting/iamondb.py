@@ -120,7 +120,7 @@ class Recording(NamedTuple):
       times: (n,) seconds of each; NaN where the file has none.
     """
 
-    dataset: list[np.ndarray]
+    strokes: list[np.ndarray]
     times: list[np.ndarray]
 
 
@@ -193,7 +193,7 @@ class Line(NamedTuple):
     """
 
     offsets: np.ndarray | None
-    dataset: int
+    strokes: int
     empty: int
     lifts: int
     gaps: int
