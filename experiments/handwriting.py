@@ -136,7 +136,7 @@ class Data(NamedTuple):
     """Lines, of known text if the task reads it, and the sizes of their batches."""
 
     lines: dataset.Handwriting
-    sizes: batches.Sizes
+    padding: batches.Padding
 
 
 def points_of(data: Data) -> int:
@@ -145,7 +145,7 @@ def points_of(data: Data) -> int:
 
 
 def steps_per_epoch(data: Data) -> int:
-    return len(batches.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
+    return len(batches.epoch(data.lines.train, data.padding.lengths, FLAGS.batch))
 
 
 def cache_folder() -> str | None:
@@ -167,16 +167,16 @@ def load(task: Task) -> Data:
         raise SettingsError(
             f'{lines.name} has {len(lines.train.names)} lines to train on, {len(lines.valid.names)} to test'
         )
-    return Data(lines, batches.sizes(lines, FLAGS.buckets, task.reads_text))
+    return Data(lines, batches.choose_padding(lines, FLAGS.buckets, task.reads_text))
 
 
 def make_batch(
-    data: Data, lines: dataset.Lines, choice: batches.Choice, rng: np.random.Generator | None = None
+    data: Data, lines: dataset.Lines, selection: batches.Selection, rng: np.random.Generator | None = None
 ) -> Batch:
-    """The batch of a choice of lines; with their texts if the task reads them; distorted, with an ``rng``."""
-    U = data.sizes.texts.get(choice.length, 0)
-    distort = None if rng is None else functools.partial(strokes.distorted, rng=rng, sd=FLAGS.distort)
-    on = batches.padded(lines, choice, data.lines.scale, data.lines.alphabet, U, distort)
+    """The batch of a selection of lines; with their texts if the task reads them; distorted, with an ``rng``."""
+    U = data.padding.text_lengths.get(selection.length, 0)
+    distort = None if rng is None else functools.partial(strokes.distort, rng=rng, sd=FLAGS.distort)
+    on = batches.pad(lines, selection, data.lines.scale, data.lines.alphabet, U, distort)
     xs = model.Conditioned(on.xs, attention.Text(on.characters, on.n_characters)) if U else on.xs
     return Batch(xs, on.targets, on.weights)
 
@@ -184,8 +184,8 @@ def make_batch(
 def training_batch(data: Data, i: int) -> Batch:
     """The batch of step i (from 0): of nothing but the flags and i."""
     lines = data.lines.train
-    choice = batches.at_step(lines, data.sizes.up_to, FLAGS.batch, FLAGS.seed, i)
-    return make_batch(data, lines, choice, np.random.default_rng((FLAGS.seed, i, 1)) if FLAGS.distort else None)
+    selection = batches.at_step(lines, data.padding.lengths, FLAGS.batch, FLAGS.seed, i)
+    return make_batch(data, lines, selection, np.random.default_rng((FLAGS.seed, i, 1)) if FLAGS.distort else None)
 
 
 def about(data: Data) -> dict:
@@ -193,7 +193,7 @@ def about(data: Data) -> dict:
     lines = data.lines
     sizes = {name: len(part.names) for name, part in (('train', lines.train), ('valid', lines.valid))}
     crc = {f'{name}_crc32': zlib.crc32(getattr(lines, name).offsets.tobytes()) for name in sizes}
-    if data.sizes.texts:
+    if data.padding.text_lengths:
         crc['texts_crc32'] = zlib.crc32('\n'.join([*lines.train.texts, *lines.valid.texts]).encode())
     return {
         'source': lines.name,
@@ -246,7 +246,7 @@ def _faster_variances(updates, _):
 
 def numbers_at_once(data: Data) -> int:
     """What a device holds for the lines in memory at once, at the least."""
-    longest = int(data.sizes.up_to[-1])
+    longest = int(data.padding.lengths[-1])
     lines = min(FLAGS.batch // cli.n_devices(), max(1, FLAGS.chunk_points // longest))
     if FLAGS.noise != 'none':
         lines = min(lines, FLAGS.noise_lines)
@@ -360,8 +360,9 @@ def train(task: Task) -> None:
     epoch = steps_per_epoch(data)
     dropout = f' and dropout of {FLAGS.dropout}' if FLAGS.dropout else ''
     distorted = f' (distorted by {FLAGS.distort})' if FLAGS.distort else ''
+    weights_in_net = model.size(weight_noise.mean_params(shapes.params))
     say(
-        f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(weight_noise.mean_params(shapes.params)):,} weights '
+        f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {weights_in_net:,} weights '
         f'by {FLAGS.optimizer}{dropout} on {data.lines.name}: {len(data.lines.train.names):,} lines{distorted}, '
         f'{points_of(data):,} points, {epoch} steps an epoch; {len(data.lines.valid.names):,} for validation'
     )
@@ -441,7 +442,9 @@ def evaluator(net: model.Model, data: Data) -> Callable[[Any], dict]:
     lines = data.lines.valid
 
     def measure(params):
-        chosen = (make_batch(data, lines, choice) for choice in batches.epoch(lines, data.sizes.up_to, FLAGS.batch))
+        chosen = (
+            make_batch(data, lines, selection) for selection in batches.epoch(lines, data.padding.lengths, FLAGS.batch)
+        )
         sums = sum_metrics(step, weight_noise.mean_params(params), chosen)
         return {
             'nats_per_line': sums['nats'] / sums['sequences'],

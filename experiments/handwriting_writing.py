@@ -187,7 +187,7 @@ def some_lines(writer: generate.Writer, n: int) -> list[tuple[np.ndarray, str]]:
         lines = dataset.with_text(lines)
     if not lines.names:
         raise SettingsError(f'{FLAGS.data} has no validation line whose text is known')
-    return [(dataset.line(lines, i), lines.texts[i]) for i in range(min(n, len(lines.names)))]
+    return [(dataset.offsets_of(lines, i), lines.texts[i]) for i in range(min(n, len(lines.names)))]
 
 
 # -- modes ------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def load(source: str, cache: str | None = None, longest_step: float = LONGEST_ST
     """
     root = pathlib.Path(source)
     if root.is_file():
-        return dataset.read(root)
+        return dataset.load(root)
     if not root.is_dir():
         raise DataError(f'no folder {source}')
     path = cache and pathlib.Path(cache) / f'iamondb-{_fingerprint(root, longest_step)}.npz'
@@ -282,10 +282,10 @@ def _report(parts, forms, transcripts, lists, alphabet, longest_step, broken):
     def count(part):
         drawn = [line for _, line, _ in parts[part] if _drawn(line)]
         points = sum(len(line.offsets) for line in drawn)
-        return dataset.Part(part, len(lists[part]), len(drawn), sum(line.strokes for line in drawn), points)
+        return dataset.PartCounts(part, len(lists[part]), len(drawn), sum(line.strokes for line in drawn), points)
 
     def rule(what, where):
-        return dataset.Rule(what, len(where), tuple(dict.fromkeys(where)))
+        return dataset.Correction(what, len(where), tuple(dict.fromkeys(where)))
 
     def times(number):
         return [name for name, line, text in every for _ in range(number(line, text))]
@@ -326,7 +326,7 @@ def _report(parts, forms, transcripts, lists, alphabet, longest_step, broken):
             [c for _, _, text in every for c in text if c not in alphabet],
         ),
         rule('broken files of forms in no list, left out', [path.stem for path in broken]),
-        dataset.Rule(
+        dataset.Correction(
             'lines more (+) or fewer (-) than G13 has',
             sum(abs(part.lines - PAPER[part.name]) for part in counted),
             tuple(f'{p.name}{p.lines - PAPER[p.name]:+d}' for p in counted if p.lines != PAPER[p.name]),

@@ -69,6 +69,6 @@ def from_data(data: dataset.Handwriting, name: str) -> tuple[np.ndarray, str]:
     for lines in (data.train, data.valid):
         if name in lines.names:
             i = lines.names.index(name)
-            return dataset.line(lines, i), lines.texts[i]
+            return dataset.offsets_of(lines, i), lines.texts[i]
     some = ', '.join(data.valid.names[:3])
     raise DataError(f'no file {name}, and no line of {data.name}; its lines have names such as {some}')

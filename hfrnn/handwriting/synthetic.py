@@ -264,7 +264,7 @@ def make(seed: int, train: int, valid: int) -> dataset.Handwriting:
         'valid': dataset.pack(line(seed, i) for i in range(valid)),
     }
     counts = tuple(
-        dataset.Part(name, 0, len(lines.names), int(lines.offsets[:, 2].sum()), len(lines.offsets))
+        dataset.PartCounts(name, 0, len(lines.names), int(lines.offsets[:, 2].sum()), len(lines.offsets))
         for name, lines in parts.items()
     )
     scale = dataset.scale_of(parts['train'])

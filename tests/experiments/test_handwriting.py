@@ -222,12 +222,12 @@ def test_validation_is_its_lines_by_hand():
     FLAGS.mark_as_parsed()
     with flagsaver.flagsaver(batch=3, devices=1):
         measure = experiments.handwriting.evaluator(
-            net, experiments.handwriting.Data(lines, batches.sizes(lines, 2, True))
+            net, experiments.handwriting.Data(lines, batches.choose_padding(lines, 2, True))
         )
         found = measure(weight_noise.posterior(means, 0.3))
     nats, at_rest, squared, resting = 0.0, 0.0, 0.0, []
     for i, said in enumerate(valid.texts):
-        offsets = dataset.line(valid, i)
+        offsets = dataset.offsets_of(valid, i)
         xs = strokes.normalise(offsets, lines.scale)
         z = net.predict(means, model.Conditioned(xs[:-1], generate.text_of(said, 'ab'))).z
         loss = np.array(jax.vmap(net.output.nll)(z, xs[1:]))
@@ -298,14 +298,14 @@ def test_batches_have_room_for_every_line_and_text():
 
     train, valid = some([10, 30, 31, 90], ['a', 'bb', 'c', 'd']), some([20, 200], ['e' * 17, 'f' * 70])
     data = dataset.Handwriting('', 'abcdef', train, valid, dataset.scale_of(train), dataset.Report((), ()))
-    sizes = batches.sizes(data, 3, with_texts=True)
+    padding = batches.choose_padding(data, 3, with_texts=True)
     for part in (train, valid):
         held = 0
-        for choice in batches.epoch(part, sizes.up_to, 2):
-            batch = batches.padded(part, choice, data.scale, data.alphabet, sizes.texts[choice.length])
+        for selection in batches.epoch(part, padding.lengths, 2):
+            batch = batches.pad(part, selection, data.scale, data.alphabet, padding.text_lengths[selection.length])
             held += batch.n_characters.sum()
         assert held == sum(map(len, part.texts))
-    assert batches.sizes(data, 3).texts == {}
+    assert batches.choose_padding(data, 3).text_lengths == {}
 
 
 def test_a_training_batch_is_of_nothing_but_the_flags_and_its_step():
@@ -313,7 +313,7 @@ def test_a_training_batch_is_of_nothing_but_the_flags_and_its_step():
     line = np.column_stack([np.random.default_rng(0).integers(-99, 99, (20, 2)), np.zeros(20)]).astype(np.int16)
     lines = dataset.pack([('one', line, 'a'), ('two', line, 'a')])
     data = dataset.Handwriting('', 'a', lines, lines, dataset.scale_of(lines), dataset.Report((), ()))
-    data = experiments.handwriting.Data(data, batches.sizes(data, 1))
+    data = experiments.handwriting.Data(data, batches.choose_padding(data, 1))
     FLAGS.mark_as_parsed()
 
     def targets(i, **flags):

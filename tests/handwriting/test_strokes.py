@@ -91,12 +91,12 @@ def test_the_set_is_read_by_its_lists(made):
     assert data.valid.names == ('a03-000-01', 'a03-000-02')
     assert data.valid.texts == ('first of 3', f'second {UNKNOWN} one')
     assert [tuple(part) for part in data.report.parts] == [(part, 1, 2, 4, 10) for part in LISTS]
-    np.testing.assert_array_equal(dataset.line(data.valid, 0), dataset.line(data.train, 0))
+    np.testing.assert_array_equal(dataset.offsets_of(data.valid, 0), dataset.offsets_of(data.train, 0))
     assert counts(data)['# for struck-out words'] == 4
 
 
 def counts(data):
-    return {rule.what.split(',')[0]: rule.count for rule in data.report.rules if rule.count}
+    return {rule.what.split(',')[0]: rule.count for rule in data.report.corrections if rule.count}
 
 
 def test_folder_archive_cache_and_packed_file_hold_the_same(made, tmp_path):
@@ -149,7 +149,7 @@ def test_every_rule_is_counted_and_named(made):
     (folder / 'lineStrokes/a00/a00-000/a00-000-02.xml').rename(folder / 'lineStrokes/a00/a00-000/a00-000-03.xml')
     made('ascii/a00/a00-000/a00-000.txt', 'CSR:\n\none\ntwo\nthree\n')
     data = iamondb.load(str(folder))
-    rules = {rule.what: rule for rule in data.report.rules}
+    rules = {rule.what: rule for rule in data.report.corrections}
     named = [(rule.count, rule.where) for rule in rules.values()]
     assert named[:8] == [
         (1, ('b0-000z-01',)),
@@ -161,14 +161,14 @@ def test_every_rule_is_counted_and_named(made):
         (1, ('a00-000-01',)),
         (2, ('a00-000-01',)),
     ]
-    np.testing.assert_array_equal(dataset.line(data.train, 0)[:, 2], [0, 1, 0, 1, 0, 1])
+    np.testing.assert_array_equal(dataset.offsets_of(data.train, 0)[:, 2], [0, 1, 0, 1, 0, 1])
     assert data.valid.names == ('a03-000-02',)
     assert data.valid.texts == (f'second {UNKNOWN} one',)  # its own, though the line before it has no points
-    assert 'a02-000-02' not in data.train.names and min(dataset.lengths(data.train)) > 1
+    assert 'a02-000-02' not in data.train.names and min(dataset.points_per_line(data.train)) > 1
     assert dataset.with_text(data.train).names == ('a00-000-01', 'a00-000-03')
     assert data.train.texts[:3] == ('one', 'three', '')
     table = dataset.describe(data.report)
-    assert all(rule.what in table for rule in data.report.rules)
+    assert all(rule.what in table for rule in data.report.corrections)
     assert max(map(len, table.splitlines())) < 200
 
 
@@ -216,7 +216,7 @@ def test_what_is_wrong_is_said_in_one_line(made, name, content, error):
 
 def test_broken_files_that_are_needed_are_named_at_once_and_others_counted(made):
     data = iamondb.load(str(made('lineStrokes/b0/b0-000/b0-000-01.xml', b'<W>')))
-    rules = {rule.what: rule for rule in data.report.rules}
+    rules = {rule.what: rule for rule in data.report.corrections}
     assert rules['broken files of forms in no list, left out'].where == ('b0-000-01',)
     where = rules['lines more (+) or fewer (-) than G13 has'].where
     assert where == ('trainset-5362', 'testset_t-1516', 'testset_f-3857', 'testset_v-1436')
@@ -239,7 +239,7 @@ def test_a_folder_that_is_no_iam_ondb(made, tmp_path):
         (tmp_path / 'empty' / iamondb.ARCHIVE).write_bytes(content)
         with pytest.raises(DataError, match='is damaged'):
             iamondb.load(str(tmp_path / 'empty'), str(tmp_path / 'cache'))
-    with pytest.raises(DataError, match='no packed handwriting'):
+    with pytest.raises(DataError, match='not packed handwriting'):
         iamondb.load(str(tmp_path / 'empty' / iamondb.ARCHIVE))
 
 
@@ -275,13 +275,13 @@ def test_rounding_does_not_drift():
 def test_normalised_training_offsets_have_mean_0_and_sd_1():
     lines = random_lines(np.random.default_rng(0), 50)
     scale = dataset.scale_of(lines)
-    every = [strokes.normalise(dataset.line(lines, i), scale) for i in range(50)]
+    every = [strokes.normalise(dataset.offsets_of(lines, i), scale) for i in range(50)]
     steps = np.concatenate([xs[1:, :2] for xs in every]).astype(np.float64)
     np.testing.assert_allclose(steps.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(steps.std(axis=0), 1, atol=1e-6)
     for i, xs in enumerate(every):
         assert not xs[0, :2].any()
-        np.testing.assert_allclose(strokes.denormalise(xs, scale), dataset.line(lines, i), atol=1e-4)
+        np.testing.assert_allclose(strokes.denormalise(xs, scale), dataset.offsets_of(lines, i), atol=1e-4)
 
 
 def test_a_scale_needs_points_that_move():
@@ -328,8 +328,8 @@ def test_a_distorted_line_is_larger_wider_and_leans_by_normal_numbers():
     """log s, log w and a have the deviation asked for; the pen's lifts, its rests and whole steps stay."""
     sd, rng = 0.2, np.random.default_rng(0)
     square = strokes.from_strokes([[(0, 0), (0, 9000), (0, 9000), (9000, 9000)], [(9000, 0)]])
-    np.testing.assert_array_equal(strokes.distorted(square, rng, 0.0), square)
-    drawn = np.array([strokes.distorted(square, rng, sd) for _ in range(2000)])
+    np.testing.assert_array_equal(strokes.distort(square, rng, 0.0), square)
+    drawn = np.array([strokes.distort(square, rng, sd) for _ in range(2000)])
     np.testing.assert_array_equal(drawn, np.rint(drawn))
     np.testing.assert_array_equal(drawn[..., 2], np.broadcast_to(square[:, 2], drawn.shape[:2]))
     assert not drawn[:, 0, :2].any() and not drawn[:, 2, :2].any()
@@ -347,23 +347,23 @@ def test_a_distorted_line_is_larger_wider_and_leans_by_normal_numbers():
 def test_an_epoch_holds_every_line_exactly_once_and_padding_nothing():
     lines = random_lines(np.random.default_rng(1), 101)
     scale, alphabet = dataset.scale_of(lines), spelling.alphabet_of(lines.texts, rare=1)
-    bounds = batches.bounds(lines, buckets=5, multiple=4)
+    bounds = batches.best_lengths(lines, buckets=5, multiple=4)
     seen, weight = [], 0.0
-    for choice in batches.epoch(lines, bounds, 7, np.random.default_rng(2)):
-        batch = batches.padded(lines, choice, scale, alphabet, 9)
-        assert batch.xs.shape == batch.targets.shape == (7, choice.length, 3)
+    for selection in batches.epoch(lines, bounds, 7, np.random.default_rng(2)):
+        batch = batches.pad(lines, selection, scale, alphabet, 9)
+        assert batch.xs.shape == batch.targets.shape == (7, selection.length, 3)
         weight += batch.weights.sum()
-        for i, *row in zip(choice.which, *batch, strict=True):
+        for i, *row in zip(selection.indices, *batch, strict=True):
             if i < 0:
                 assert not any(np.any(leaf) for leaf in row)
                 continue
             seen.append(i)
             xs, targets, weights, characters, n = row
-            points = strokes.normalise(dataset.line(lines, i), scale)
+            points = strokes.normalise(dataset.offsets_of(lines, i), scale)
             T = len(points) - 1
             np.testing.assert_array_equal(xs[:T], points[:-1])
             np.testing.assert_array_equal(targets[:T], points[1:])
-            np.testing.assert_array_equal(weights, np.arange(choice.length) < T)
+            np.testing.assert_array_equal(weights, np.arange(selection.length) < T)
             assert not xs[T:].any() and not targets[T:].any() and not characters[n:].any()
             assert decode(characters[:n], alphabet) == lines.texts[i]
     assert sorted(seen) == list(range(101))
@@ -372,46 +372,48 @@ def test_an_epoch_holds_every_line_exactly_once_and_padding_nothing():
 
 def test_epochs_are_drawn_from_the_rng_alone_and_have_one_length():
     lines = random_lines(np.random.default_rng(3), 40)
-    bounds = batches.bounds(lines, 3, 8)
+    bounds = batches.best_lengths(lines, 3, 8)
 
     def order(seed):
         rng = None if seed is None else np.random.default_rng(seed)
-        return [choice.which.tolist() for choice in batches.epoch(lines, bounds, 6, rng)]
+        return [selection.indices.tolist() for selection in batches.epoch(lines, bounds, 6, rng)]
 
     assert order(0) == order(0) != order(1)
     assert len(order(0)) == len(order(1)) == len(order(None))
-    steps = [batches.at_step(lines, bounds, 6, 5, i).which.tolist() for i in range(2 * len(order(0)) + 1)]
+    steps = [batches.at_step(lines, bounds, 6, 5, i).indices.tolist() for i in range(2 * len(order(0)) + 1)]
     for first in (0, len(order(0))):
-        assert sorted(i for which in steps[first : first + len(order(0))] for i in which if i >= 0) == list(range(40))
-    assert batches.at_step(lines, bounds, 6, 5, 7).which.tolist() == steps[7]
-    kept = [i for which in order(None) for i in which if i >= 0]
-    assert np.all(np.diff(np.searchsorted(bounds, dataset.lengths(lines)[kept] - 1)) >= 0)
+        assert sorted(i for indices in steps[first : first + len(order(0))] for i in indices if i >= 0) == list(
+            range(40)
+        )
+    assert batches.at_step(lines, bounds, 6, 5, 7).indices.tolist() == steps[7]
+    kept = [i for indices in order(None) for i in indices if i >= 0]
+    assert np.all(np.diff(np.searchsorted(bounds, dataset.points_per_line(lines)[kept] - 1)) >= 0)
 
 
 def test_a_batch_of_distorted_lines():
     lines = random_lines(np.random.default_rng(6), 7)
-    scale, (choice,) = dataset.scale_of(lines), batches.epoch(lines, np.array([64]), 7)
+    scale, (selection,) = dataset.scale_of(lines), batches.epoch(lines, np.array([64]), 7)
 
     def double(offsets):
         return offsets * (2, 2, 1)
 
-    twice = batches.padded(lines, choice, scale, distort=double)
-    long = batches.padded(lines._replace(offsets=double(lines.offsets)), choice, scale)
+    twice = batches.pad(lines, selection, scale, distort=double)
+    long = batches.pad(lines._replace(offsets=double(lines.offsets)), selection, scale)
     for mine, theirs in zip(twice, long, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
 def test_bounds_leave_the_least_padding():
     lines = random_lines(np.random.default_rng(4), 30, 40)
-    targets = dataset.lengths(lines) - 1
+    targets = dataset.points_per_line(lines) - 1
 
     def padding(bounds):
         return sum(bounds[np.searchsorted(bounds, t)] - t for t in targets)
 
     top = -(-targets.max() // 4) * 4
     best = min(padding([*sorted({a, b}), top]) for a in range(4, top, 4) for b in range(4, top, 4))
-    assert padding(batches.bounds(lines, 3, 4)) == best
-    assert batches.bounds(lines, 1, 4).tolist() == [top]
+    assert padding(batches.best_lengths(lines, 3, 4)) == best
+    assert batches.best_lengths(lines, 1, 4).tolist() == [top]
 
 
 def test_a_batch_is_a_training_batch_with_characters():
@@ -424,23 +426,23 @@ def test_nothing_is_cut_off():
     with pytest.raises(DataError, match='the batches take 1'):
         batches.epoch(lines, np.array([1]), 2)
     with pytest.raises(DataError, match='the batch takes 1 and 0'):
-        batches.padded(lines, batches.Choice(1, np.array([int(dataset.lengths(lines).argmax())])), scale)
+        batches.pad(lines, batches.Selection(1, np.array([int(dataset.points_per_line(lines).argmax())])), scale)
     with pytest.raises(DataError, match='the batch takes 60 and 1'):
         longest = int(np.argmax([len(text) for text in lines.texts]))
-        batches.padded(lines, batches.Choice(60, np.array([longest])), scale, string.ascii_lowercase, 1)
+        batches.pad(lines, batches.Selection(60, np.array([longest])), scale, string.ascii_lowercase, 1)
 
 
 def test_a_packed_file_that_is_none(tmp_path):
     with pytest.raises(DataError, match='no file'):
-        dataset.read(tmp_path / 'none.npz')
+        dataset.load(tmp_path / 'none.npz')
     np.savez(tmp_path / 'other.npz', a=np.zeros(3))
     (tmp_path / 'text.npz').write_text('hello')
     np.savez(tmp_path / 'pickled.npz', about=np.array([{}], object))
     np.save(tmp_path / 'array.npy', np.zeros(3))
     (tmp_path / 'array.npy').rename(tmp_path / 'array.npz')
     for name in ('other', 'text', 'pickled', 'array'):
-        with pytest.raises(DataError, match='no packed handwriting'):
-            dataset.read(tmp_path / f'{name}.npz')
+        with pytest.raises(DataError, match='not packed handwriting'):
+            dataset.load(tmp_path / f'{name}.npz')
 
 
 # -- the real set -----------------------------------------------------------------------------------------------------
@@ -476,8 +478,8 @@ def test_the_real_set_has_the_published_counts(real):
 
 def test_the_real_set_pads_little(real):
     data, _ = real
-    choices = batches.epoch(data.train, batches.bounds(data.train), 32, np.random.default_rng(0))
-    kept = np.concatenate([choice.which for choice in choices])
+    selections = batches.epoch(data.train, batches.best_lengths(data.train), 32, np.random.default_rng(0))
+    kept = np.concatenate([selection.indices for selection in selections])
     assert sorted(kept[kept >= 0]) == list(range(10_741))
-    padded = sum(choice.length * 32 for choice in choices)
-    assert (len(data.train.offsets) - 10_741) / padded > 0.89
+    padded_points = sum(selection.length * 32 for selection in selections)
+    assert (len(data.train.offsets) - 10_741) / padded_points > 0.89

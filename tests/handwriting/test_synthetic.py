@@ -40,7 +40,7 @@ def test_a_data_set_is_its_lines_and_more_training_leaves_validation_as_it_was(t
     np.testing.assert_array_equal(few.valid.offsets, more.valid.offsets)
     assert few.train.names == more.train.names[:6]
     assert more.valid.names + more.train.names == tuple(f'pen-1-{i}' for i in range(11))
-    np.testing.assert_array_equal(dataset.line(more.train, 2), synthetic.line(1, 5)[1])
+    np.testing.assert_array_equal(dataset.offsets_of(more.train, 2), synthetic.line(1, 5)[1])
     assert more.alphabet == synthetic.PRINTABLE and set(''.join(more.train.texts)) <= set(more.alphabet)
     assert [part.lines for part in more.report.parts] == [8, 3]
     assert '8' in dataset.describe(more.report)
