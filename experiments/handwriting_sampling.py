@@ -26,7 +26,7 @@ from absl import flags
 from experiments import cli, handwriting, handwriting_writing
 from experiments.cli import say
 from hfrnn.errors import SettingsError
-from hfrnn.handwriting import generate, render, sampling, synthetic
+from hfrnn.handwriting import figures, generate, sampling, synthetic
 from hfrnn.handwriting.metrics import word_recall
 from hfrnn.handwriting.models import synthesis_net
 from hfrnn.nets import model
@@ -122,7 +122,7 @@ def sentences():
 
 def stops(writer, biases):
     """The share of sentences that ended by the rule, and the points of a character of those, for each bias."""
-    lines = [line for sentence in sentences() for line in generate.in_lines(sentence, writer.alphabet)[0]]
+    lines = [line for sentence in sentences() for line in generate.to_lines(sentence, writer.alphabet)[0]]
     rows = []
     say(f'\n{"bias":>6s} {"stopped":>9s} {"points a character":>20s}      of {len(lines)} lines')
     for bias in biases:
@@ -147,7 +147,7 @@ def speeds(writer, batches):
     rows = []
     say(f'\n{"lines":>6s} {"CPU-ms a point":>15s} {"ms a point":>12s} {"compile, s":>12s}')
     for n in batches:
-        texts = jax.tree.map(jnp.asarray, generate.texts_of([writer.alphabet[:1] * 30] * n, writer.alphabet))
+        texts = jax.tree.map(jnp.asarray, generate.encode_lines([writer.alphabet[:1] * 30] * n, writer.alphabet))
         keys = jax.random.split(jax.random.key(0), n)
         begun, n_begun = jnp.zeros((n, 1, 3)), jnp.ones(n, jnp.int32)
 
@@ -173,7 +173,7 @@ def learning_speeds(writer):
     """Points that it learns from in a CPU-second, and in a second: steps of Adam on --batch lines of --learn_points."""
     rows = []
     B, T = FLAGS.batch, LEARN_POINTS.value
-    texts = generate.texts_of([writer.alphabet[:1] * 30] * B, writer.alphabet)
+    texts = generate.encode_lines([writer.alphabet[:1] * 30] * B, writer.alphabet)
     points = np.random.default_rng(0).normal(size=(2, B, T, 3)).astype(np.float32)
     points[..., 2] = points[..., 2] > 1
     batch = Batch(model.Conditioned(points[0], texts), points[1], np.ones((B, T), np.float32))
@@ -203,7 +203,7 @@ def pages():
     if list(path.parent.glob('page*.png')):
         raise SettingsError(f'{path.parent} holds pages already; name another --workdir')
     writer = chosen_scribe()
-    broken = [generate.in_lines(sentence, writer.alphabet, width=200) for sentence in sentences()]
+    broken = [generate.to_lines(sentence, writer.alphabet, width=200) for sentence in sentences()]
     said = [lines[0] for lines, _ in broken]
     handwriting_writing.tell({c: new for _, replaced in broken for c, new in replaced.items()})
     how = handwriting_writing.manner()
@@ -211,7 +211,7 @@ def pages():
         lines = said[first : first + PAGE]
         drawn = generate.write(writer, lines, seed=FLAGS.seed + first, cap=FLAGS.points, **how).lines
         page = path.parent / f'page{first // PAGE}.png'
-        render.strokes_png(page, drawn)
+        figures.strokes_figure(drawn).savefig(page, dpi=150)
         say(page)
     about = {'weights': FLAGS.weights, 'source': writer.source, **how, 'seed': FLAGS.seed, 'said': said}
     results.pop('legible', None)  # of pages that are no more

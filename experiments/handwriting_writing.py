@@ -13,7 +13,7 @@ from experiments.cli import say
 from experiments.handwriting import Task
 from hfrnn import bundle
 from hfrnn.errors import SettingsError
-from hfrnn.handwriting import dataset, generate, iamondb, primers, render, spelling, synthetic
+from hfrnn.handwriting import dataset, figures, generate, iamondb, primers, render, spelling, synthetic
 from hfrnn.optim import weight_noise
 from hfrnn.text.alphabet import UNKNOWN
 from hfrnn.train import run_folder
@@ -242,14 +242,14 @@ def look(task: Task) -> None:
             drawn = generate.sample_unconditional(writer, len(real), points, seed=FLAGS.seed, **biased()).lines
     if len(offsets) < 3:
         raise SettingsError('a line of fewer than 3 points: there is nothing to look at')
-    seen = generate.inspect(writer, offsets, said)
-    figures = {'density': render.density_figure(offsets, seen.mixture, writer.scale)}
+    inspection = generate.inspect(writer, offsets, said)
+    drawings = {'density': figures.density_figure(offsets, inspection.mixture, writer.scale)}
     if task.reads_text:
-        figures['window'] = render.window_figure(offsets, seen.window, said)
+        drawings['window'] = figures.window_figure(offsets, inspection.window, said)
     if real is not None:
-        figures['beside'] = render.beside_figure(real, drawn, texts)
+        drawings['beside'] = figures.comparison_figure(real, drawn, texts)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
+    for name, figure in drawings.items():
         path = named(stem, f'_{name}.png')
         figure.savefig(path, dpi=120)
         say(path)
@@ -275,7 +275,7 @@ def by_hand(task: Task, first: bool = False) -> tuple[generate.Writer, list[str]
         raise SettingsError('say what to write: --text or --text_file')
     said = text_of_file(FLAGS.text_file) if TEXT.value is None else TEXT.value
     writer = chosen_scribe(task)
-    lines, replaced = generate.in_lines(said, writer.alphabet, FLAGS.width)
+    lines, replaced = generate.to_lines(said, writer.alphabet, FLAGS.width)
     tell(replaced)
     if len(lines) * FLAGS.copies > generate.MOST_LINES:
         raise SettingsError(
@@ -287,7 +287,7 @@ def by_hand(task: Task, first: bool = False) -> tuple[generate.Writer, list[str]
     if primer and not all(map(len, written.lines)):
         raise SettingsError(f'nothing is left to write behind the primer: do its strokes say {primer.text!r}?')
     if primer:
-        tell_place(primer.text, generate.place_behind(writer, primer, lines[0]))
+        tell_place(primer.text, generate.place_after(writer, primer, lines[0]))
     for i in np.flatnonzero(~written.stopped):
         why = '--points is no more' if FLAGS.points else 'no end was found; another --seed may help'
         say(f'line {i + 1} was cut off after {len(written.lines[i])} points, as {why}: {lines[i]!r}')
@@ -347,7 +347,7 @@ def show(lines: list[np.ndarray], stem: pathlib.Path, endings: tuple[str, ...]) 
     for ending in endings:
         path = named(stem, ending)
         if ending == '.png':
-            render.strokes_png(path, lines)
+            figures.strokes_figure(lines).savefig(path, dpi=150)
         else:
             drawn = render.strokes_svg(lines, FLAGS.animate) if ending == '.svg' else render.strokes_json(lines)
             path.write_text(drawn, 'utf-8')

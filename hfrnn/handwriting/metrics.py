@@ -1,4 +1,4 @@
-"""Metrics of handwriting: nats, squared errors, words that a reader has found."""
+"""Metrics of handwriting: nats, squared errors, and how many words a reader recognises."""
 
 import re
 import unicodedata
@@ -14,20 +14,20 @@ from hfrnn.train.loss import sum_nll
 
 
 def pen_sums(model: Model, rest: np.ndarray) -> dict[str, Callable]:
-    """What ``step`` adds up of handwriting besides.
+    """The sums that ``loss.eval_step`` takes over handwriting, besides its own.
 
     ``squared``: the squared errors of ``outputs.pen_mean``, dx and dy together, of the normalised offsets.
-    ``targets_at_rest``: the points where the pen does not move.  ``nats_at_rest``: theirs.  Offsets there are all the
-    same, so that a component of the mixture may narrow on them, and a density has no bound: this part of the nats may
-    fall as no other does.
+    ``targets_at_rest``: the points where the pen does not move.  ``nats_at_rest``: their nats.  All these offsets are
+    equal, so that a component of the mixture may narrow on them, and a density has no bound: this part of the nats can
+    fall without limit.
 
     Args:
       rest: (2,) the normalised offset of a pen that does not move.
     """
 
     def squared(z, batch):
-        off = jax.vmap(jax.vmap(outputs.pen_mean))(z) - batch.targets[..., :2]
-        return jnp.sum(jnp.sum(off**2, -1) * batch.weights)
+        errors = jax.vmap(jax.vmap(outputs.pen_mean))(z) - batch.targets[..., :2]
+        return jnp.sum(jnp.sum(errors**2, -1) * batch.weights)
 
     def at_rest(batch):
         return batch._replace(weights=batch.weights * jnp.all(batch.targets[..., :2] == rest[None, None], -1))
@@ -39,19 +39,20 @@ def pen_sums(model: Model, rest: np.ndarray) -> dict[str, Callable]:
     }
 
 
-def word_recall(said: str, read: str) -> tuple[int, int, int]:
-    """What a reader has made of a text's writing: its words, his words, and how many of them both have, in order.
+def word_recall(reference: str, transcription: str) -> tuple[int, int, int]:
+    """How much of a text a reader recognises: the words of the reference, of the transcription, and those they share.
 
-    The last is their longest common subsequence.  Case and punctuation are no part of a word, an apostrophe in it is.
+    The last is the length of their longest common subsequence.  Case and punctuation do not count; an apostrophe within
+    a word does.
     """
     a, b = (
         re.findall(r"[^\W_]+(?:'[^\W_]+)*", unicodedata.normalize('NFKC', text).lower().replace('\u2019', "'"))
-        for text in (said, read)
+        for text in (reference, transcription)
     )
-    both = [0] * (len(b) + 1)  # of a's words so far and of b's first j
+    common = [0] * (len(b) + 1)  # of the words of a so far and the first j of b
     for word in a:
         row = [0]
         for j, other in enumerate(b):
-            row.append(both[j] + 1 if word == other else max(both[j + 1], row[j]))
-        both = row
-    return len(a), len(b), both[-1]
+            row.append(common[j] + 1 if word == other else max(common[j + 1], row[j]))
+        common = row
+    return len(a), len(b), common[-1]

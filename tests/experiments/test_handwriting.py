@@ -229,7 +229,7 @@ def test_validation_is_its_lines_by_hand():
     for i, said in enumerate(valid.texts):
         offsets = dataset.offsets_of(valid, i)
         xs = strokes.normalise(offsets, lines.scale)
-        z = net.predict(means, model.Conditioned(xs[:-1], generate.text_of(said, 'ab'))).z
+        z = net.predict(means, model.Conditioned(xs[:-1], generate.encode_line(said, 'ab'))).z
         loss = np.array(jax.vmap(net.output.nll)(z, xs[1:]))
         rests = (offsets[1:, :2] == 0).all(1)
         nats, at_rest = nats + loss.sum(), at_rest + loss[rests].sum()

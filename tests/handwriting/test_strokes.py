@@ -118,10 +118,10 @@ def test_folder_archive_cache_and_packed_file_hold_the_same(made, tmp_path):
     read.append(iamondb.load(str(tmp_path / 'linked')))
     read += [iamondb.load(str(packed[0])), iamondb.load(str(tmp_path / 'archived'))]
     for data in read:
-        for mine, first in zip(
+        for found, expected in zip(
             (*data.train, *data.valid, *data.scale), (*read[0].train, *read[0].valid, *read[0].scale), strict=True
         ):
-            np.testing.assert_array_equal(mine, first)
+            np.testing.assert_array_equal(found, expected)
         assert (data.alphabet, data.report) == (read[0].alphabet, read[0].report)
 
 
@@ -259,8 +259,8 @@ def test_strokes_to_offsets_and_back():
     drawn = [np.array([[5, 5], [7, 9]]), np.array([[1, 1]]), np.array([[0, 0], [3, 3], [4, 4]])]
     offsets = strokes.from_strokes(drawn)
     assert offsets.dtype == np.int16 and not offsets[0, :2].any()
-    for mine, theirs in zip(strokes.to_strokes(offsets), drawn, strict=True):
-        np.testing.assert_array_equal(mine, theirs - drawn[0][0])
+    for found, expected in zip(strokes.to_strokes(offsets), drawn, strict=True):
+        np.testing.assert_array_equal(found, expected - drawn[0][0])
     np.testing.assert_array_equal(strokes.from_strokes(strokes.to_strokes(offsets)), offsets)
     assert strokes.to_strokes(np.zeros((0, 3))) == []
     with pytest.raises(DataError, match='no strokes'):
@@ -399,8 +399,8 @@ def test_a_batch_of_distorted_lines():
 
     twice = batches.pad(lines, selection, scale, distort=double)
     long = batches.pad(lines._replace(offsets=double(lines.offsets)), selection, scale)
-    for mine, theirs in zip(twice, long, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    for found, expected in zip(twice, long, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_bounds_leave_the_least_padding():

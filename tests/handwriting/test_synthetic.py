@@ -35,8 +35,8 @@ def test_lines_are_those_of_this_version(seed, i, text, where):
 def test_a_data_set_is_its_lines_and_more_training_leaves_validation_as_it_was(tmp_path):
     few, more = synthetic.load(1, 6, 3), synthetic.load(1, 8, 3, str(tmp_path))
     kept = synthetic.load(1, 8, 3, str(tmp_path))
-    for mine, theirs in zip((*more.train, *more.valid), (*kept.train, *kept.valid), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    for found, expected in zip((*more.train, *more.valid), (*kept.train, *kept.valid), strict=True):
+        np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(few.valid.offsets, more.valid.offsets)
     assert few.train.names == more.train.names[:6]
     assert more.valid.names + more.train.names == tuple(f'pen-1-{i}' for i in range(11))
