@@ -1,6 +1,6 @@
 """The nets of Graves 2013 (G13) for handwriting: prediction (sec. 4) and synthesis (sec. 5).
 
-They are for first-order methods: derivatives by reverse mode alone.
+They are for first-order methods: their derivatives are by reverse mode only.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from hfrnn.nets import attention, cells, model, outputs
 from hfrnn.nets.model import Model
 
-CLIP, OUTPUT_CLIP = 10.0, 100.0  # G13 sec. 4.2, 5.2: of the derivatives that reach the LSTM's sums, and the outputs
+CLIP, OUTPUT_CLIP = 10.0, 100.0  # G13 sec. 4.2, 5.2: of the derivatives at the LSTM's net inputs, and at the outputs
 
 
 def prediction_net(
@@ -25,7 +25,8 @@ def prediction_net(
     """Peephole LSTM layers with skip connections, and the pen's mixture density; inputs are (T, 3) offsets.
 
     Args:
-      clip, output_clip: where the derivatives of one line's nats are clipped; None for nowhere.
+      clip, output_clip: the limits of the derivatives of one line's nats, at the LSTM's net inputs and at the outputs;
+        None for no limit.
       dtype, dropout: in training, as in ``cells.lstm``.
     """
     stacked = _stacked(layers, hidden, 0, clip=clip, dtype=dtype, dropout=dropout)
@@ -43,10 +44,10 @@ def synthesis_net(
     dtype: Any = None,
     dropout: float = 0.0,
 ) -> Model:
-    """The same under a soft window over the text; inputs are ``model.Conditioned`` (offsets, ``window.Text``).
+    """The same with a soft window over the text; inputs are ``model.Conditioned`` (offsets, ``attention.Text``).
 
     Args:
-      n_symbols: of the alphabet that the texts are in.
+      n_symbols: in the alphabet of the texts.
     """
     stacked = _stacked(layers, hidden, n_symbols, clip=clip, dtype=dtype, dropout=dropout)
 
@@ -57,15 +58,17 @@ def synthesis_net(
 
 
 def widen(params: Any, new: Any) -> Any:
-    """The weights of a larger net that predicts just what a smaller one does, for training to go on with.
+    """The weights of a larger net that predicts exactly what a smaller one does, so that training can go on with it.
 
-    To what the smaller net has not, layers on top or cells of a layer, nothing listens at first: the weights from there
-    into the smaller net's cells, the window and the outputs are 0.  Those that lead there are random.
+    The new cells, layers on top or cells within a layer, are not read at first: the weights from them into the cells of
+    the smaller net, the window and the outputs are 0.  The weights into the new cells are random.  A net that is
+    widened so that its function stays is the idea of Net2Net (Chen, Goodfellow & Shlens 2016, arXiv:1511.05641), which
+    copies cells where this adds unread ones.
 
     Args:
-      params: those of the smaller net.
-      new: random ones of the larger: of at least as many layers, and cells in each, and as many mixtures, Gaussians and
-        symbols.
+      params: of the smaller net.
+      new: random weights of the larger net, with at least as many layers, and cells in each, and the same numbers of
+        mixtures, Gaussians and symbols.
     """
     few, many = _layers(params), _layers(new)
     h, H = (layers[0]['w_c'].shape[1] for layers in (few, many))
@@ -85,9 +88,9 @@ def widen(params: Any, new: Any) -> Any:
         }
 
     layers = (*map(layer, range(len(few)), many, few), *many[len(few) :])
-    every_output = np.arange(len(params['readout']['b_o']))
-    heard = (np.arange(len(few))[:, None] * H + np.arange(h)).ravel()
-    W_oh = put(new['readout']['W_oh'], params['readout']['W_oh'], every_output, heard)
+    rows_o = np.arange(len(params['readout']['b_o']))
+    columns_h = (np.arange(len(few))[:, None] * H + np.arange(h)).ravel()
+    W_oh = put(new['readout']['W_oh'], params['readout']['W_oh'], rows_o, columns_h)
     cell = layers
     if 'W_hp' in params['cell']:
         small = params['cell']
@@ -102,7 +105,7 @@ def _layers(params):
 
 
 def _stacked(layers, hidden, n_symbols, **kind):
-    """LSTM layers, each for offsets, the layer below it, and so many numbers of a window."""
+    """LSTM layers that read the offsets, the layer below, and ``n_symbols`` numbers of a window."""
     return [cells.lstm(3, hidden, (hidden if n else 0) + n_symbols, reverse=True, **kind) for n in range(layers)]
 
 

@@ -77,7 +77,7 @@ def test_bad_input_is_one_clear_line(pen_weights, start, tmp_path):
         '100,000 characters: strokes': [*write, '--text=a', '--prime=pen-0-3', '--prime_text=' + 'a' * 100_000],
         'says nothing that': [*write, '--text=a', '--prime=pen-0-3', '--prime_text=' + 9 * '\N{ACUTE ACCENT}'],
         'writes no text': [*write, '--text=a', '--mode=export'],
-        'holds no strokes': [*write, '--text=a', f'--prime={tmp_path}/ink.json', '--prime_text=a'],
+        'has no readable strokes': [*write, '--text=a', f'--prime={tmp_path}/ink.json', '--prime_text=a'],
         'would take the place of --prime': [*mine, f'--output={tmp_path}/ink'],
         'is no name of a file': [write[0], '--text=a', '--output=.'],
         'ink.json is a file': [*write, '--mode=look', f'--prime={tmp_path}/ink.json'],

@@ -96,7 +96,7 @@ def test_the_set_is_read_by_its_lists(made):
 
 
 def counts(data):
-    return {rule.what.split(',')[0]: rule.count for rule in data.report.corrections if rule.count}
+    return {c.what.split(',')[0]: c.count for c in data.report.corrections if c.count}
 
 
 def test_folder_archive_cache_and_packed_file_hold_the_same(made, tmp_path):
@@ -137,8 +137,8 @@ def test_the_cache_follows_what_it_was_made_from(made, tmp_path):
     assert iamondb.load(folder, cache).report == after.report  # a broken cache is made again
 
 
-def test_every_rule_is_counted_and_named(made):
-    made('lineStrokes/b0/b0-000/b0-000z-01.xml', xml(ZIGZAG))  # in no list
+def test_every_correction_is_counted_and_named(made):
+    made('lineStrokes/b0/b0-000/b0-000z-01.xml', xml(ZIGZAG))  # unlisted
     made('ascii/c0/c0-000/c0-000.txt', 'CSR:\n\nno strokes\n')
     made('ascii/a01/a01-000/a01-000.txt', 'CSR:\n\none line only\n')
     made('ascii/a02/a02-000/a02-000.txt', 'OCR:\n\none\ntwo\n')
@@ -149,8 +149,8 @@ def test_every_rule_is_counted_and_named(made):
     (folder / 'lineStrokes/a00/a00-000/a00-000-02.xml').rename(folder / 'lineStrokes/a00/a00-000/a00-000-03.xml')
     made('ascii/a00/a00-000/a00-000.txt', 'CSR:\n\none\ntwo\nthree\n')
     data = iamondb.load(str(folder))
-    rules = {rule.what: rule for rule in data.report.corrections}
-    named = [(rule.count, rule.where) for rule in rules.values()]
+    corrections = {c.what: c for c in data.report.corrections}
+    named = [(c.count, c.where) for c in corrections.values()]
     assert named[:8] == [
         (1, ('b0-000z-01',)),
         (1, ('a00-000-02',)),
@@ -168,7 +168,7 @@ def test_every_rule_is_counted_and_named(made):
     assert dataset.with_text(data.train).names == ('a00-000-01', 'a00-000-03')
     assert data.train.texts[:3] == ('one', 'three', '')
     table = dataset.describe(data.report)
-    assert all(rule.what in table for rule in data.report.corrections)
+    assert all(c.what in table for c in data.report.corrections)
     assert max(map(len, table.splitlines())) < 200
 
 
@@ -186,26 +186,26 @@ OUTSIDE = b'<W><StrokeSet><Stroke><Point x="1" y="1"/></Stroke><Point x="9" y="9
         ),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', b'', 'a00-000-01.xml is broken XML'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', BOMB, 'declares a document type or entities'),
-        ('lineStrokes/a00/a00-000/a00-000-01.xml', b'<html/>', 'holds no StrokeSet'),
+        ('lineStrokes/a00/a00-000/a00-000-01.xml', b'<html/>', 'has no StrokeSet'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', b'<?xml version="1.0" encoding="odd"?><W/>', 'broken XML'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(1, 'two')]]), 'not two whole numbers'),
-        ('lineStrokes/a00/a00-000/a00-000-01.xml', xml(ZIGZAG, {0: 1e308, 1: -1e308}), 'a time without end'),
+        ('lineStrokes/a00/a00-000/a00-000-01.xml', xml(ZIGZAG, {0: 1e308, 1: -1e308}), 'a time is too large'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(0, 0), (10**6, 0)]]), 'a00-000-01.xml: a step .* no pen'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(2**60, 0), (2**60 + 9, 0)]]), 'not two whole numbers'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', xml([[(0, 0), (10**30, 0)]]), 'not two whole numbers'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', OUTSIDE, 'a point outside of'),
         ('lineStrokes/a00/a00-000/a00-000-01.xml', OUTSIDE.replace(b'</Stroke>', b'<Stroke/>'), 'inside of another'),
-        ('lineStrokes/a00/a00-000/a00-000-1.xml', xml(ZIGZAG), 'holds a00-000-1.xml twice'),
-        ('lineStrokes/a00/a00-000/a00-000-00.xml', xml(ZIGZAG), 'no name of a file of lineStrokes'),
-        ('lineStrokes/a00/a00-000/a00-000-999999999.xml', xml(ZIGZAG), 'no name of a file of lineStrokes'),
-        ('ascii/a00-000.txt', 'CSR:', 'holds a00-000.txt twice'),
-        ('lineStrokes/a00/readme.xml', xml(ZIGZAG), 'no name of a file of lineStrokes'),
+        ('lineStrokes/a00/a00-000/a00-000-1.xml', xml(ZIGZAG), 'has a00-000-1.xml twice'),
+        ('lineStrokes/a00/a00-000/a00-000-00.xml', xml(ZIGZAG), 'not named like a file of lineStrokes'),
+        ('lineStrokes/a00/a00-000/a00-000-999999999.xml', xml(ZIGZAG), 'not named like a file of lineStrokes'),
+        ('ascii/a00-000.txt', 'CSR:', 'has a00-000.txt twice'),
+        ('lineStrokes/a00/readme.xml', xml(ZIGZAG), 'not named like a file of lineStrokes'),
         ('splits/trainset.txt', 'a00-000 a09-999', '1 listed forms have no strokes, such as a09-999'),
-        ('splits/trainset.txt', 'a00-000 a03-000', '1 forms stand twice in the lists, such as a03-000'),
+        ('splits/trainset.txt', 'a00-000 a03-000', '1 forms are in the lists twice, such as a03-000'),
         ('splits/trainset.txt', '', 'too few points'),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(made, name, content, error):
+def test_errors_in_the_files_are_one_line(made, name, content, error):
     if name == 'splits/trainset.txt' and not content:
         for part in ('testset_t', 'testset_f'):
             made(f'splits/{part}.txt', '')
@@ -216,9 +216,9 @@ def test_what_is_wrong_is_said_in_one_line(made, name, content, error):
 
 def test_broken_files_that_are_needed_are_named_at_once_and_others_counted(made):
     data = iamondb.load(str(made('lineStrokes/b0/b0-000/b0-000-01.xml', b'<W>')))
-    rules = {rule.what: rule for rule in data.report.corrections}
-    assert rules['broken files of forms in no list, left out'].where == ('b0-000-01',)
-    where = rules['lines more (+) or fewer (-) than G13 has'].where
+    corrections = {c.what: c for c in data.report.corrections}
+    assert corrections['broken files of unlisted forms, left out'].where == ('b0-000-01',)
+    where = corrections['lines more (+) or fewer (-) than in G13'].where
     assert where == ('trainset-5362', 'testset_t-1516', 'testset_f-3857', 'testset_v-1436')
     for n in range(1, 9):
         made(f'lineStrokes/a00/a00-000/a00-000-{n:02d}.xml', b'<W>')
