@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hfrnn.errors import DataError
-from hfrnn.handwriting.dataset import Handwriting, Lines, offsets_of, points_per_line
+from hfrnn.handwriting.dataset import Dataset, Lines, offsets_of, points_per_line
 from hfrnn.handwriting.strokes import Scale, normalise
 from hfrnn.text.alphabet import encode
 
@@ -51,7 +51,7 @@ class Padding(NamedTuple):
     text_lengths: dict[int, int]
 
 
-def choose_padding(data: Handwriting, buckets: int = 8, with_texts: bool = False) -> Padding:
+def choose_padding(data: Dataset, buckets: int = 8, with_texts: bool = False) -> Padding:
     """The lengths that leave the least padding of the training lines and still hold every validation line."""
     lengths = best_lengths(data.train, buckets)
     parts = [part for part in (data.train, data.valid) if part.names]

@@ -100,7 +100,7 @@ class Report(NamedTuple):
     corrections: tuple[Correction, ...]
 
 
-class Handwriting(NamedTuple):
+class Dataset(NamedTuple):
     """A data set.
 
     Attributes:
@@ -136,7 +136,7 @@ def describe(report: Report) -> str:
 FORMAT = 1  # files and caches of another format are not read
 
 
-def save(path: str | pathlib.Path, data: Handwriting) -> None:
+def save(path: str | pathlib.Path, data: Dataset) -> None:
     """Packs a data set into one file (.npz), written whole or not at all.
 
     Raises:
@@ -158,7 +158,7 @@ def save(path: str | pathlib.Path, data: Handwriting) -> None:
     io.save_npz(path, **arrays)
 
 
-def load(path: str | pathlib.Path) -> Handwriting:
+def load(path: str | pathlib.Path) -> Dataset:
     """The data set that ``save`` packed.
 
     Raises:
@@ -184,7 +184,7 @@ def load(path: str | pathlib.Path) -> Handwriting:
             tuple(Correction(what, count, tuple(where)) for what, count, where in corrections),
         )
         scale = Scale(*arrays['scale'])
-        return Handwriting(about['name'], about['alphabet'], lines('train'), lines('valid'), scale, report)
+        return Dataset(about['name'], about['alphabet'], lines('train'), lines('valid'), scale, report)
     except DataError:
         raise
     except FileNotFoundError as e:
@@ -193,7 +193,7 @@ def load(path: str | pathlib.Path) -> Handwriting:
         raise DataError(f'{path} is not packed handwriting, or is damaged') from e
 
 
-def cached(path: str | pathlib.Path | None, make: Callable[[], Handwriting]) -> Handwriting:
+def cached(path: str | pathlib.Path | None, make: Callable[[], Dataset]) -> Dataset:
     """The data set in this file; if the file is missing or damaged, ``make()``, which is saved there.
 
     Args:

@@ -1,6 +1,6 @@
 """From a net and a text to lines of handwriting, in units of the pen.
 
-    writer = generate.open_writer(bundle.read('iamondb'))
+    writer = generate.open_writer(bundle.load('iamondb'))
     lines, replaced = generate.to_lines('Hello', writer.alphabet)
     written = generate.write(writer, lines, seed=0, bias=0.5)    # a notebook shows it
 
@@ -17,12 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from hfrnn import bundle
+from hfrnn.bundle import Bundle
 from hfrnn.errors import DataError
 from hfrnn.handwriting import models, render, sampling, spelling, strokes
 from hfrnn.nets import attention
 from hfrnn.nets.model import Conditioned, Model
 from hfrnn.nets.outputs import Mixture, mixture
 from hfrnn.text.alphabet import encode
+from hfrnn.train.settings import check, replace
 
 WIDTH = 40  # characters in a line; the lines of IAM-OnDB have 29 on average, 64 at most
 MOST_LINES = 64  # lines in one text
@@ -81,47 +83,31 @@ class Written(NamedTuple):
 # -- nets -------------------------------------------------------------------------------------------------------------
 
 
-def facts(experiment: str, sizes: dict, alphabet: str, scale: dict, source: str, **more: Any) -> dict:
-    """The facts in a file of weights that ``open_writer`` needs, and any others.
-
-    Args:
-      experiment: 'handwriting_prediction' or 'handwriting_synthesis'.
-      sizes: layers, hidden, mixtures, and for synthesis gaussians.
-      scale: 'mean' and 'sd', two numbers each.
-      source: the name of the data set.
-    """
-    return {'experiment': experiment, 'sizes': sizes, 'alphabet': alphabet, 'scale': scale, 'source': source, **more}
-
-
-def net(facts: dict) -> Model:
-    """The net with such facts, for writing and inspection; it clips no derivatives."""
-    sizes = {name: int(facts['sizes'][name]) for name in facts['sizes']}
-    if facts['experiment'] == 'handwriting_prediction':
-        return models.prediction_net(**sizes, clip=None, output_clip=None)
-    return models.synthesis_net(len(facts['alphabet']), **sizes, clip=None, output_clip=None)
-
-
-def open_writer(weights: bundle.Weights, experiment: str = 'handwriting_synthesis') -> Writer:
-    """The net in a file of weights.
+def open_writer(net: Bundle) -> Writer:
+    """The writer in a bundle; of a net with adaptive weight noise, the means of its weights.
 
     Raises:
-      DataError: if the weights are of another experiment, or do not fit the facts in the file.
+      DataError: if the net is not one of handwriting, or its weights do not fit its description.
     """
-    bundle.check(weights, experiment=experiment)
-    metadata = weights.facts
+    bundle.check_kind(net, models.KIND)
     try:
-        if metadata['sizes']['layers'] > len(weights.arrays):
+        if net.model['layers'] > len(bundle.places(net.params)):
             raise ValueError('every layer has at least one array')
-        model = net(metadata)
-        alphabet = str(metadata['alphabet']) if experiment == 'handwriting_synthesis' else ''
-        source = str(metadata['source'])
-        scale = strokes.Scale(*(np.array(metadata['scale'][name], np.float64).reshape(2) for name in ('mean', 'sd')))
+        task, sizes = net.model['task'], {name: n for name, n in net.model.items() if name not in ('kind', 'task')}
+        if task not in models.TASKS:
+            raise ValueError(f'no task {task!r}')
+        settings = replace(models.Net(clip=0.0, output_clip=0.0), **sizes)
+        check(settings)
+        alphabet = str(net.data['alphabet']) if task == models.SYNTHESIS else ''
+        model = models.make(task, settings, len(alphabet))
+        source = str(net.data['source'])
+        scale = strokes.Scale(*(np.array(net.data['scale'][name], np.float64).reshape(2) for name in ('mean', 'sd')))
         like = jax.eval_shape(model.init, jax.random.key(0))
         if not np.isfinite(scale).all() or np.min(scale.sd) <= 0:
             raise ValueError('a scale has finite means and positive deviations')
     except (ArithmeticError, KeyError, TypeError, ValueError) as e:
-        raise DataError(f'{weights.name} does not describe the net of its weights') from e
-    return Writer(model, bundle.restore(weights, like), alphabet, scale, source)
+        raise DataError(f'{net.name} does not describe the net of its weights') from e
+    return Writer(model, bundle.fit(bundle.without_noise(net), like), alphabet, scale, source)
 
 
 # -- texts ------------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ LONGEST_GAP = 0.05  # seconds; the sensor reads every 0.013
 STRUCK_OUT = '#'  # in the transcripts, for a word that was crossed out or cannot be read
 
 
-def load(source: str, cache: str | None = None, longest_step: float = LONGEST_STEP) -> dataset.Handwriting:
+def load(source: str, cache: str | None = None, longest_step: float = LONGEST_STEP) -> dataset.Dataset:
     """IAM-OnDB's lines, from a folder with its files or its archive, or from a file by ``dataset.save``.
 
     Args:
@@ -228,7 +228,7 @@ def _line_of_file(data, name, longest_step):
         raise DataError(f'{name}: {e}') from e
 
 
-def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longest_step: float) -> dataset.Handwriting:
+def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longest_step: float) -> dataset.Dataset:
     """The data set in files that come in any order; see ``load``, also for the errors."""
     forms, transcripts, lists, broken = defaultdict(dict), {}, {}, {}
 
@@ -270,7 +270,7 @@ def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longe
     alphabet = spelling.alphabet_of(train.texts, others=valid.texts)
     scale = dataset.scale_of(train)
     report = _report(parts, forms, transcripts, lists, alphabet, longest_step, broken)
-    return dataset.Handwriting('IAM-OnDB', alphabet, train, valid, scale, report)
+    return dataset.Dataset('IAM-OnDB', alphabet, train, valid, scale, report)
 
 
 def _drawn(line):

@@ -2,7 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,9 @@ import numpy as np
 
 from hfrnn.nets import outputs
 from hfrnn.nets.model import Model
-from hfrnn.train.loss import sum_nll
+from hfrnn.optim import weight_noise
+from hfrnn.train.devices import spread
+from hfrnn.train.loss import Batch, eval_step, sum_metrics, sum_nll
 
 
 def pen_sums(model: Model, rest: np.ndarray) -> dict[str, Callable]:
@@ -37,6 +40,35 @@ def pen_sums(model: Model, rest: np.ndarray) -> dict[str, Callable]:
         'targets_at_rest': lambda z, batch: jnp.sum(at_rest(batch).weights),
         'nats_at_rest': lambda z, batch: sum_nll(model, z, at_rest(batch)),
     }
+
+
+def evaluator(
+    model: Model, rest: np.ndarray, batches: Callable[[], Iterable[Batch]], devices: int | None = None
+) -> Callable[[Any], dict[str, float]]:
+    """``evaluate(params)`` on these batches, with the means of noisy weights.
+
+    Nats per line, and those of them where the pen rests; squared error per point; the share of points where it rests;
+    and with adaptive noise L_C of all the weights, in nats.
+
+    Args:
+      rest: (2,) the normalised offset of a pen that does not move.
+      devices: how many to use; all if None.
+    """
+    step = spread(eval_step(model, **pen_sums(model, rest)), devices)
+
+    def evaluate(params):
+        sums = sum_metrics(step, weight_noise.mean_params(params), batches())
+        found = {
+            'nats_per_line': sums['nats'] / sums['sequences'],
+            'nats_at_rest': sums['nats_at_rest'] / sums['sequences'],
+            'sse': sums['squared'] / sums['targets'],
+            'points_at_rest': sums['targets_at_rest'] / sums['targets'],
+        }
+        if isinstance(params, weight_noise.Posterior):
+            found['complexity_nats'] = float(jax.jit(weight_noise.complexity)(params))
+        return found
+
+    return evaluate
 
 
 def word_recall(reference: str, transcription: str) -> tuple[int, int, int]:

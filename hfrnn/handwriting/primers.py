@@ -62,7 +62,7 @@ def check(name: str, offsets: np.ndarray, text: str) -> None:
         raise DataError(f'{name} has {len(offsets):,} points for {shown}: strokes and text do not match')
 
 
-def from_data(data: dataset.Handwriting, name: str) -> tuple[np.ndarray, str]:
+def from_data(data: dataset.Dataset, name: str) -> tuple[np.ndarray, str]:
     """(P, 3) offsets of a line of a data set, and its text.
 
     Raises:

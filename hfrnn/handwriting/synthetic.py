@@ -244,7 +244,7 @@ def line(seed: int, i: int) -> tuple[str, np.ndarray, str]:
     return f'pen-{seed}-{i}', write(text, random_hand(rng), rng), text
 
 
-def load(seed: int = 0, train: int = 2000, valid: int = 200, cache: str | None = None) -> dataset.Handwriting:
+def load(seed: int = 0, train: int = 2000, valid: int = 200, cache: str | None = None) -> dataset.Dataset:
     """A data set: the first ``valid`` lines are for validation, the ``train`` after them for training.
 
     Args:
@@ -257,7 +257,7 @@ def load(seed: int = 0, train: int = 2000, valid: int = 200, cache: str | None =
     return dataset.cached(path, lambda: make(seed, train, valid))
 
 
-def make(seed: int, train: int, valid: int) -> dataset.Handwriting:
+def make(seed: int, train: int, valid: int) -> dataset.Dataset:
     """The data set of ``load``, made anew."""
     parts = {
         'train': dataset.pack(line(seed, i) for i in range(valid, valid + train)),
@@ -268,4 +268,4 @@ def make(seed: int, train: int, valid: int) -> dataset.Handwriting:
         for name, lines in parts.items()
     )
     scale = dataset.scale_of(parts['train'])
-    return dataset.Handwriting(f'pens-{seed}', PRINTABLE, *parts.values(), scale, dataset.Report(counts, ()))
+    return dataset.Dataset(f'pens-{seed}', PRINTABLE, *parts.values(), scale, dataset.Report(counts, ()))

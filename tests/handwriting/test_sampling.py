@@ -13,8 +13,8 @@ from hfrnn.nets.cells import unroll
 from hfrnn.nets.model import Conditioned
 
 V, CAP, ADVANCE = 5, 20, 0.14
-SYNTHESIS = models.synthesis_net(V, layers=2, hidden=7, mixtures=3, gaussians=2, clip=None, output_clip=None)
-PREDICTION = models.prediction_net(layers=2, hidden=7, mixtures=3, clip=None, output_clip=None)
+NET = models.Net(layers=2, hidden=7, mixtures=3, gaussians=2, clip=0.0, output_clip=0.0)
+SYNTHESIS, PREDICTION = models.make('synthesis', NET, V), models.make('prediction', NET)
 TEXTS = attention.Text(
     jnp.array([[1, 2, 3, 0, 0], [4, 4, 0, 0, 0], [1, 2, 3, 4, 1], [2, 0, 0, 0, 0]]), jnp.array([3, 2, 5, 1])
 )
