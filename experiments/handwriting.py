@@ -1,525 +1,446 @@
-"""What handwriting prediction and synthesis share: flags, data, training, evaluation.  Graves 2013 (G13), sec. 4, 5."""
+"""The modes of handwriting prediction and synthesis: train, evaluate, write, sample, look, export.
 
+Graves 2013 (G13), sec. 4 and 5.
+"""
+
+import dataclasses
 import functools
 import os
-import zlib
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any, NamedTuple
+import pathlib
+from collections.abc import Sequence
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from absl import flags
 
 from experiments import cli
-from experiments.cli import clock, say
-from hfrnn import bundle, plots
-from hfrnn.errors import RunError, SettingsError
-from hfrnn.handwriting import batches, dataset, generate, iamondb, spelling, strokes, synthetic
-from hfrnn.handwriting.metrics import pen_sums
-from hfrnn.handwriting.models import widen
-from hfrnn.nets import attention, model
-from hfrnn.optim import first_order, weight_noise
+from experiments.cli import Machine, Mode, say
+from hfrnn import bundle
+from hfrnn.bundle import Bundle
+from hfrnn.errors import SettingsError
+from hfrnn.handwriting import dataset, figures, generate, iamondb, primers, render, spelling, synthetic
+from hfrnn.handwriting.experiment import Handwriting, handwriting
+from hfrnn.handwriting.generate import Primer, Writer
+from hfrnn.handwriting.models import KIND, SYNTHESIS
 from hfrnn.text.alphabet import UNKNOWN
-from hfrnn.train import run_folder
-from hfrnn.train.devices import spread
-from hfrnn.train.loop import fit
-from hfrnn.train.loss import Batch, eval_step, sum_metrics
-from hfrnn.train.steps import TrainState, first_order_step, noisy_loss, state_of
+from hfrnn.train import experiment, run_folder
+from hfrnn.train.settings import setting
 
-FLAGS = flags.FLAGS
-
-RULES = {  # of optimisation, and the learning rate of each if none is given
-    'adam': (optax.adam, 1e-3),
-    'rmsprop': (first_order.graves_rmsprop, 1e-4),
-    'muon': (first_order.muon, 1e-3),
-}
-
-WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run, or of what is measured.')
-
-# These define a run: it goes on only where they are the same.
-flags.DEFINE_enum('source', 'pens', ['iamondb', 'pens'], 'Whose lines: those of --data, or made ones.')
-flags.DEFINE_integer('lines', 2000, 'pens: lines for training.', lower_bound=1)
-flags.DEFINE_integer('valid_lines', 200, 'pens: lines for validation.', lower_bound=1)
-flags.DEFINE_integer('layers', 3, 'LSTM layers.', lower_bound=1)
-flags.DEFINE_integer('hidden', 400, 'Cells in each, H.', lower_bound=1)
-flags.DEFINE_integer('mixtures', 20, 'Components of the mixture, M.', lower_bound=1)
-flags.DEFINE_integer(
-    'seed',
-    0,
-    'Of everything random: weights, batches, distortion, noise, dropout.',
-    lower_bound=0,
-    upper_bound=2**31 - 1,
-)
-flags.DEFINE_integer('batch', 32, 'Lines for a step, of all devices.', lower_bound=1)
-flags.DEFINE_integer('buckets', 8, 'To how many lengths lines are padded; a step is compiled for each.', lower_bound=1)
-flags.DEFINE_enum('optimizer', 'adam', list(RULES), "Adam, G13's rmsprop, or Muon.")
-flags.DEFINE_float('learning_rate', None, '1e-3 for Adam and Muon, 1e-4 for rmsprop if not given.', lower_bound=0.0)
-flags.DEFINE_integer('warmup_steps', 0, 'The learning rate rises from 0 over so many steps; 0 for none.', lower_bound=0)
-flags.DEFINE_integer('decay_steps', 0, 'Cosine decay to 0 at this step; 0 for none.', lower_bound=0)
-flags.DEFINE_float('clip_norm', 0.0, "The largest norm of a gradient, of a line's nats; 0 for any.", lower_bound=0.0)
-flags.DEFINE_float('clip', 10.0, "Of the derivatives in the LSTM, of a line's nats; 0 for none.", lower_bound=0.0)
-flags.DEFINE_float(
-    'output_clip', 100.0, "Of the derivatives by the outputs, of a line's nats; 0 for none.", lower_bound=0.0
-)
-flags.DEFINE_enum('products', 'float32', ['float32', 'bfloat16'], 'What the LSTM multiplies while it is trained.')
-flags.DEFINE_float('average', 0.0, 'Evaluate and keep an average of the weights with this decay.', lower_bound=0.0)
-flags.DEFINE_enum('noise', 'none', ['none', 'fixed', 'adaptive'], 'On the weights, while training.')
-flags.DEFINE_float(
-    'noise_sd', 0.075, "The noise's standard deviation; of adaptive noise at the start.", lower_bound=1e-30
-)
-flags.DEFINE_float('dropout', 0.0, 'Of what enters the cells, in training.', lower_bound=0.0, upper_bound=0.99)
-flags.DEFINE_float(
-    'distort',
-    0.0,
-    "Of the log size, log width and slant of each training line: a standard deviation; not G13's.",
-    lower_bound=0.0,
-    upper_bound=1.0,
-)
-flags.DEFINE_integer('noise_lines', 8, 'How many lines, at most, share a draw of the noise.', lower_bound=1)
-flags.DEFINE_float('variance_rate', 1.0, 'Learning rate of log variances, relative to the means.', lower_bound=0.0)
-flags.DEFINE_enum('variance', 'squared', ['squared', 'reparameterised'], 'How adaptive noise learns its size.')
-flags.DEFINE_string(
-    'init_from',
-    None,
-    "The weights to begin with, a smaller net's grown: a run's folder, a file, or, of synthesis, iamondb or pens.",
-)
-
-# These do not.
-FREE = (
-    flags.DEFINE_integer('steps', 10**7, 'Train for so many steps in all.', lower_bound=0),
-    flags.DEFINE_float('minutes', float('inf'), 'Train for so many minutes in all.', lower_bound=0.0),
-    flags.DEFINE_integer('patience', 10, 'Stop after so many evaluations that found nothing better.', lower_bound=1),
-    flags.DEFINE_integer('evaluate_every', 0, 'Evaluate every so many steps; 0 for every epoch.', lower_bound=0),
-    flags.DEFINE_integer('say_every', 10, 'Say how it goes every so many steps.', lower_bound=1),
-    flags.DEFINE_float('save_minutes', 10.0, 'Save a checkpoint every so many minutes.', lower_bound=0.0),
-    flags.DEFINE_integer(
-        'chunk_points',
-        40_000,
-        'Points in memory at once, on each device, while it learns; with another number, dropout and noise are others.',
-        lower_bound=1,
-    ),
-    flags.DEFINE_string('data', os.environ.get('HFRNN_DATA'), 'The folder of IAM-OnDB (or $HFRNN_DATA).'),
-    flags.DEFINE_string('cache', '~/.cache/hfrnn', 'A folder for what was read or made of data; empty for none.'),
-)
+SHIPPED = 'iamondb'  # the net that writes if none is named
+ENDINGS = ('.svg', '.png', '.json')
+PREDICTED_POINTS = 700  # in a line of a prediction net, as in G13
+LOOKED_AT = 6  # lines, beside those of the net
 
 
-VALID = 'valid_nats_per_line'  # in metrics.jsonl, by which the best weights are chosen
-SIZES = ('layers', 'hidden', 'mixtures', 'gaussians')  # of a net; gaussians where it reads text
-GROW = ('layers', 'hidden')  # those that may be larger than where --init_from leads
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """Folders"""
+
+    workdir: str | None = setting(None, 'The folder of the run, which trains or is read.')
+    data: str | None = setting(os.environ.get('HFRNN_DATA'), 'The folder of IAM-OnDB (or $HFRNN_DATA).')
+    cache: str = setting('~/.cache/hfrnn', 'A folder for data sets that were read or made; empty for none.')
 
 
-class Task(NamedTuple):
-    """What one of the two experiments is.
+@dataclasses.dataclass(frozen=True)
+class ChosenNet:
+    """The net that writes"""
 
-    Attributes:
-      name: of the experiment.
-      script: its module, whose flags define a run.
-      free: those of them that do not, besides those above.
-      make_net: ``make_net(n_symbols, **while_training) -> Model``, from flags; more as in ``cells.lstm``.
-      reads_text: whether its inputs come with their texts.
+    weights: str | None = setting(
+        None, 'The net that writes: the folder of a run, a file, or a shipped name, for synthesis iamondb or pens.'
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Output"""
+
+    output: str = setting(
+        'handwriting',
+        'A .svg, .png or .json file, or all three, without ending. export: a .npz file. look: the beginning of the '
+        'names of the figures.',
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """The text"""
+
+    text: str | None = setting(None, 'Write this; a new line starts a new line.')
+    text_file: str | None = setting(None, 'Write the text of this file.')
+    width: int = setting(generate.WIDTH, 'Characters in a line, at most.', low=1, high=200)
+    finish: int = setting(
+        generate.FINISH,
+        'Points to add, at most, until the stroke is finished in which the stop rule ends a line; 0 in the paper.',
+        low=0,
+        high=1000,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Bias:
+    """How it is written"""
+
+    bias: float = setting(0.5, 'Neater than people write: 0 is as they do.', low=0.0, high=100.0)
+    bias_after: int = setting(
+        generate.BIAS_AFTER, 'Points before the bias sets in, without --prime; 0 in the paper.', low=0, high=100_000
+    )
+    points: int | None = setting(
+        None, 'The largest number of points in a line; for prediction, the number.', low=1, high=100_000
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """In whose hand, and how often"""
+
+    prime: str | None = setting(
+        None,
+        'In whose hand: a file with the strokes of one line (InkML; JSON, [[[x, y], ...], ...]), or the name of a line '
+        'of the data; pen-0-3 is a synthetic one.',
+    )
+    prime_text: str | None = setting(None, 'The text of the strokes of --prime.')
+    copies: int = setting(1, 'Write it so many times, no two alike.', low=1)
+    animate: bool = setting(False, 'Let the SVG draw itself.')
+
+
+def main(argv: Sequence[str], doc: str, default: Handwriting) -> None:
+    """Runs the script of one task.
+
+    Args:
+      default: the settings of its runs, whose task no flag changes.
     """
-
-    name: str
-    script: ModuleType
-    free: tuple
-    make_net: Callable[..., model.Model]
-    reads_text: bool
-
-
-# -- data -------------------------------------------------------------------------------------------------------------
-
-
-class Data(NamedTuple):
-    """Lines, of known text if the task reads it, and the sizes of their batches."""
-
-    lines: dataset.Handwriting
-    sizes: batches.Sizes
-
-
-def points_of(data: Data) -> int:
-    """To predict, of the training lines."""
-    return len(data.lines.train.offsets) - len(data.lines.train.names)
-
-
-def steps_per_epoch(data: Data) -> int:
-    return len(batches.epoch(data.lines.train, data.sizes.up_to, FLAGS.batch))
-
-
-def cache_folder() -> str | None:
-    return os.path.expanduser(FLAGS.cache) if FLAGS.cache else None  # as it stands where there is no such home
-
-
-def load(task: Task) -> Data:
-    """The lines of --source."""
-    cache = cache_folder()
-    if FLAGS.source == 'pens':
-        lines = synthetic.load(0, FLAGS.lines, FLAGS.valid_lines, cache)
-    elif not FLAGS.data:
-        raise SettingsError('--source=iamondb needs --data=FOLDER (or $HFRNN_DATA), the folder of IAM-OnDB')
+    writing = ('net', 'output', 'bias', 'style', 'run')
+    groups = {'net': ChosenNet(), 'output': Output(), 'text': Text(), 'bias': Bias(), 'style': Style()}
+    modes = {'train': Mode(train, ('run', 'limits')), 'evaluate': Mode(evaluate, ('run', 'limits'))}
+    if default.task == SYNTHESIS:
+        modes |= {'write': Mode(write, (*writing, 'text')), 'look': Mode(look, (*writing, 'text'))}
     else:
-        lines = iamondb.load(FLAGS.data, cache)
-    if task.reads_text:
-        lines = lines._replace(train=dataset.with_text(lines.train), valid=dataset.with_text(lines.valid))
-    if not (lines.train.names and lines.valid.names):
-        raise SettingsError(
-            f'{lines.name} has {len(lines.train.names)} lines to train on, {len(lines.valid.names)} to test'
-        )
-    return Data(lines, batches.sizes(lines, FLAGS.buckets, task.reads_text))
+        del groups['text']
+        modes |= {'sample': Mode(sample, writing), 'look': Mode(look, writing)}
+    modes['export'] = Mode(export, ('output',))
+
+    def of_this_task(act, o):
+        if o.run.task != default.task:
+            raise SettingsError(f'task={o.run.task}: that is the script handwriting_{o.run.task}')
+        act(o)
+
+    modes = {name: mode._replace(act=functools.partial(of_this_task, mode.act)) for name, mode in modes.items()}
+    limits = experiment.Limits(patience=10, save_minutes=10.0)
+    cli.main(argv, doc, modes, choose=_choose, common=Common(), limits=limits, **groups, run=default, machine=Machine())
 
 
-def make_batch(
-    data: Data, lines: dataset.Lines, choice: batches.Choice, rng: np.random.Generator | None = None
-) -> Batch:
-    """The batch of a choice of lines; with their texts if the task reads them; distorted, with an ``rng``."""
-    U = data.sizes.texts.get(choice.length, 0)
-    distort = None if rng is None else functools.partial(strokes.distorted, rng=rng, sd=FLAGS.distort)
-    on = batches.padded(lines, choice, data.lines.scale, data.lines.alphabet, U, distort)
-    xs = model.Conditioned(on.xs, attention.Text(on.characters, on.n_characters)) if U else on.xs
-    return Batch(xs, on.targets, on.weights)
+def _choose(o):
+    return 'write' if has_text(o) else 'train'
 
 
-def training_batch(data: Data, i: int) -> Batch:
-    """The batch of step i (from 0): of nothing but the flags and i."""
-    lines = data.lines.train
-    choice = batches.at_step(lines, data.sizes.up_to, FLAGS.batch, FLAGS.seed, i)
-    return make_batch(data, lines, choice, np.random.default_rng((FLAGS.seed, i, 1)) if FLAGS.distort else None)
+def has_text(o: Any) -> bool:
+    return 'text' in vars(o) and (o.text.text is not None or o.text.text_file is not None)
 
 
-def about(data: Data) -> dict:
-    """What the data must be for a run to go on, and what its weights are to be used with."""
-    lines = data.lines
-    sizes = {name: len(part.names) for name, part in (('train', lines.train), ('valid', lines.valid))}
-    crc = {f'{name}_crc32': zlib.crc32(getattr(lines, name).offsets.tobytes()) for name in sizes}
-    if data.sizes.texts:
-        crc['texts_crc32'] = zlib.crc32('\n'.join([*lines.train.texts, *lines.valid.texts]).encode())
-    return {
-        'source': lines.name,
-        'alphabet': lines.alphabet,
-        'scale': {'mean': lines.scale.mean.tolist(), 'sd': lines.scale.sd.tolist()},
-        'spelling': {'unknown': UNKNOWN, 'rare': spelling.RARE if FLAGS.source == 'iamondb' else 0},
-        **sizes,
-        **crc,
-    }
+# -- runs -------------------------------------------------------------------------------------------------------------
 
 
-def untold(what: dict) -> dict:
-    """What of ``about`` a run of an earlier version does not tell."""
-    return {name: value for name, value in what.items() if name == 'texts_crc32'}
+def make(o, settings):
+    return handwriting(settings, data=o.common.data, cache=cache_folder(o), devices=o.machine.devices)
 
 
-# -- what the flags mean ----------------------------------------------------------------------------------------------
+def cache_folder(o: Any) -> str | None:
+    return os.path.expanduser(o.common.cache) if o.common.cache else None  # unchanged where there is no such home
 
 
-def defining_flags(task: Task) -> dict:
-    return cli.defining_flags(task.script, (*task.free, WORKDIR, *FREE))
+def train(o):
+    folder = cli.folder_of(o.common.workdir, 'where to keep the run')
+    run = make(o, o.run)
+    if o.run.init_from in bundle.shipped():
+        cli.load_net(o.run.init_from)  # names its terms
+    experiment.run(run, folder, o.limits, devices=o.machine.devices, say=say)
 
 
-def make_optimizer() -> optax.GradientTransformation:
-    rule, rate = RULES[FLAGS.optimizer]
-    if FLAGS.learning_rate is not None:
-        rate = FLAGS.learning_rate
-    if FLAGS.decay_steps > FLAGS.warmup_steps:
-        rate = optax.warmup_cosine_decay_schedule(0.0, rate, FLAGS.warmup_steps, FLAGS.decay_steps)
-    elif FLAGS.decay_steps:
-        raise SettingsError(f'--warmup_steps={FLAGS.warmup_steps} leaves nothing of --decay_steps={FLAGS.decay_steps}')
-    elif FLAGS.warmup_steps:
-        rate = optax.linear_schedule(0.0, rate, FLAGS.warmup_steps)
-    rule = rule(rate)
-    clip = [optax.clip_by_global_norm(FLAGS.clip_norm)] if FLAGS.clip_norm else []
-    if FLAGS.average >= 1:
-        raise SettingsError(f'--average={FLAGS.average}: the decay of an average is below 1')
-    if FLAGS.noise == 'adaptive':
-        if FLAGS.optimizer == 'muon':
-            raise SettingsError(
-                '--noise=adaptive needs --optimizer=adam or rmsprop: Muon steps would mix log variances'
-            )
-        rule = optax.chain(rule, optax.stateless(_faster_variances))
-    return optax.chain(*clip, rule, *([first_order.averaged(FLAGS.average)] if FLAGS.average else []))
+def evaluate(o):
+    folder = cli.folder_of(o.common.workdir)
+    settings = cli.settings_of_run(o, folder, f'handwriting_{o.run.task}')
+    experiment.evaluate(make(o, settings), folder, say=say)
 
 
-def _faster_variances(updates, _):
-    return updates._replace(log_variance=optax.tree.scale(FLAGS.variance_rate, updates.log_variance))
+def export(o):
+    """Writes the best weights of --workdir as one small file, --output, in half precision, as they ship."""
+    if not o.common.workdir or 'output' not in o.given or not pathlib.Path(o.output.output).name:
+        raise SettingsError('say from which run, and where to: --workdir=FOLDER --output=FILE.npz')
+    net = bundle.without_noise(load(o.common.workdir, o.run.task))
+    path = pathlib.Path(o.output.output)
+    path = path if path.suffix == '.npz' else path.with_name(path.name + '.npz')
+    if run_folder.writes():
+        bundle.save(path, net, np.float16)
+        weights = sum(leaf.size for leaf in bundle.places(net.params).values())
+        say(f'{path}: {path.stat().st_size / 1e6:.2f} MB, {weights:,} weights')
 
 
-def numbers_at_once(data: Data) -> int:
-    """What a device holds for the lines in memory at once, at the least."""
-    longest = int(data.sizes.up_to[-1])
-    lines = min(FLAGS.batch // cli.n_devices(), max(1, FLAGS.chunk_points // longest))
-    if FLAGS.noise != 'none':
-        lines = min(lines, FLAGS.noise_lines)
-    return lines * longest * 8 * FLAGS.hidden * FLAGS.layers
+# -- the net ----------------------------------------------------------------------------------------------------------
 
 
-def make_noise() -> weight_noise.Noise:
-    return weight_noise.noise(FLAGS.noise, FLAGS.noise_sd, FLAGS.variance)
+def load(name: str, task: str) -> Bundle:
+    """A handwriting net of this task, by anything that ``bundle.load`` takes."""
+    net = cli.load_net(name)
+    bundle.check_kind(net, KIND, task=task)
+    return net
 
 
-def make_step(task: Task, data: Data, optimizer: optax.GradientTransformation) -> Callable:
-    """``step(state, batch)``: the gradient of a line's nats, as many lines in memory as --chunk_points allows."""
-    dtype = jnp.bfloat16 if FLAGS.products == 'bfloat16' else None
-    net = task.make_net(len(data.lines.alphabet), dtype=dtype, dropout=FLAGS.dropout)
-    noisy = noisy_loss(net, make_noise(), len(data.lines.train.names))
-
-    def step(state, batch):
-        chunk = max(1, FLAGS.chunk_points // batch.weights.shape[1])
-        if FLAGS.noise != 'none':
-            chunk = min(chunk, FLAGS.noise_lines)
-        take = first_order_step(net, optimizer, chunk, per='sequence', noisy=noisy, seed=FLAGS.seed)
-        return take(state, batch)
-
-    return spread(step, FLAGS.devices)
-
-
-def first_params(net: model.Model, key: jax.Array) -> Any:
-    """Weights to begin with: at random; with adaptive noise, the posterior around them."""
-    return make_noise().init(net.init(key))
-
-
-def state_shapes(net: model.Model, optimizer: optax.GradientTransformation) -> TrainState:
-    return jax.eval_shape(lambda key: state_of(optimizer, first_params(net, key)), jax.random.key(0))
-
-
-def weights(state: TrainState) -> Any:
-    """What is evaluated and kept of a state: the average if there is one."""
-    return optax.tree.get(state.opt_state, 'average') if FLAGS.average else state.params
-
-
-def kept_of_run(task: Task, workdir: str) -> tuple[dict, Callable[[], Any]]:
-    """(facts, ``load()``) of a run: what its file of weights would tell, and what it kept, the posterior if it is one.
+def chosen_writer(o: Any) -> Writer:
+    """The net of --weights, or --workdir, or the package.
 
     Raises:
-      RunError: if the folder holds no run, or one of something else; by ``load``, if it has kept nothing yet.
+      SettingsError: if none is named, or two.
     """
-    settings, data = (run_folder.read_json(workdir, name) for name in ('flags.json', 'about.json'))
-    known = 'mixtures' in settings and {'alphabet', 'scale', 'source'} <= data.keys()
-    if not known or ('gaussians' in settings) != task.reads_text:
-        raise RunError(f'{workdir} holds no run of {task.name}')
-    sizes = {name: settings[name] for name in SIZES if name in settings}
-    best = run_folder.best_row(run_folder.read_metrics(workdir), VALID)
-    took = {name: number for name, number in best.items() if name in ('step', 'epochs', 'seconds') or 'valid' in name}
-    if 'begun_from' in data:
-        took['begun_from'] = data['begun_from']
-    facts = generate.facts(task.name, sizes, data['alphabet'], data['scale'], data['source'], training=took)
-    shapes = jax.eval_shape(generate.net(facts).init, jax.random.key(0))
-    if settings['noise'] == 'adaptive':
-        shapes = jax.eval_shape(weight_noise.posterior, shapes)
-    return facts, functools.partial(run_folder.load_best, workdir, shapes)
+    workdir, weights = o.common.workdir, o.net.weights
+    if workdir and weights is not None:
+        raise SettingsError('write with one net: that of --workdir or that of --weights')
+    if weights == '':
+        raise SettingsError('--weights names nothing')
+    name = workdir or weights or (SHIPPED if o.run.task == SYNTHESIS else None)
+    if not name:
+        raise SettingsError('say with which net: --weights=NAME, a file, or the folder of a run')
+    return generate.open_writer(load(name, o.run.task))
 
 
-def params_to_begin_with(task: Task, data: Data, net: model.Model) -> tuple[Any, dict]:
-    """The weights of --init_from as this run begins with them, and what they have behind them.
+# -- lines of data ----------------------------------------------------------------------------------------------------
 
-    Those of a smaller net are grown, and if it has a posterior, its means.
+
+def line_of_data(o: Any, name: str) -> tuple[np.ndarray, str]:
+    """(offsets, text) of a line by its name: a synthetic one, or one of --data."""
+    if found := synthetic.NAME.fullmatch(name):
+        _, offsets, text = synthetic.line(int(found[1]), int(found[2]))
+        return offsets, text
+    if not o.common.data:
+        raise SettingsError(f'no file {name}; if it is a line of IAM-OnDB, name the folder: --data=FOLDER')
+    return primers.from_data(iamondb.load(o.common.data, cache_folder(o)), name)
+
+
+def unread_characters(writer: Writer, what: str, text: str) -> dict[str, str]:
+    """The characters in a line of data that the writer has not learnt; each is the unknown symbol, as in training.
+
+    Raises:
+      SettingsError: if the writer has no such symbol.
     """
-    if bundle.names_a_file(FLAGS.init_from):
-        kept = cli.read_weights(FLAGS.init_from)
-        hand = generate.open_writer(kept, task.name)
-        facts, load = kept.facts, lambda: hand.params
+    unknown = {c: UNKNOWN for c in text if c not in writer.alphabet}
+    if unknown and UNKNOWN not in writer.alphabet:
+        raise SettingsError(f'{what} has a text that this net cannot read, {text!r}')
+    return unknown
+
+
+def chosen_primer(o: Any, writer: Writer) -> Primer | None:
+    """That of --prime and --prime_text, in the writer's characters."""
+    prime, prime_text = o.style.prime, o.style.prime_text
+    if prime is None:
+        if prime_text is not None:
+            raise SettingsError('--prime_text is the text of the strokes of --prime: name them too')
+        return None
+    text = ' '.join((prime_text or '').split())
+    if pathlib.Path(prime).exists():
+        if writer.alphabet and not text:
+            raise SettingsError('say what the strokes of --prime say: --prime_text')
+        offsets = primers.from_file(prime, text)
     else:
-        facts, load = kept_of_run(task, FLAGS.init_from)
-    theirs = facts['sizes']
-    differing = {name: n for name, n in theirs.items() if n != FLAGS[name].value}
-    grows = all(name in GROW and n < FLAGS[name].value for name, n in differing.items())
-    another = [] if grows else [f'{name}={n}' for name, n in differing.items()]
-    if task.reads_text and facts['alphabet'] != data.lines.alphabet:
-        another.append('another alphabet')
-    if another:
-        raise RunError(f'{FLAGS.init_from} holds another net ({", ".join(another)}); nothing begins from it here')
-    params = load()
-    if differing:
-        random = jax.jit(net.init)(jax.random.key(FLAGS.seed))
-        params = make_noise().init(widen(weight_noise.mean_params(params), random))
-    elif FLAGS.noise != 'adaptive' or not isinstance(params, weight_noise.Posterior):
-        params = make_noise().init(weight_noise.mean_params(params))
-    took = facts.get('training', {})
-    before = took.get('begun_from', {})
-    behind = {name: round(took.get(name, 0) + before.get(name, 0), 2) for name in ('epochs', 'seconds')}
-    weights = FLAGS.init_from if FLAGS.init_from in bundle.shipped() else before.get('weights')
-    return params, behind | ({'weights': weights} if weights else {})  # whose terms go on
+        offsets, known = line_of_data(o, prime)
+        text = text or known
+        if writer.alphabet and not text:
+            raise SettingsError(f'the text of {prime} is unknown: give --prime_text')
+        if text:
+            primers.check(prime, offsets, text)
+    if not writer.alphabet:
+        return Primer(offsets, '')
+    if prime_text:
+        text, replaced = spelling.spell(text, writer.alphabet)
+        text = ' '.join(text.split())
+        if not text:
+            raise SettingsError(f'--prime_text={prime_text} has nothing that this net can read')
+    else:
+        replaced = unread_characters(writer, f'without --prime_text, {prime}', text)
+    say_replaced(replaced, 'read')
+    return Primer(offsets, text)
 
 
-# -- modes ------------------------------------------------------------------------------------------------------------
+def lines_to_look_at(o: Any, writer: Writer, n: int) -> list[tuple[np.ndarray, str]]:
+    """The first validation lines of --source if it is given, else of the data of --prime, or of the net's own.
 
-
-def train(task: Task) -> None:
-    """Trains the run in --workdir, or goes on; evaluates it at the end."""
-    folder = cli.workdir('where to keep the run')
-    cli.check_batches('batch')
-    data = load(task)
-    net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
-    shapes = state_shapes(net, optimizer)
-    cli.check_memory(sum(leaf.size for leaf in jax.tree.leaves(shapes)), 3, numbers_at_once(data))
-    what, first = about(data), None
-    if FLAGS.init_from and not run_folder.has_begun(folder):
-        first, what['begun_from'] = params_to_begin_with(task, data, net)
-
-    run = cli.train_in(folder, defining_flags(task), what, untold(what))
-    epoch = steps_per_epoch(data)
-    dropout = f' and dropout of {FLAGS.dropout}' if FLAGS.dropout else ''
-    distorted = f' (distorted by {FLAGS.distort})' if FLAGS.distort else ''
-    say(
-        f'{task.name}: {FLAGS.layers} x {FLAGS.hidden}, {model.size(weight_noise.mean_params(shapes.params)):,} weights '
-        f'by {FLAGS.optimizer}{dropout} on {data.lines.name}: {len(data.lines.train.names):,} lines{distorted}, '
-        f'{points_of(data):,} points, {epoch} steps an epoch; {len(data.lines.valid.names):,} for validation'
-    )
-    say(dataset.describe(data.lines.report))
-    state, elapsed = cli.restore_or_begin(
-        run,
-        shapes,
-        lambda: state_of(optimizer, first_params(net, jax.random.key(FLAGS.seed)) if first is None else first),
-    )
-    history = run_folder.history_and_best(run, int(state.step), VALID, weights(state))
-    measure = evaluator(net, data)
-    every = FLAGS.evaluate_every or epoch
-
-    def on_step(state, metrics, seconds):
-        i, nats, targets = int(state.step), float(metrics['nats']), float(metrics['targets'])
-        row = {'step': i, 'seconds': round(seconds, 2), 'epochs': round(i / epoch, 4)}
-        row['nats_per_line'] = nats * points_of(data) / len(data.lines.train.names)  # as if of lines as long as all
-        row['gradient'] = float(metrics['gradient'])
-        row['points_per_second'] = round(targets / max(float(metrics['seconds']), 1e-6))
-        line = f'step {i:6d}  epoch {i / epoch:7.2f}  {row["nats_per_line"]:9.1f} nats/line'
-        kept = weights(state)
-        if i % every == 0:
-            row |= {f'valid_{name}': value for name, value in measure(kept).items()}
-            row |= complexity(kept)
-            line += f'  valid {row[VALID]:.1f}'
-        run_folder.log_and_keep(run, history, row, VALID, state, kept, seconds)
-        if i % every == 0 or i % FLAGS.say_every == 0:
-            say(f'{line}  {row["points_per_second"]} points/s  {cli.progress(i, FLAGS.steps, seconds)}')
-        return impatient(history)
-
-    state, elapsed = fit(
-        make_step(task, data, optimizer),
-        state,
-        functools.partial(training_batch, data),
-        steps=0 if impatient(history) else FLAGS.steps,
-        seconds=FLAGS.minutes * 60,
-        elapsed=elapsed,
-        save=lambda state, seconds: run_folder.save(run, state, int(state.step), seconds),
-        save_every=FLAGS.save_minutes * 60,
-        on_step=on_step,
-    )
-    if impatient(history):
-        say(f'ends at step {int(state.step)}: nothing better in {FLAGS.patience} evaluations (--patience)')
-    finish(task, run, data, state, elapsed, measure)
-
-
-def evaluate(task: Task) -> None:
-    """Evaluates the weights that the run in --workdir kept."""
-    run, data, net, state, seconds = reopen(task)
-    cli.check_batches('batch')
-    finish(task, run, data, state, seconds, evaluator(net, data))
-
-
-def reopen(task: Task) -> tuple[run_folder.Run, Data, model.Model, TrainState, float]:
-    """The run in --workdir, whose flags hold wherever the command line says nothing else."""
-    folder = cli.workdir()
-    cli.take_flags(run_folder.read_json(folder, 'flags.json'))
-    run = run_folder.open_run(folder)
-    cli.check_flags(folder, defining_flags(task))
-    data = load(task)
-    what = about(data)
-    run_folder.check(folder, 'about.json', what, untold(what))
-    net, optimizer = task.make_net(len(data.lines.alphabet)), make_optimizer()
-    return run, data, net, *run_folder.restore(run, state_shapes(net, optimizer))
-
-
-# -- what modes share -------------------------------------------------------------------------------------------------
-
-
-def evaluator(net: model.Model, data: Data) -> Callable[[Any], dict]:
-    """``measure(params)``, of the validation lines.
-
-    Nats per line, and those of them where the pen rests; squared error per point, and the share of them where it does.
+    Their text is known if the net reads it.
     """
-    rest = strokes.at_rest(data.lines.scale)
-    step = spread(eval_step(net, **pen_sums(net, rest)), FLAGS.devices)
-    lines = data.lines.valid
-
-    def measure(params):
-        chosen = (make_batch(data, lines, choice) for choice in batches.epoch(lines, data.sizes.up_to, FLAGS.batch))
-        sums = sum_metrics(step, weight_noise.mean_params(params), chosen)
-        return {
-            'nats_per_line': sums['nats'] / sums['sequences'],
-            'nats_at_rest': sums['nats_at_rest'] / sums['sequences'],
-            'sse': sums['squared'] / sums['targets'],
-            'points_at_rest': sums['targets_at_rest'] / sums['targets'],
-        }
-
-    return measure
-
-
-def complexity(params: Any) -> dict:
-    """L_C in nats, of all the weights, where the noise is adaptive."""
-    if not isinstance(params, weight_noise.Posterior):
-        return {}
-    return {'complexity_nats': float(jax.jit(weight_noise.complexity)(params))}
+    if 'source' in o.given:
+        source = o.run.source
+    elif o.style.prime:
+        source = 'pens' if synthetic.NAME.fullmatch(o.style.prime) else 'iamondb'
+    else:
+        source = writer.source
+    if source.startswith('pens'):
+        return [synthetic.line(0, i)[1:] for i in range(n)]
+    if not o.common.data:
+        raise SettingsError('the lines to look at are those of IAM-OnDB: name the folder, --data, or say --source=pens')
+    lines = iamondb.load(o.common.data, cache_folder(o)).valid
+    if writer.alphabet:
+        lines = dataset.with_text(lines)
+    if not lines.names:
+        raise SettingsError(f'{o.common.data} has no validation line with a known text')
+    return [(dataset.offsets_of(lines, i), lines.texts[i]) for i in range(min(n, len(lines.names)))]
 
 
-def impatient(rows: list[dict]) -> bool:
-    """Whether --patience is at its end.
+# -- writing ----------------------------------------------------------------------------------------------------------
 
-    The evaluation that a run ended with, before it went on, is not counted: it had no step of its own.
+
+def write(o):
+    """Writes --text, or the text of --text_file, to --output."""
+    stem, endings = output_files(o)
+    save_lines(o, write_text(o)[2], stem, endings)
+
+
+def sample(o):
+    """Lets a prediction net write what it likes, to --output."""
+    copies = o.style.copies
+    if copies > generate.MOST_LINES:
+        raise SettingsError(f'--copies={copies}: at most {generate.MOST_LINES} lines are written at once')
+    (stem, endings), writer = output_files(o), chosen_writer(o)
+    primer = chosen_primer(o, writer)
+    points = o.bias.points or PREDICTED_POINTS
+    written = generate.sample_unconditional(writer, copies, points, seed=o.run.seed, primer=primer, **bias_of(o))
+    save_lines(o, written.lines, stem, endings)
+
+
+def look(o):
+    """The paper's figures: --output and _density.png and _window.png of a line of data, and _beside.png of some lines.
+
+    With a text, of its first line as the net writes it, which needs no data.
     """
-    found = [row[VALID] for row in run_folder.measured(rows, VALID) if 'gradient' in row]
-    return bool(found) and len(found) - 1 - int(np.argmin(found)) >= FLAGS.patience
-
-
-def finish(task, run, data, state, seconds, measure):
-    """Evaluates the best weights: results.json, learning_curve.png, and a table."""
-    run_folder.wait('the training is written down')
-    history, kept, measured, epoch = run_folder.history(run), None, None, steps_per_epoch(data)
-    if not history or history[-1]['step'] != int(state.step) or not run_folder.measured(history[-1:], VALID):
-        row = {'step': int(state.step), 'seconds': round(seconds, 2), 'epochs': round(int(state.step) / epoch, 4)}
-        last = weights(state)
-        found = measure(last)
-        row |= {f'valid_{name}': value for name, value in found.items()}
-        if run.lock is not None:  # so that a run that goes on from here knows what it has to better
-            run_folder.log_and_keep(run, history, row, VALID, state, last, seconds)
-        else:  # --mode=evaluate adds nothing to what was trained
-            history.append(row)
-        if run_folder.best_row(history, VALID) is row:
-            kept, measured = last, found
-    best = run_folder.best_row(history, VALID).get('step')
-    if best is None:
-        raise RunError(f'no weights of {run.path} give validation lines a finite likelihood; none are kept')
-    if kept is None:
-        kept = run_folder.load_best(run.path, jax.eval_shape(weights, state))
-        measured = measure(kept)
-    begun = run_folder.read_json(run.path, 'about.json').get('begun_from')
-    results = {
-        'experiment': task.name,
-        'source': data.lines.name,
-        'net': f'{FLAGS.layers}x{FLAGS.hidden}',
-        'optimizer': FLAGS.optimizer,
-        'noise': FLAGS.noise,
-        'dropout': FLAGS.dropout,
-        'distort': FLAGS.distort,
-        'parameters': model.size(weight_noise.mean_params(state.params)),
-        **measured,
-        **complexity(kept),
-        'lines': len(data.lines.valid.names),
-        'steps': int(state.step),
-        'best_step': best,
-        'epochs': round(int(state.step) / epoch, 3),
-        'seconds': round(seconds, 1),
-        'points_per_second': round(int(state.step) / epoch * points_of(data) / seconds) if seconds else 0,
-        **({'begun_from': begun} if begun else {}),
-        **cli.here(),
-    }
+    (stem, _), real = output_files(o), None
+    if has_text(o):
+        if o.style.prime:
+            raise SettingsError('--mode=look looks at a text or at the line of --prime, not at both')
+        writer, (text,), (offsets,) = write_text(o, only_first=True)
+    else:
+        if o.style.prime and pathlib.Path(o.style.prime).exists():
+            raise SettingsError(f'{o.style.prime} is a file; --mode=look looks at a line of the data, by its name')
+        writer = chosen_writer(o)
+        lines = lines_to_look_at(o, writer, LOOKED_AT)
+        offsets, text = line_of_data(o, o.style.prime) if o.style.prime else lines[0]
+        if writer.alphabet and not text:
+            raise SettingsError(f'the text of {o.style.prime} is unknown; look at another line')
+        real, texts = zip(*lines, strict=True)
+        for line in (text, *texts) if writer.alphabet else ():
+            unread_characters(writer, 'a line of the data', line)
+        if writer.alphabet:
+            sampled = generate.write(writer, texts, seed=o.run.seed, cap=o.bias.points, **bias_of(o)).lines
+        else:
+            points = o.bias.points or max(map(len, real))
+            sampled = generate.sample_unconditional(writer, len(real), points, seed=o.run.seed, **bias_of(o)).lines
+    if len(offsets) < 3:
+        raise SettingsError('a line of fewer than 3 points: there is nothing to look at')
+    inspection = generate.inspect(writer, offsets, text)
+    drawings = {'density': figures.density_figure(offsets, inspection.mixture, writer.scale)}
+    if writer.alphabet:
+        drawings['window'] = figures.window_figure(offsets, inspection.window, text)
+    if real is not None:
+        drawings['beside'] = figures.comparison_figure(real, sampled, texts)
     if run_folder.writes():
-        run_folder.write_json(run.path / 'results.json', results)
-        label = 'nats per line'
-        figure = plots.learning_curve({'': history}, 'epochs', 'nats_per_line', label)
-        plots.save(run.path / 'learning_curve.png', figure)
-    say(f'\non {len(data.lines.valid.names):,} validation lines of {data.lines.name}, weights of step {best}')
-    say(f'  nats per line        {measured["nats_per_line"]:10.1f}')
-    say(f'  of them at rest      {measured["nats_at_rest"]:10.1f} at {measured["points_at_rest"]:.1%} of the points')
-    say(f'  squared error        {measured["sse"]:10.3f} per point')
-    for name, nats in complexity(kept).items():
-        say(f'  {name:20s} {nats:10.0f}')
-    say(f'  ({results["epochs"]} epochs, {clock(seconds)} of training; {run.path})')
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for name, figure in drawings.items():
+            path = with_ending(stem, f'_{name}.png')
+            cli.save_figure(path, figure)
+            say(path)
+
+
+def bias_of(o: Any) -> dict:
+    """How it is written, as arguments of ``generate``."""
+    finish = {'finish': o.text.finish} if 'text' in vars(o) else {}
+    return {'bias': o.bias.bias, 'bias_after': o.bias.bias_after, **finish}
+
+
+def write_text(o: Any, only_first: bool = False) -> tuple[Writer, list[str], list[np.ndarray]]:
+    """The writer; the lines of --text or --text_file, or the first of them; and their strokes, in units."""
+    if not has_text(o):
+        raise SettingsError('say what to write: --text or --text_file')
+    if o.text.text is not None and o.text.text_file is not None:
+        raise SettingsError('say what to write by --text or by --text_file, not by both')
+    text = read_text(o.text.text_file) if o.text.text is None else o.text.text
+    writer = chosen_writer(o)
+    lines, replaced = generate.to_lines(text, writer.alphabet, o.text.width)
+    say_replaced(replaced)
+    if len(lines) * o.style.copies > generate.MOST_LINES:
+        raise SettingsError(
+            f'{len(lines)} lines {o.style.copies} times: at most {generate.MOST_LINES} are written at once'
+        )
+    lines = lines[:1] if only_first else lines * o.style.copies
+    primer = chosen_primer(o, writer)
+    written = generate.write(writer, lines, seed=o.run.seed, primer=primer, cap=o.bias.points, **bias_of(o))
+    if primer and not all(map(len, written.lines)):
+        raise SettingsError(f'nothing is left to write after the primer: do its strokes say {primer.text!r}?')
+    if primer:
+        say_place(primer.text, generate.place_after(writer, primer, lines[0]))
+    for i in np.flatnonzero(~written.stopped):
+        reason = '--points is no more' if o.bias.points else 'no end was found; another --seed may help'
+        say(f'line {i + 1} was cut off after {len(written.lines[i])} points, as {reason}: {lines[i]!r}')
+    return writer, lines, written.lines
+
+
+def read_text(path: str) -> str:
+    """The text of a file.
+
+    Raises:
+      SettingsError: if it is not UTF-8.
+    """
+    try:
+        return pathlib.Path(path).read_text('utf-8-sig')
+    except UnicodeDecodeError as e:
+        raise SettingsError(f'{path} is not UTF-8 (byte {e.start})') from e
+
+
+def say_replaced(replaced: dict[str, str], verb: str = 'written') -> None:
+    """Says what replaces characters that the net has not learnt."""
+    if replaced:
+        names = {UNKNOWN: 'some mark', '': 'nothing'}
+        pairs = (f'{c!r} as {names.get(new, repr(new))}' for c, new in replaced.items())
+        say(f'not known to this net, so {verb} {", ".join(pairs)}')
+
+
+def say_place(text: str, place: int) -> None:
+    """Says where the net is after a primer, if it is off the space after its text by two characters or more."""
+    space = len(text) + 1
+    if place < space - 1:
+        say(f'at the end of the strokes of --prime the net has read {text[:place]!r}: it may write the rest again')
+    elif place > space + 1:
+        say(f'the strokes of --prime go on for longer than the net takes to read {text!r}: letters may be lost')
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def output_files(o: Any) -> tuple[pathlib.Path, tuple[str, ...]]:
+    """--output without its ending; the ending, or all of ENDINGS.
+
+    Raises:
+      SettingsError: if it cannot name a file, or is the file of --prime; or if --prime is empty.
+    """
+    output, prime = o.output.output, o.style.prime
+    if prime == '':
+        raise SettingsError('--prime names no file and no line')
+    path = pathlib.Path(output)
+    if path.name in ('', '..') or output.endswith('/'):
+        raise SettingsError(f'--output={output} is no name of a file')
+    stem, endings = (path.with_suffix(''), (path.suffix,)) if path.suffix in ENDINGS else (path, ENDINGS)
+    if prime and pathlib.Path(prime).resolve() in [with_ending(stem, ending).resolve() for ending in endings]:
+        raise SettingsError(f'--output={output} would replace --prime={prime}')
+    return stem, endings
+
+
+def with_ending(stem: pathlib.Path, ending: str) -> pathlib.Path:
+    return stem.with_name(stem.name + ending)
+
+
+def save_lines(o: Any, lines: list[np.ndarray], stem: pathlib.Path, endings: tuple[str, ...]) -> None:
+    """Writes lines as files with these endings."""
+    if not run_folder.writes():
+        return
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for ending in endings:
+        path = with_ending(stem, ending)
+        if ending == '.png':
+            figures.strokes_figure(lines).savefig(path, dpi=150)
+        else:
+            text = render.strokes_svg(lines, o.style.animate) if ending == '.svg' else render.strokes_json(lines)
+            path.write_text(text, 'utf-8')
+        say(path)

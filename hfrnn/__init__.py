@@ -60,7 +60,7 @@ def write(text: str, net: str | Bundle = 'iamondb', *, bias: float = 0.5, seed: 
     from hfrnn.handwriting import generate
 
     writer = generate.open_writer(_loaded(net))
-    lines, _ = generate.in_lines(text, writer.alphabet, width)
+    lines, _ = generate.to_lines(text, writer.alphabet, width)
     return generate.write(writer, lines, bias=bias, seed=seed)
 
 

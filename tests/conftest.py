@@ -120,18 +120,18 @@ def text_run(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def pen_weights(tmp_path_factory):
-    """A small file of weights of a net, not trained, whose lines end soon."""
+    """A small file of a random net of handwriting, whose lines end soon."""
     from hfrnn import bundle
-    from hfrnn.handwriting import generate, synthetic
+    from hfrnn.handwriting import models, synthetic
 
     sizes = {'layers': 1, 'hidden': 6, 'mixtures': 2, 'gaussians': 2}
-    scale = {'mean': [8.0, 0.1], 'sd': [40.0, 35.0]}
     alphabet = synthetic.PRINTABLE.replace('@', '').replace('~', '')
-    facts = generate.facts('handwriting_synthesis', sizes, alphabet, scale, 'pens-0')
-    params = generate.net(facts).init(jax.random.key(0))
+    data = {'source': 'pens-0', 'alphabet': alphabet, 'scale': {'mean': [8.0, 0.1], 'sd': [40.0, 35.0]}}
+    params = models.make('synthesis', models.Net(**sizes), len(alphabet)).init(jax.random.key(0))
     params['cell']['b_p'] = params['cell']['b_p'].at[-2:].set(np.log(0.1))
     path = tmp_path_factory.mktemp('weights') / 'small.npz'
-    bundle.save(path, params, facts)
+    net = bundle.Bundle({'kind': 'handwriting', 'task': 'synthesis', **sizes}, data, {}, params)
+    bundle.save(path, net, np.float16)
     return path
 
 

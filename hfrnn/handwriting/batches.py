@@ -1,4 +1,4 @@
-"""Lines of any length in batches: nothing is cut off, and what is padded weighs nothing."""
+"""Batches of lines of any length: no line is cut off, and padding has no weight."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,42 +6,25 @@ from typing import NamedTuple
 import numpy as np
 
 from hfrnn.errors import DataError
-from hfrnn.handwriting.dataset import Handwriting, Lines, lengths, line
+from hfrnn.handwriting.dataset import Dataset, Lines, offsets_of, points_per_line
 from hfrnn.handwriting.strokes import Scale, normalise
 from hfrnn.text.alphabet import encode
 
+MULTIPLE = 16  # lines are padded to multiples of so many points
 
-class LineBatch(NamedTuple):
-    """Lines padded to one length, as ``data.Batch`` has them, and what they say.
-
-    Attributes:
-      xs: (B, T, 3) float32, the points that are read: the null vector first, the last point not.
-      targets: (B, T, 3) float32, the point after each.
-      weights: (B, T) float32, 1 for a target, 0 for padding; a row of a batch that was not filled is all padding.
-      characters: (B, U) int32 symbols, 0 where padded.
-      n_characters: (B,) int32, how many of them are the line's.
-    """
-
-    xs: np.ndarray
-    targets: np.ndarray
-    weights: np.ndarray
-    characters: np.ndarray
-    n_characters: np.ndarray
+# -- padding ----------------------------------------------------------------------------------------------------------
 
 
-MULTIPLE = 16  # of lengths that lines are padded to
-
-
-def bounds(lines: Lines, buckets: int = 8, multiple: int = MULTIPLE) -> np.ndarray:
-    """The lengths T, ascending, that leave the least padding if each line is padded to the next of them.
+def best_lengths(lines: Lines, buckets: int = 8, multiple: int = MULTIPLE) -> np.ndarray:
+    """The ascending lengths T that leave the least padding, if each line is padded to the next of them.
 
     By dynamic programming: least(k, j) = min_i least(k - 1, i) + (lines of length i to j) * j.
 
     Args:
-      buckets: how many, at most: a net is compiled once for each.
-      multiple: each is a multiple of it.
+      buckets: the largest number of lengths; a net is compiled once for each.
+      multiple: each length is a multiple of it.
     """
-    rounded = -(-np.maximum(lengths(lines) - 1, 1) // multiple)
+    rounded = -(-np.maximum(points_per_line(lines) - 1, 1) // multiple)
     up_to = np.cumsum(np.bincount(rounded))  # lines of at most so many multiples
     ends = np.arange(len(up_to))
     cost = np.where(ends[:, None] <= ends, (up_to - up_to[:, None]) * ends, np.inf)  # [i, j]: from i to j, padded to j
@@ -56,108 +39,135 @@ def bounds(lines: Lines, buckets: int = 8, multiple: int = MULTIPLE) -> np.ndarr
     return np.unique([end for end in found if end]) * multiple
 
 
-class Sizes(NamedTuple):
-    """What lines of a data set are padded to.
+class Padding(NamedTuple):
+    """The sizes to which the lines of a data set are padded.
 
     Attributes:
-      up_to: the lengths T, ascending.
-      texts: by T, the length U that holds every text of its lines; empty where texts are left out.
+      lengths: the lengths T, ascending.
+      text_lengths: {T: U} the length U that holds every text of lines padded to T; empty for batches without texts.
     """
 
-    up_to: np.ndarray
-    texts: dict[int, int]
+    lengths: np.ndarray
+    text_lengths: dict[int, int]
 
 
-def sizes(data: Handwriting, buckets: int = 8, with_texts: bool = False) -> Sizes:
-    """The lengths that leave the least padding of the training lines, and that hold every line for validation, too."""
-    up_to = bounds(data.train, buckets)
-    longest = max((int(lengths(part).max()) for part in (data.train, data.valid) if part.names), default=1) - 1
-    up_to = np.append(up_to[:-1], max(up_to[-1], -(-longest // MULTIPLE) * MULTIPLE))
-    texts = {}
+def choose_padding(data: Dataset, buckets: int = 8, with_texts: bool = False) -> Padding:
+    """The lengths that leave the least padding of the training lines and still hold every validation line."""
+    lengths = best_lengths(data.train, buckets)
+    parts = [part for part in (data.train, data.valid) if part.names]
+    longest = max((int(points_per_line(part).max()) for part in parts), default=1) - 1
+    lengths = np.append(lengths[:-1], max(lengths[-1], -(-longest // MULTIPLE) * MULTIPLE))
+    text_lengths = {}
     if with_texts:
-        for part in (data.train, data.valid):
-            for n, text in zip(lengths(part), part.texts, strict=True):
-                T = int(up_to[np.searchsorted(up_to, n - 1)])
-                texts[T] = max(texts.get(T, 8), -(-len(text) // 8) * 8)
-    return Sizes(up_to, texts)
+        for part in parts:
+            for n, text in zip(points_per_line(part), part.texts, strict=True):
+                T = int(lengths[np.searchsorted(lengths, n - 1)])
+                text_lengths[T] = max(text_lengths.get(T, 8), -(-len(text) // 8) * 8)
+    return Padding(lengths, text_lengths)
 
 
-class Choice(NamedTuple):
+# -- the lines of a batch ---------------------------------------------------------------------------------------------
+
+
+class Selection(NamedTuple):
     """The lines of one batch.
 
     Attributes:
-      length: T to pad to.
-      which: (B,) indices of lines, -1 where there is none.
+      length: T, to which they are padded.
+      indices: (B,) of the lines, -1 for a row without a line.
     """
 
     length: int
-    which: np.ndarray
+    indices: np.ndarray
 
 
-def epoch(lines: Lines, up_to: np.ndarray, batch: int, rng: np.random.Generator | None = None) -> list[Choice]:
-    """Batches of lines of like length that together hold every line once: in random order, or in order if no ``rng``.
+def epoch(
+    lines: Lines, lengths: np.ndarray, batch_size: int, rng: np.random.Generator | None = None
+) -> list[Selection]:
+    """Batches of lines of similar length that together hold every line once: in random order, or in order without rng.
 
-    Their number is the same in every epoch; the last of each length may not be full.
+    Every epoch has the same number of batches; the last one of each length may not be full.
 
     Args:
-      up_to: the lengths to pad to; see ``bounds``.
-      batch: B.
+      lengths: see ``best_lengths``.
+      batch_size: B.
 
     Raises:
-      DataError: if a line is longer than the last of them.
+      DataError: if a line is longer than the last of the lengths.
     """
-    targets = lengths(lines) - 1
-    if len(targets) and targets.max() > up_to[-1]:
-        raise DataError(f'{lines.names[targets.argmax()]} has {targets.max()} steps; the batches take {up_to[-1]}')
-    bucket = np.searchsorted(up_to, targets)
-    choices = []
-    for b, length in enumerate(up_to):
-        mine = np.flatnonzero(bucket == b)
+    targets = points_per_line(lines) - 1
+    if len(targets) and targets.max() > lengths[-1]:
+        raise DataError(f'{lines.names[targets.argmax()]} has {targets.max()} steps; the batches take {lengths[-1]}')
+    bucket_of_line = np.searchsorted(lengths, targets)
+    selections = []
+    for bucket, length in enumerate(lengths):
+        members = np.flatnonzero(bucket_of_line == bucket)
         if rng is not None:
-            mine = rng.permutation(mine)
-        for first in range(0, len(mine), batch):
-            which = np.full(batch, -1)
-            part = mine[first : first + batch]
-            which[: len(part)] = part
-            choices.append(Choice(int(length), which))
+            members = rng.permutation(members)
+        for first in range(0, len(members), batch_size):
+            indices = np.full(batch_size, -1)
+            chosen = members[first : first + batch_size]
+            indices[: len(chosen)] = chosen
+            selections.append(Selection(int(length), indices))
     if rng is not None:
-        choices = [choices[i] for i in rng.permutation(len(choices))]
-    return choices
+        selections = [selections[i] for i in rng.permutation(len(selections))]
+    return selections
 
 
-def at_step(lines: Lines, up_to: np.ndarray, batch: int, seed: int, i: int) -> Choice:
-    """The lines of step i (from 0) of one epoch after another: of nothing but the seed and i."""
-    number, place = divmod(i, len(epoch(lines, up_to, batch)))
-    return epoch(lines, up_to, batch, np.random.default_rng((seed, number)))[place]
+def at_step(lines: Lines, lengths: np.ndarray, batch_size: int, seed: int, i: int) -> Selection:
+    """The lines of step i (from 0) in a sequence of random epochs; a function of the seed and i alone."""
+    number, place = divmod(i, len(epoch(lines, lengths, batch_size)))
+    return epoch(lines, lengths, batch_size, np.random.default_rng((seed, number)))[place]
 
 
-def padded(
+# -- arrays -----------------------------------------------------------------------------------------------------------
+
+
+class LineBatch(NamedTuple):
+    """Lines padded to one length, as in ``train.loss.Batch``, and their texts.
+
+    Attributes:
+      xs: (B, T, 3) float32, the points that are read: from the null vector to the last but one.
+      targets: (B, T, 3) float32, the point after each.
+      weights: (B, T) float32, 1 for a target, 0 for padding; a row without a line is all padding.
+      characters: (B, U) int32 symbols, 0 where padded.
+      n_characters: (B,) int32, the length of each text.
+    """
+
+    xs: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    characters: np.ndarray
+    n_characters: np.ndarray
+
+
+def pad(
     lines: Lines,
-    choice: Choice,
+    selection: Selection,
     scale: Scale,
     alphabet: str = '',
-    longest_text: int = 0,
+    text_length: int = 0,
     distort: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> LineBatch:
-    """The batch of a choice, normalised.
+    """The selected lines as one batch, normalised.
 
     Args:
-      alphabet: the symbols of the texts; characters that it lacks become its unknown symbol.
-      longest_text: U to pad texts to; 0 leaves them out.
-      distort: what is done to the (T, 3) offsets of each line first, as by ``strokes.distorted``; T and the first row
-        stay.
+      alphabet: the symbols of the texts; a character outside it becomes its unknown symbol.
+      text_length: U, to which texts are padded; 0 leaves them out.
+      distort: a function of the (T, 3) offsets of each line, applied before they are normalised, such as
+        ``strokes.distort``; T and the first row must stay.
 
     Raises:
       DataError: if a line or a text does not fit: nothing is cut off.
     """
-    B, T, U = len(choice.which), choice.length, longest_text
+    B, T, U = len(selection.indices), selection.length, text_length
     xs, targets = np.zeros((2, B, T, 3), np.float32)
     weights = np.zeros((B, T), np.float32)
     characters, n_characters = np.zeros((B, U), np.int32), np.zeros(B, np.int32)
-    for b, i in enumerate(choice.which):
+    for b, i in enumerate(selection.indices):
         if i < 0:
             continue
-        offsets = line(lines, i)
+        offsets = offsets_of(lines, i)
         points = normalise(offsets if distort is None else distort(offsets), scale)
         n, text = len(points) - 1, lines.texts[i]
         if n > T or (U and len(text) > U):

@@ -3,8 +3,8 @@
 The lists give the protocol of Graves 2013 (G13) sec. 4.2: he trained on the training set, the second validation set and
 the test set, and stopped by, and reported, the first validation set.
 
-No point is left out, moved or added.  G13 filled missing readings in by interpolation, which would add points that are
-easily predicted, and so nats; and left out steps above a length that it does not state.  Here the first are only
+No point is left out, moved or added.  G13 interpolated missing readings, which would add points that are easily
+predicted, and so nats, and left out steps above a length that it does not state.  Here missing readings are only
 counted, and a step within a stroke that is longer than LONGEST_STEP becomes a lift of the pen.
 """
 
@@ -26,28 +26,28 @@ ARCHIVE = 'iam-ondb.tar.xz'
 TRAIN = ('trainset', 'testset_t', 'testset_f')
 VALID = ('testset_v',)
 PAPER = {'trainset': 5_364, 'testset_t': 1_518, 'testset_f': 3_859, 'testset_v': 1_438}  # lines, G13 sec. 4.2
-MOST_LINES = 99  # of a form, which has 15 at most
-LONGEST_STEP = 300  # units; of the steps within strokes, 1 in 22,000 is longer
-LAST = 1e12  # seconds; no clock has gone on for longer
-VERSION = 3  # of how the files are read: what another has cached is read anew
+MOST_LINES = 99  # in the file names of a form; no form has more than 15
+LONGEST_STEP = 300  # units; 1 in 22,000 of the steps within strokes is longer
+LATEST = 1e12  # seconds; no clock has run for longer
+VERSION = 3  # of the reader: the cache of another version is not used
 LONGEST_GAP = 0.05  # seconds; the sensor reads every 0.013
 STRUCK_OUT = '#'  # in the transcripts, for a word that was crossed out or cannot be read
 
 
-def load(source: str, cache: str | None = None, longest_step: float = LONGEST_STEP) -> dataset.Handwriting:
-    """IAM-OnDB's lines, from a folder that holds it or its archive, or from a file that ``strokes.save`` made of it.
+def load(source: str, cache: str | None = None, longest_step: float = LONGEST_STEP) -> dataset.Dataset:
+    """IAM-OnDB's lines, from a folder with its files or its archive, or from a file by ``dataset.save``.
 
     Args:
       source: the folder or file.
-      cache: a folder in which to keep what was read, under the name of what it was read from; None keeps nothing.
-      longest_step: in units, of a pen that stays on the board.
+      cache: a folder for the packed lines, under a fingerprint of the files; None caches nothing.
+      longest_step: the longest step of a pen that stays on the board, in units.
 
     Raises:
-      DataError: if it is not there, incomplete, broken, or contradicts itself.
+      DataError: if the data are missing, incomplete, broken, or contradict themselves.
     """
     root = pathlib.Path(source)
     if root.is_file():
-        return dataset.read(root)
+        return dataset.load(root)
     if not root.is_dir():
         raise DataError(f'no folder {source}')
     path = cache and pathlib.Path(cache) / f'iamondb-{_fingerprint(root, longest_step)}.npz'
@@ -75,10 +75,10 @@ def _walk(folder):
 
 
 def _files(root: pathlib.Path) -> Iterator[tuple[pathlib.PurePath, bytes]]:
-    """(path, content) of the files of the data set, each once, straight from the archive if there is no folder."""
+    """(path, content) of each file of the data set, from the folder or, without one, straight from the archive."""
     folder, archive = _unpacked(root), root / ARCHIVE
     if not folder and not archive.is_file():
-        raise DataError(f'{root} is no IAM-OnDB: it holds neither lineStrokes/ nor {ARCHIVE}')
+        raise DataError(f'{root} is no IAM-OnDB: it has neither lineStrokes/ nor {ARCHIVE}')
     try:
         if folder:
             for path, file in _walk(folder):
@@ -96,7 +96,7 @@ def _files(root: pathlib.Path) -> Iterator[tuple[pathlib.PurePath, bytes]]:
 
 
 def _fingerprint(root, longest_step):
-    """Of the archive's content, or of the names, sizes and times of the files in the folder; and of how it is read."""
+    """A hash of the reader, and of the archive's content or the names, sizes and times of the files in the folder."""
     digest = hashlib.sha256(f'{VERSION} {dataset.FORMAT} {longest_step} {LONGEST_GAP} {spelling.RARE}'.encode())
     folder = _unpacked(root)
     if folder:
@@ -116,11 +116,11 @@ class Recording(NamedTuple):
     """One file of lineStrokes.
 
     Attributes:
-      strokes: (n, 2) int64 points of each, also of those without points.
-      times: (n,) seconds of each; NaN where the file has none.
+      strokes: (n, 2) int64 points of each stroke, perhaps none.
+      times: (n,) seconds of the points of each stroke; NaN where the file has none.
     """
 
-    dataset: list[np.ndarray]
+    strokes: list[np.ndarray]
     times: list[np.ndarray]
 
 
@@ -128,11 +128,11 @@ def read_recording(data: bytes, name: str) -> Recording:
     """The strokes in a file of lineStrokes.
 
     Raises:
-      DataError: if it is broken or hostile XML, no such file, a point is not two whole numbers or in no stroke, or a
-        stroke is in another.
+      DataError: if the file is broken or hostile XML, or no file of lineStrokes; if a point is not two whole numbers or
+        is outside every stroke, or a stroke is inside another.
     """
     xs, ys, times, starts, tags = [], [], [], [], set()
-    inside = False  # of a stroke
+    inside = False  # a stroke
 
     def start(tag, attributes):
         nonlocal inside
@@ -161,19 +161,19 @@ def read_recording(data: bytes, name: str) -> Recording:
 
     safe_xml.parse(data, name, start, end)
     if 'StrokeSet' not in tags:
-        raise DataError(f'{name} holds no StrokeSet; it is no file of lineStrokes')
+        raise DataError(f'{name} has no StrokeSet; it is not a file of lineStrokes')
     try:
         points = np.array([list(map(int, xs)), list(map(int, ys))], np.int32).astype(np.int64).T
         seconds = np.array(list(map(float, times)))
-        if np.any(np.abs(seconds) > LAST):
-            raise ValueError('a time without end')
+        if np.any(np.abs(seconds) > LATEST):
+            raise ValueError('a time is too large')
     except (ValueError, OverflowError) as e:
         raise DataError(f'{name}: a point is not two whole numbers and a time: {e}') from e
     return Recording(np.split(points, starts[1:]), np.split(seconds, starts[1:])) if starts else Recording([], [])
 
 
 def read_transcript(data: bytes) -> list[str] | None:
-    """The lines of text after CSR:, what was written rather than what was to be written; None if there is no CSR:."""
+    """The lines of text after CSR:, which were written; those before it were to be written.  None without CSR:."""
     _, mark, text = data.decode('latin-1').partition('CSR:')
     return [line for line in map(str.strip, text.splitlines()) if line] if mark else None
 
@@ -182,25 +182,25 @@ def read_transcript(data: bytes) -> list[str] | None:
 
 
 class Line(NamedTuple):
-    """What became of one recording.
+    """One recording as offsets, and counts for the report.
 
     Attributes:
-      offsets: (T, 3), or None if it holds no point.
-      strokes: how many it has.
-      empty: how many more have no point.
-      lifts: how many steps were too long.
-      gaps: how many readings were late.
+      offsets: (T, 3), or None for a recording without points.
+      strokes: the number of strokes with points.
+      empty: the number of strokes without points.
+      lifts: the number of steps that were too long.
+      gaps: the number of late readings.
     """
 
     offsets: np.ndarray | None
-    dataset: int
+    strokes: int
     empty: int
     lifts: int
     gaps: int
 
 
 def make_line(recording: Recording, longest_step: float = LONGEST_STEP) -> Line:
-    """The offsets of a recording: a stroke without points says nothing, and a step too long was made in the air."""
+    """The offsets of a recording, without its empty strokes; a step that is too long was made in the air."""
     drawn = [stroke for stroke in recording.strokes if len(stroke)]
     empty = len(recording.strokes) - len(drawn)
     if not drawn:
@@ -216,7 +216,7 @@ def make_line(recording: Recording, longest_step: float = LONGEST_STEP) -> Line:
 def _form_and_number(path):
     form, _, number = path.stem.rpartition('-')
     if not form or not number.isdecimal() or len(number) > 9 or not 0 < int(number) <= MOST_LINES:
-        raise DataError(f'{path} is no name of a file of lineStrokes')
+        raise DataError(f'{path} is not named like a file of lineStrokes')
     return form, int(number)
 
 
@@ -228,13 +228,13 @@ def _line_of_file(data, name, longest_step):
         raise DataError(f'{name}: {e}') from e
 
 
-def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longest_step: float) -> dataset.Handwriting:
-    """The data set in files that come in any order; see ``load``, also for what it raises."""
+def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longest_step: float) -> dataset.Dataset:
+    """The data set in files that come in any order; see ``load``, also for the errors."""
     forms, transcripts, lists, broken = defaultdict(dict), {}, {}, {}
 
     def put(table, key, value, path):
         if key in table:
-            raise DataError(f'{source} holds {path.name} twice')
+            raise DataError(f'{source} has {path.name} twice')
         table[key] = value
 
     for path, data in files:
@@ -252,14 +252,16 @@ def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longe
             put(lists, path.stem, data.decode('latin-1').split(), path)
     _check(source, forms, lists, broken)
 
-    def told(form, n):
+    def text_of(form, n):
         texts = transcripts.get(form)
         fits = texts is not None and len(texts) == max(forms[form])
         return texts[n - 1].replace(STRUCK_OUT, UNKNOWN) if fits else ''
 
     parts = {
-        part: [(f'{form}-{n:02d}', forms[form][n], told(form, n)) for form in sorted(mine) for n in sorted(forms[form])]
-        for part, mine in lists.items()
+        part: [
+            (f'{form}-{n:02d}', forms[form][n], text_of(form, n)) for form in sorted(names) for n in sorted(forms[form])
+        ]
+        for part, names in lists.items()
     }
     train, valid = (
         dataset.pack((name, line.offsets, text) for part in names for name, line, text in parts[part] if _drawn(line))
@@ -268,27 +270,27 @@ def assemble(source: str, files: Iterable[tuple[pathlib.PurePath, bytes]], longe
     alphabet = spelling.alphabet_of(train.texts, others=valid.texts)
     scale = dataset.scale_of(train)
     report = _report(parts, forms, transcripts, lists, alphabet, longest_step, broken)
-    return dataset.Handwriting('IAM-OnDB', alphabet, train, valid, scale, report)
+    return dataset.Dataset('IAM-OnDB', alphabet, train, valid, scale, report)
 
 
 def _drawn(line):
-    return line.strokes and len(line.offsets) > 1  # there is something to predict
+    return line.strokes and len(line.offsets) > 1  # at least one target
 
 
 def _report(parts, forms, transcripts, lists, alphabet, longest_step, broken):
-    every = [line for part in (*TRAIN, *VALID) for line in parts[part]]
+    all_lines = [line for part in (*TRAIN, *VALID) for line in parts[part]]
     listed = {form for part in lists.values() for form in part}
 
     def count(part):
         drawn = [line for _, line, _ in parts[part] if _drawn(line)]
         points = sum(len(line.offsets) for line in drawn)
-        return dataset.Part(part, len(lists[part]), len(drawn), sum(line.strokes for line in drawn), points)
+        return dataset.PartCounts(part, len(lists[part]), len(drawn), sum(line.strokes for line in drawn), points)
 
-    def rule(what, where):
-        return dataset.Rule(what, len(where), tuple(dict.fromkeys(where)))
+    def correction(what, where):
+        return dataset.Correction(what, len(where), tuple(dict.fromkeys(where)))
 
     def times(number):
-        return [name for name, line, text in every for _ in range(number(line, text))]
+        return [name for name, line, text in all_lines for _ in range(number(line, text))]
 
     def numbered(form, numbers):
         return [f'{form}-{n:02d}' for n in numbers]
@@ -297,42 +299,43 @@ def _report(parts, forms, transcripts, lists, alphabet, longest_step, broken):
         return sorted(set(range(1, max(forms[form]))) - set(forms[form]))
 
     counted = tuple(map(count, (*TRAIN, *VALID)))
-    rules = (
-        rule(
-            'lines of forms in no list, left out',
+    corrections = (
+        correction(
+            'lines of unlisted forms, left out',
             [name for form in forms if form not in listed for name in numbered(form, forms[form])],
         ),
-        rule(
+        correction(
             'lines without a file of strokes, left out',
             [name for form in sorted(listed) for name in numbered(form, missing(form))],
         ),
-        rule('transcripts without strokes, left out', [form for form in transcripts if form not in forms]),
-        rule(
-            'lines whose transcript is missing or has another number of lines, without text',
+        correction('transcripts without strokes, left out', [form for form in transcripts if form not in forms]),
+        correction(
+            'lines whose transcript is missing or has another number of lines, kept without text',
             times(lambda line, text: not text),
         ),
-        rule('strokes without points, left out', times(lambda line, text: line.empty)),
-        rule('lines of fewer than two points, left out', times(lambda line, text: not _drawn(line))),
-        rule(
-            f'steps over {longest_step:g} units within a stroke, made a lift of the pen',
+        correction('strokes without points, left out', times(lambda line, text: line.empty)),
+        correction('lines of fewer than two points, left out', times(lambda line, text: not _drawn(line))),
+        correction(
+            f'steps over {longest_step:g} units within a stroke, turned into a lift of the pen',
             times(lambda line, text: line.lifts),
         ),
-        rule(f'gaps over {LONGEST_GAP} s within a stroke, left as they are', times(lambda line, text: line.gaps)),
-        rule(
-            f'{STRUCK_OUT} for struck-out words, made the unknown symbol', times(lambda line, text: text.count(UNKNOWN))
+        correction(f'gaps over {LONGEST_GAP} s within a stroke, left as they are', times(lambda line, text: line.gaps)),
+        correction(
+            f'{STRUCK_OUT} for struck-out words, replaced by the unknown symbol',
+            times(lambda line, text: text.count(UNKNOWN)),
         ),
-        rule(
-            f'characters that training has fewer than {spelling.RARE} times, made the unknown symbol',
-            [c for _, _, text in every for c in text if c not in alphabet],
+        correction(
+            f'characters with fewer than {spelling.RARE} occurrences in training, replaced by the unknown symbol',
+            [c for _, _, text in all_lines for c in text if c not in alphabet],
         ),
-        rule('broken files of forms in no list, left out', [path.stem for path in broken]),
-        dataset.Rule(
-            'lines more (+) or fewer (-) than G13 has',
+        correction('broken files of unlisted forms, left out', [path.stem for path in broken]),
+        dataset.Correction(
+            'lines more (+) or fewer (-) than in G13',
             sum(abs(part.lines - PAPER[part.name]) for part in counted),
             tuple(f'{p.name}{p.lines - PAPER[p.name]:+d}' for p in counted if p.lines != PAPER[p.name]),
         ),
     )
-    return dataset.Report(counted, rules)
+    return dataset.Report(counted, corrections)
 
 
 def _check(source, forms, lists, broken):
@@ -342,7 +345,7 @@ def _check(source, forms, lists, broken):
     listed = [form for part in (*TRAIN, *VALID) for form in lists[part]]
     twice = [form for form, n in Counter(listed).items() if n > 1]
     if twice:
-        raise DataError(f'{source}: {len(twice)} forms stand twice in the lists, such as {twice[0]}')
+        raise DataError(f'{source}: {len(twice)} forms are in the lists twice, such as {twice[0]}')
     needed = [path for path in broken if _form_and_number(path)[0] in listed]
     if needed:
         first, *others = needed

@@ -1,4 +1,4 @@
-"""Ink from elsewhere: one's own strokes, from JSON or InkML, as the whiteboard would have recorded them."""
+"""A user's own strokes, from JSON or InkML, as the whiteboard of IAM-OnDB would have recorded them."""
 
 import json
 import pathlib
@@ -18,14 +18,14 @@ LONGEST = 20_000  # points in a line; IAM-OnDB's longest has 1,940
 
 
 def evenly(path: np.ndarray, step: float) -> np.ndarray:
-    """(m, 2) points on a path (n, 2), both its ends among them, at even distances along it of at most ``step``."""
+    """(m, 2) points at equal distances of at most ``step`` along a path (n, 2), with both its ends."""
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
     where = np.linspace(0, along[-1], max(int(np.ceil(along[-1] / step)), 1) + 1)
     return np.column_stack([np.interp(where, along, path[:, axis]) for axis in (0, 1)]) if along[-1] else path[:1]
 
 
 def smoothed(values: np.ndarray, sd: float) -> np.ndarray:
-    """Columns of values (n, k) under a Gaussian window of ``sd`` places, turned over at the ends, which stay."""
+    """Columns of values (n, k) smoothed by a Gaussian of ``sd`` rows; the first and the last row stay."""
     reach = min(int(np.ceil(3 * sd)), len(values) - 1)
     if reach < 1:
         return values
@@ -36,14 +36,14 @@ def smoothed(values: np.ndarray, sd: float) -> np.ndarray:
 
 
 def travel(path: np.ndarray, spacing: float = SPACING, corner: float = 8.0) -> np.ndarray:
-    """(m, 2) points of a pen on its way along a path (n, 2), at even time steps: sparse where it is fast.
+    """(m, 2) points of a pen along a path (n, 2), at equal time steps: far apart where the pen is fast.
 
-    Its speed goes as the square root of the radius, and it starts from rest and comes to rest: of the powers that were
-    tried, that one spreads the steps most like those of IAM-OnDB.
+    Its speed is proportional to the square root of the radius, and 0 at both ends: among the powers that were tried,
+    this one gives the distribution of steps that is closest to IAM-OnDB's.
 
     Args:
       spacing: the mean distance between two points.
-      corner: how far around a corner it is rounded off, in the same units.
+      corner: the distance over which corners are rounded, in the same units.
     """
     fine = spacing / 8
     dense = smoothed(evenly(path, fine), corner / fine)
@@ -61,11 +61,11 @@ def travel(path: np.ndarray, spacing: float = SPACING, corner: float = 8.0) -> n
     return np.column_stack([np.interp(when, clock, dense[:, axis]) for axis in (0, 1)])
 
 
-# -- how large a hand is ----------------------------------------------------------------------------------------------
+# -- the size of a hand ------------------------------------------------------------------------------------------------
 
 
 def height(drawn: Sequence[np.ndarray]) -> float:
-    """How high a line is written: the middle 90 % of its ink above and below its slope, in the units of its points.
+    """The height of a line: the extent of the middle 90 % of its ink across its slope, in the units of its points.
 
     Args:
       drawn: (n, 2) points of each stroke.
@@ -78,14 +78,14 @@ def height(drawn: Sequence[np.ndarray]) -> float:
     return float(high - low)
 
 
-def as_recorded(drawn: Sequence[np.ndarray], tall: float = HEIGHT) -> np.ndarray:
-    """(T, 3) offsets of strokes of any size and density, as high and as dense as IAM-OnDB's; y must grow downward.
+def as_recorded(drawn: Sequence[np.ndarray], target_height: float = HEIGHT) -> np.ndarray:
+    """(T, 3) offsets of strokes of any size and density, with the height and density of IAM-OnDB; y grows downward.
 
     Args:
-      tall: what their ``height`` is to become, in units.
+      target_height: the ``height`` of the result, in units.
 
     Raises:
-      DataError: if there is no point, or nothing that has a height.
+      DataError: if there is no point, or no height.
     """
     drawn = [np.asarray(stroke, float) for stroke in drawn if len(stroke)]
     if not drawn:
@@ -93,31 +93,31 @@ def as_recorded(drawn: Sequence[np.ndarray], tall: float = HEIGHT) -> np.ndarray
     size = np.ptp(np.concatenate(drawn), axis=0).max()
     length = sum(np.hypot(*np.diff(stroke, axis=0).T).sum() for stroke in drawn)
 
-    def check(now):
-        points = len(drawn) + length * tall / (now or 1.0) / SPACING
+    def check_length(height_now):
+        points = len(drawn) + length * target_height / (height_now or 1.0) / SPACING
         if points > LONGEST:
             raise DataError(f'{points:.0f} points in one line; at most {LONGEST} make sense')
 
-    check(size)  # which is more than its height, and that takes memory to find
-    now = height(drawn)
-    if not now > 1e-6 * size:
-        raise DataError('a level line or a dot: that has no height to tell the size of a hand by')
-    check(now)
-    drawn = [stroke * (tall / now) for stroke in drawn]
+    check_length(size)  # the size is at least the height, which takes memory to compute
+    current = height(drawn)
+    if not current > 1e-6 * size:
+        raise DataError('a level line or a dot has no height, from which to estimate the size of a hand')
+    check_length(current)
+    drawn = [stroke * (target_height / current) for stroke in drawn]
     return strokes.from_strokes([travel(stroke) for stroke in drawn])
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def read(path: str, tall: float = HEIGHT) -> np.ndarray:
-    """(T, 3) offsets of the strokes in a file, JSON or InkML, as recorded ink.
+def read(path: str, target_height: float = HEIGHT) -> np.ndarray:
+    """(T, 3) offsets of the strokes in a JSON or InkML file, as the whiteboard would have recorded them.
 
     Args:
-      tall: their ``height``, in units.
+      target_height: the ``height`` of the result, in units.
 
     Raises:
-      DataError: if there is no such file, or it holds no strokes.
+      DataError: if the file is missing, or has no readable strokes.
     """
     try:
         data = pathlib.Path(path).read_bytes()
@@ -125,35 +125,35 @@ def read(path: str, tall: float = HEIGHT) -> np.ndarray:
         raise DataError(f'cannot read {path}: {e.strerror}') from e
     try:
         xml = data.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(b'<')
-        return as_recorded(parse_inkml(data) if xml else parse_json(data), tall)
+        return as_recorded(parse_inkml(data) if xml else parse_json(data), target_height)
     except DataError as e:
-        raise DataError(f'{path} holds no strokes that can be read: {e}') from e
+        raise DataError(f'{path} has no readable strokes: {e}') from e
 
 
 def parse_json(data: bytes) -> list[np.ndarray]:
-    """The strokes of a JSON list of strokes, each a list of [x, y]; what follows y in a point is passed over.
+    """The strokes of a JSON list of strokes, each a list of [x, y]; further numbers in a point are ignored.
 
     Raises:
-      DataError: if it is something else.
+      DataError: if the content is something else.
     """
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as e:
         raise DataError(f'it is neither JSON nor InkML ({e})') from e
     if not isinstance(content, list) or not all(isinstance(stroke, list) for stroke in content):
-        raise DataError('it is to be a list of strokes, each a list of [x, y]')
+        raise DataError('it must be a list of strokes, each a list of [x, y]')
     return [_points(stroke) for stroke in content if stroke]
 
 
 def parse_inkml(data: bytes) -> list[np.ndarray]:
-    """The traces of an InkML document (W3C recommendation, 2011) in their order, but for those of a lifted pen.
+    """The traces of an InkML document (W3C recommendation, 2011) in their order, without those of a lifted pen.
 
     Raises:
-      DataError: if it is broken or hostile XML, no InkML, or x or y is left open; or if it has traces of several
-        formats, or an axis turned round or in another unit, which are not read.
+      DataError: if the document is broken or hostile XML, or no InkML, or an x or y is missing; or if it has traces of
+        several formats, or an axis that is reversed or in another unit, which are not supported.
     """
     traces, channels, tags, units = [], [], [], set()
-    inside = None  # the text of the trace that is being read
+    inside = None  # the text of the current trace
 
     def start(tag, attributes):
         nonlocal inside
@@ -165,7 +165,7 @@ def parse_inkml(data: bytes) -> list[np.ndarray]:
             if channels[-1] in ('X', 'Y'):
                 units.add(found.get('units'))
                 if found.get('orientation', '+ve') != '+ve':
-                    raise DataError(f'its {channels[-1]} is turned round ({found["orientation"][:40]})')
+                    raise DataError(f'its {channels[-1]} is reversed ({found["orientation"][:40]})')
         elif tag == 'trace' and found.get('type') != 'penUp':
             inside = []
 
@@ -183,7 +183,7 @@ def parse_inkml(data: bytes) -> list[np.ndarray]:
     if 'ink' not in tags:
         raise DataError('it is XML, but not InkML')
     if tags.count('traceFormat') > 1:
-        raise DataError('its traces are of several formats')
+        raise DataError('its traces have several formats')
     if len(units) > 1:
         raise DataError('its X and Y are in different units')
     channels = channels or ['X', 'Y']
@@ -197,13 +197,13 @@ _VALUE = re.compile(r'\s*([!\'"]?)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|
 
 
 def _trace(text, columns, most):
-    """A value is given as it is (!), by its difference from the one before ('), or by the difference of that (")."""
+    """A trace whose values are explicit (!), differences from the value before ('), or second differences (")."""
     points, ways = [], dict.fromkeys(columns, '!')
-    for point in ' '.join(text.split()).strip(',').split(','):  # long blanks would take _VALUE long
+    for point in ' '.join(text.split()).strip(',').split(','):  # _VALUE is slow on long blanks
         values = _VALUE.findall(point)
         if not max(columns) < len(values) <= most or _VALUE.sub('', point).strip():
             wanted = most if most == max(columns) + 1 else f'{max(columns) + 1} to {most}'
-            raise DataError(f'a point of a trace is to have {wanted} values: {point.strip()[:40]!r}')
+            raise DataError(f'a point of a trace must have {wanted} values: {point.strip()[:40]!r}')
         row = []
         for axis, column in enumerate(columns):
             way, value = values[column]
@@ -216,7 +216,7 @@ def _trace(text, columns, most):
             try:
                 value = float(value)
             except ValueError as e:
-                raise DataError(f'x or y of a point is left open: {point.strip()[:40]!r}') from e
+                raise DataError(f'x or y of a point is missing: {point.strip()[:40]!r}') from e
             row.append(value + {'!': lambda b: 0, "'": lambda b: b[-1], '"': lambda b: 2 * b[-1] - b[-2]}[way](before))
         points.append(row)
     return _points(points)
@@ -226,7 +226,7 @@ def _points(stroke):
     try:
         points = np.array([[value + 0.0 for value in point[:2]] for point in stroke])
     except (KeyError, TypeError, ValueError, OverflowError) as e:
-        raise DataError('a point is to be [x, y], two numbers') from e
+        raise DataError('a point must be [x, y], two numbers') from e
     if points.shape != (len(stroke), 2) or not np.isfinite(points).all() or np.abs(points).max() > 1e9:
-        raise DataError('a point is to be [x, y], two numbers of a sensible size')
+        raise DataError('a point must be [x, y], two numbers of a sensible size')
     return points

@@ -1,71 +1,71 @@
 """The nets of Graves 2013 (G13) for handwriting: prediction (sec. 4) and synthesis (sec. 5).
 
-They are for first-order methods: derivatives by reverse mode alone.
+They are for first-order methods: their derivatives are by reverse mode only.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from hfrnn.nets import attention, cells, model, outputs
 from hfrnn.nets.model import Model
+from hfrnn.train.settings import setting
 
-CLIP, OUTPUT_CLIP = 10.0, 100.0  # G13 sec. 4.2, 5.2: of the derivatives that reach the LSTM's sums, and the outputs
+KIND = 'handwriting'  # of a bundle
+PREDICTION, SYNTHESIS = TASKS = ('prediction', 'synthesis')
 
 
-def prediction_net(
-    layers: int = 3,
-    hidden: int = 400,
-    mixtures: int = 20,
-    clip: float | None = CLIP,
-    output_clip: float | None = OUTPUT_CLIP,
-    dtype: Any = None,
-    dropout: float = 0.0,
-) -> Model:
-    """Peephole LSTM layers with skip connections, and the pen's mixture density; inputs are (T, 3) offsets.
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """The net; the limits of its derivatives (G13 sec. 4.2 and 5.2) are on the scale of one line's nats."""
+
+    layers: int = setting(3, 'LSTM layers.', low=1)
+    hidden: int = setting(400, 'Cells in each layer, H.', low=1)
+    mixtures: int = setting(20, 'Components of the mixture, M.', low=1)
+    gaussians: int = setting(10, 'synthesis: Gaussians of the window over the text, K.', low=1)
+    clip: float = setting(
+        10.0, "The largest derivative of a line's nats at the LSTM's net inputs; 0 for no limit.", low=0, infinite=True
+    )
+    output_clip: float = setting(100.0, 'The same at the outputs; 0 for no limit.', low=0.0, infinite=True)
+
+
+def make(task: str, net: Net, n_symbols: int = 0, *, dtype: Any = None, dropout: float = 0.0) -> Model:
+    """Peephole LSTM layers with skip connections, under the pen's mixture density; inputs are (T, 3) offsets.
+
+    For synthesis the layers see the text through a soft window, and inputs are ``model.Conditioned`` (offsets,
+    ``attention.Text``).
 
     Args:
-      clip, output_clip: where the derivatives of one line's nats are clipped; None for nowhere.
+      task: 'prediction' or 'synthesis'.
+      n_symbols: in the alphabet of the texts, for synthesis.
       dtype, dropout: in training, as in ``cells.lstm``.
     """
-    stacked = _stacked(layers, hidden, 0, clip=clip, dtype=dtype, dropout=dropout)
-    return _with_pen(cells.stack(*stacked), mixtures, output_clip)
+    C = n_symbols if task == SYNTHESIS else 0
+    kind = {'clip': net.clip or None, 'reverse': True, 'dtype': dtype, 'dropout': dropout}
+    layers = [cells.lstm(3, net.hidden, (net.hidden if n else 0) + C, **kind) for n in range(net.layers)]
 
+    def with_pen(cell):
+        output = outputs.clipped(outputs.pen(net.mixtures), net.output_clip or None)
+        return model.sequence_model(cell, output, cells.scaled)
 
-def synthesis_net(
-    n_symbols: int,
-    layers: int = 3,
-    hidden: int = 400,
-    mixtures: int = 20,
-    gaussians: int = 10,
-    clip: float | None = CLIP,
-    output_clip: float | None = OUTPUT_CLIP,
-    dtype: Any = None,
-    dropout: float = 0.0,
-) -> Model:
-    """The same under a soft window over the text; inputs are ``model.Conditioned`` (offsets, ``window.Text``).
-
-    Args:
-      n_symbols: of the alphabet that the texts are in.
-    """
-    stacked = _stacked(layers, hidden, n_symbols, clip=clip, dtype=dtype, dropout=dropout)
-
-    def given(text):
-        return _with_pen(attention.attend(text, stacked, n_symbols, gaussians), mixtures, output_clip)
-
-    return model.conditional(given)
+    if task == PREDICTION:
+        return with_pen(cells.stack(*layers))
+    return model.conditional(lambda text: with_pen(attention.attend(text, layers, C, net.gaussians)))
 
 
 def widen(params: Any, new: Any) -> Any:
-    """The weights of a larger net that predicts just what a smaller one does, for training to go on with.
+    """The weights of a larger net that predicts exactly what a smaller one does, so that training can go on with it.
 
-    To what the smaller net has not, layers on top or cells of a layer, nothing listens at first: the weights from there
-    into the smaller net's cells, the window and the outputs are 0.  Those that lead there are random.
+    The new cells, layers on top or cells within a layer, are not read at first: the weights from them into the cells of
+    the smaller net, the window and the outputs are 0.  The weights into the new cells are random.  A net that is
+    widened so that its function stays is the idea of Net2Net (Chen, Goodfellow & Shlens 2016, arXiv:1511.05641), which
+    copies cells where this adds unread ones.
 
     Args:
-      params: those of the smaller net.
-      new: random ones of the larger: of at least as many layers, and cells in each, and as many mixtures, Gaussians and
-        symbols.
+      params: of the smaller net.
+      new: random weights of the larger net, with at least as many layers, and cells in each, and the same numbers of
+        mixtures, Gaussians and symbols.
     """
     few, many = _layers(params), _layers(new)
     h, H = (layers[0]['w_c'].shape[1] for layers in (few, many))
@@ -85,9 +85,9 @@ def widen(params: Any, new: Any) -> Any:
         }
 
     layers = (*map(layer, range(len(few)), many, few), *many[len(few) :])
-    every_output = np.arange(len(params['readout']['b_o']))
-    heard = (np.arange(len(few))[:, None] * H + np.arange(h)).ravel()
-    W_oh = put(new['readout']['W_oh'], params['readout']['W_oh'], every_output, heard)
+    rows_o = np.arange(len(params['readout']['b_o']))
+    columns_h = (np.arange(len(few))[:, None] * H + np.arange(h)).ravel()
+    W_oh = put(new['readout']['W_oh'], params['readout']['W_oh'], rows_o, columns_h)
     cell = layers
     if 'W_hp' in params['cell']:
         small = params['cell']
@@ -99,12 +99,3 @@ def widen(params: Any, new: Any) -> Any:
 def _layers(params):
     cell = params['cell']
     return cell['layers'] if 'W_hp' in cell else cell
-
-
-def _stacked(layers, hidden, n_symbols, **kind):
-    """LSTM layers, each for offsets, the layer below it, and so many numbers of a window."""
-    return [cells.lstm(3, hidden, (hidden if n else 0) + n_symbols, reverse=True, **kind) for n in range(layers)]
-
-
-def _with_pen(cell, mixtures, output_clip):
-    return model.sequence_model(cell, outputs.clipped(outputs.pen(mixtures), output_clip), cells.scaled)

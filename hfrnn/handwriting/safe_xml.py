@@ -1,4 +1,4 @@
-"""XML from strangers: read by expat, event by event, and no document may declare anything."""
+"""Untrusted XML: read by expat, event by event; documents with declarations are refused."""
 
 from collections.abc import Callable
 from xml.parsers import expat
@@ -7,20 +7,20 @@ from hfrnn.errors import DataError
 
 
 def parse(data: bytes, name: str, start: Callable, end: Callable | None = None, text: Callable | None = None) -> None:
-    """Reads a document, calling back for what is in it.
+    """Reads a document and calls back for its elements and text.
 
-    A document type declaration is refused: entities are declared in one, and an entity can grow without bound or name a
+    A document type declaration is refused: it can declare entities, and an entity can grow without bound or name a
     file.  Nothing is ever fetched.
 
     Args:
       data: the document.
-      name: what to call it in an error.
+      name: of the document, for errors.
       start: ``start(tag, attributes)`` at an element's start, the attributes as a flat list: name, value, name, ...
       end: ``end(tag)`` at its end.
       text: ``text(characters)``.
 
     Raises:
-      DataError: if it is broken, or has a document type declaration.
+      DataError: if the document is broken, or has a document type declaration.
     """
     parser = expat.ParserCreate()
     parser.ordered_attributes = True

@@ -1,4 +1,4 @@
-"""What lines say, in characters that a net has learnt: the alphabet of a data set, and other texts put into it."""
+"""The alphabet of a data set, and any text spelt in the characters of an alphabet, so that a net can write it."""
 
 import unicodedata
 from collections import Counter
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hfrnn.errors import DataError
 from hfrnn.text.alphabet import UNKNOWN
 
-RARE = 10  # a character that the training lines hold less often cannot be learnt
+RARE = 10  # a character that occurs less often in the training lines cannot be learnt
 
 LOOK_ALIKES = {
     '#': ['H'], '$': ['S'], '%': [' per cent'], '&': ['and'], '*': ['x'], '+': ['t'], '/': ['l'], '0': ['O', 'o'],
@@ -23,11 +23,10 @@ LOOK_ALIKES = {
 
 
 def alphabet_of(texts: Iterable[str], rare: int = RARE, others: Iterable[str] = ()) -> str:
-    """The characters that texts hold at least ``rare`` times, in order, and the unknown symbol if any is rarer.
+    """The characters that occur at least ``rare`` times in texts, in order, and the unknown symbol if there are others.
 
-    And if one stands in ``others`` alone.
-
-    In training, a rare character is the unknown symbol: it says 'some mark'.  For writing, see ``spell``.
+    In training, a rare character, or one that only occurs in ``others``, is the unknown symbol: it means 'some mark'.
+    For writing, see ``spell``.
     """
     found = Counter(c for text in texts for c in text)
     common = ''.join(sorted(c for c, n in found.items() if n >= rare and c != UNKNOWN))
@@ -35,22 +34,22 @@ def alphabet_of(texts: Iterable[str], rare: int = RARE, others: Iterable[str] = 
 
 
 def spell(text: str, alphabet: str) -> tuple[str, dict[str, str]]:
-    """A text in the characters that an alphabet has, so that a net can write it.
+    """A text in the characters of an alphabet, so that a net can write it.
 
-    A character that is not in the alphabet is replaced by the first of these that is: a look-alike, itself without
-    accents or as several letters, that in the other case; if there is none, a printable ASCII character by the unknown
-    symbol.  An accent that belongs to no letter is left out.
+    A character outside the alphabet is replaced by the first of these within it: a look-alike; the character without
+    accents or as several letters; that in the other case.  If there is none, a printable ASCII character becomes the
+    unknown symbol.  An accent without a letter is left out.
 
     Returns:
-      The text, and what stands in it for each character of its composed form (NFC) that was replaced: for the user to
-      see.
+      The text, and the replacement of each character of its composed form (NFC) that was replaced, to be shown to the
+      user.
 
     Raises:
       DataError: for any other character.
     """
     known, text = set(alphabet) - {UNKNOWN}, unicodedata.normalize('NFC', text)
 
-    def stand_in(c):
+    def replacement(c):
         if unicodedata.combining(c):
             return ''
         plain = ''.join(p for p in unicodedata.normalize('NFKD', c) if not unicodedata.combining(p))
@@ -59,8 +58,8 @@ def spell(text: str, alphabet: str) -> tuple[str, dict[str, str]]:
                 return candidate
         return UNKNOWN if UNKNOWN in alphabet and ' ' <= c <= '~' else None
 
-    replaced = {c: stand_in(c) for c in dict.fromkeys(text) if c not in known}
-    strangers = [c for c, other in replaced.items() if other is None]
-    if strangers:
-        raise DataError(f'cannot be written with this alphabet: {" ".join(map(repr, strangers[:10]))}')
+    replaced = {c: replacement(c) for c in dict.fromkeys(text) if c not in known}
+    unwritable = [c for c, other in replaced.items() if other is None]
+    if unwritable:
+        raise DataError(f'cannot be written with this alphabet: {" ".join(map(repr, unwritable[:10]))}')
     return ''.join(replaced.get(c, c) for c in text), replaced

@@ -1,6 +1,7 @@
-"""Handwriting with no terms attached: the single-stroke Hershey fonts, written by pens that are drawn at random.
+"""Synthetic handwriting, free of terms: the single-stroke Hershey fonts, written in random hands.
 
-Line i is made of the seed and i alone.  The fonts come with the package Hershey-Fonts; the texts are made here.
+Line i is a function of the seed and i alone.  The fonts come with the package Hershey-Fonts; the texts are made here.
+The data set is called 'pens', as are the shipped weights that were trained on it.
 """
 
 import functools
@@ -13,36 +14,36 @@ import numpy as np
 from hfrnn.errors import DataError
 from hfrnn.handwriting import dataset, ink, strokes
 
-VERSION = 1  # of what follows: another makes other lines of the same seed
+VERSION = 1  # another version makes other lines from the same seed
 PRINTABLE = ''.join(map(chr, range(32, 127)))
-UNIT = 12.0  # units of the whiteboard in a unit of a Hershey font, whose capitals are 21 high
+UNIT = 12.0  # units of the whiteboard in a Hershey unit; the capitals of the fonts are 21 Hershey units high
 FINE = 0.3  # Hershey units between the points of a path before it is travelled
-TOUCH = 2.5  # Hershey units: a stroke that begins so near to where the last one ended goes on from there
+TOUCH = 2.5  # Hershey units: a stroke that begins so close to the end of the last one is joined to it
 
 
 class Glyph(NamedTuple):
-    """A character of a font; x from its left edge, y downward from the line it stands on, in Hershey units."""
+    """A character of a font; x from its left edge, y downward from the baseline, in Hershey units."""
 
     paths: tuple[np.ndarray, ...]
     width: float
 
 
-class Writer(NamedTuple):
-    """A hand; lengths in Hershey units before ``size``.
+class Hand(NamedTuple):
+    """A style of writing; lengths in Hershey units, before ``size`` is applied.
 
     Attributes:
-      letters, others: the fonts of lower-case letters, and of all else.
-      size: of everything.
-      narrow: of x against y.
-      slant: how far a letter leans over, for its height.
-      spacing, space: more room between letters, and between words.
-      slope: of the line that is written along.
-      drift: how far the hand strays from it, slowly.
-      wobble: how far letters are from their models, of their size.
-      tremor: of the pen, its standard deviation.
-      corner: how corners are rounded.
+      letters, others: the fonts of lower-case letters, and of all other characters.
+      size: the factor of all lengths.
+      narrow: the factor of x.
+      slant: the horizontal shift of a letter's top, relative to its height.
+      spacing, space: additional room between letters, and between words.
+      slope: of the baseline.
+      drift: slow deviations from the baseline.
+      wobble: random distortions of each letter, relative to its size.
+      tremor: the standard deviation of the pen's noise.
+      corner: the radius at which corners are rounded.
       speed: of the pen: the mean step between two of its points, in units of the whiteboard.
-      late: whether dots and bars wait for the end of the word.
+      late: whether dots and bars are written at the end of the word.
     """
 
     letters: str
@@ -71,12 +72,12 @@ def font(name: str) -> dict[str, Glyph]:
     """The glyphs of all printable ASCII characters.
 
     Raises:
-      DataError: if the package that brings them is not installed.
+      DataError: if the package Hershey-Fonts is not installed.
     """
     try:
         from HersheyFonts import HersheyFonts
     except ImportError as e:
-        raise DataError('made handwriting needs its fonts: pip install Hershey-Fonts') from e
+        raise DataError('synthetic handwriting needs its fonts: pip install Hershey-Fonts') from e
     hershey = HersheyFonts()
     hershey.load_default_font(name)
     base = hershey.render_options['base_line']
@@ -91,10 +92,10 @@ def _glyph(glyph, base):
 # -- hands ------------------------------------------------------------------------------------------------------------
 
 
-def draw_writer(rng: np.random.Generator) -> Writer:
-    """A hand at random: print, joined, or joined with plain capitals."""
+def random_hand(rng: np.random.Generator) -> Hand:
+    """A random hand: print, joined, or joined with plain capitals."""
     letters, others = [(PRINT, PRINT), (SCRIPT, SCRIPT), (SCRIPT, PRINT)][rng.choice(3, p=[0.4, 0.3, 0.3])]
-    return Writer(
+    return Hand(
         letters=letters,
         others=others,
         size=float(np.exp(rng.normal(0.08, 0.18))),
@@ -112,44 +113,43 @@ def draw_writer(rng: np.random.Generator) -> Writer:
     )
 
 
-def write(text: str, writer: Writer, rng: np.random.Generator) -> np.ndarray:
-    """(T, 3) offsets of a text in a hand; ``rng`` makes no two letters the same.
+def write(text: str, hand: Hand, rng: np.random.Generator) -> np.ndarray:
+    """(T, 3) offsets of a text in a hand; through ``rng`` no two letters are the same.
 
     Raises:
       DataError: for a text that is empty, blank, or not of printable ASCII characters.
     """
-    strangers = set(text) - set(PRINTABLE)
-    if strangers or not text.strip():
-        raise DataError(f'not printable: {" ".join(map(repr, sorted(strangers)[:10]))}' if strangers else 'empty text')
-    small, other = font(writer.letters), font(writer.others)
-    joined = writer.letters == SCRIPT
+    if not text.strip():
+        raise DataError('empty text')
+    if unprintable := set(text) - set(PRINTABLE):
+        raise DataError(f'not printable: {" ".join(map(repr, sorted(unprintable)[:10]))}')
+    small, other = font(hand.letters), font(hand.others)
+    joined = hand.letters == SCRIPT
     paths, waiting, x = [], [], 0.0
     for c in text:
         glyph = small[c] if c.islower() else other[c]
         if c == ' ':
             paths, waiting = paths + waiting, []
-            x += max(glyph.width + writer.space + rng.normal(0, 1.0), 6.0)
+            x += max(glyph.width + hand.space + rng.normal(0, 1.0), 6.0)
             continue
         grown = 1.3 if joined and c.islower() else 1.0  # script letters are small beside their capitals
-        bent = np.eye(2) * grown + rng.normal(0, writer.wobble, (2, 2))
-        moved = np.add(rng.normal(0, 4 * writer.wobble, 2), (x, 0))
+        bent = np.eye(2) * grown + rng.normal(0, hand.wobble, (2, 2))
+        moved = np.add(rng.normal(0, 4 * hand.wobble, 2), (x, 0))
         for path in glyph.paths:
             placed = path @ bent.T + moved
-            if writer.late and c.islower() and len(glyph.paths) > 1 and _is_mark(path):
+            if hand.late and c.islower() and len(glyph.paths) > 1 and _is_mark(path):
                 waiting.append(placed)
-            elif paths and joined and np.hypot(*(placed[0] - paths[-1][-1])) < TOUCH + abs(writer.spacing):
+            elif paths and joined and np.hypot(*(placed[0] - paths[-1][-1])) < TOUCH + abs(hand.spacing):
                 paths[-1] = np.concatenate([paths[-1], placed])
             else:
                 paths.append(placed)
-        x += glyph.width * grown + writer.spacing
-    stray = _stray(writer, rng)
-    scale = UNIT * writer.size
+        x += glyph.width * grown + hand.spacing
+    stray = _stray(hand, rng)
+    scale = UNIT * hand.size
     drawn = []
     for path in paths + waiting:
         dense = ink.evenly(path, FINE)
-        drawn.append(
-            ink.travel(scale * stray(dense + _tremor(writer, rng, len(dense))), writer.speed, writer.corner * scale)
-        )
+        drawn.append(ink.travel(scale * stray(dense + _tremor(hand, rng, len(dense))), hand.speed, hand.corner * scale))
     return strokes.from_strokes(drawn)
 
 
@@ -159,22 +159,22 @@ def _is_mark(path):
     return high < 3 and wide < 12
 
 
-def _tremor(writer, rng, n):
-    """(n, 2) how far points of a path are off it: noise of the writer's tremor, smooth over 2 Hershey units."""
+def _tremor(hand, rng, n):
+    """(n, 2) the noise of the pen along a path, smooth over 2 Hershey units."""
     sd = 2 / FINE
     more = int(4 * sd)
     noise = ink.smoothed(rng.normal(0, 1, (n + 2 * more, 2)), sd)[more : more + n]
-    return noise * writer.tremor * np.sqrt(2 * np.sqrt(np.pi) * sd)  # the window leaves 1 / that of white noise
+    return noise * hand.tremor * np.sqrt(2 * np.sqrt(np.pi) * sd)  # smoothing divides white noise by that
 
 
-def _stray(writer, rng):
-    """Where the points of a line end up: narrowed, leaning, on a line that slopes and drifts."""
+def _stray(hand, rng):
+    """A function that narrows and slants the points of a line, on a baseline that slopes and drifts."""
     lengths, phases = rng.uniform(40, 300, 3), rng.uniform(0, 2 * np.pi, (2, 3))
 
     def place(points):
         x, y = points.T
-        up, over = (writer.drift * np.sin(2 * np.pi * x[:, None] / lengths + phase).sum(axis=1) / 2 for phase in phases)
-        return np.column_stack([(x + over - (y - up) * writer.slant) * writer.narrow, y + up + writer.slope * x])
+        up, over = (hand.drift * np.sin(2 * np.pi * x[:, None] / lengths + phase).sum(axis=1) / 2 for phase in phases)
+        return np.column_stack([(x + over - (y - up) * hand.slant) * hand.narrow, y + up + hand.slope * x])
 
     return place
 
@@ -209,8 +209,8 @@ NUMBERS = ('{}', '{}', '{}.5', '${}', '{}%', '+{}', '#{}', '{}:30', '{}/2')
 MARKED = ('{}.', '{},', '{}?', '{}!', '{};', '{}:', '"{}"', '({})', "{}'s", '{} -', '{}-{}')
 
 
-def draw_text(rng: np.random.Generator, length: int = 32) -> str:
-    """Words, numbers, marks, and now and then any printable characters at all, of at most ``length`` in all."""
+def random_text(rng: np.random.Generator, length: int = 32) -> str:
+    """Words, numbers, marks, and now and then any printable characters, at most ``length`` characters in all."""
     text = _token(rng)[:length].strip()
     while len(longer := f'{text} {_token(rng)}') <= length:
         text = longer
@@ -234,38 +234,38 @@ def _token(rng):
 
 # -- data sets --------------------------------------------------------------------------------------------------------
 
-NAME = re.compile(r'pen-(\d{1,9})-(\d{1,9})')  # of a line: its seed and i
+NAME = re.compile(r'pen-(\d{1,9})-(\d{1,9})')  # the name of a line: its seed and i
 
 
 def line(seed: int, i: int) -> tuple[str, np.ndarray, str]:
     """(name, offsets, text) of line i."""
     rng = np.random.default_rng((seed, i))
-    text = draw_text(rng, int(rng.integers(12, 41)))
-    return f'pen-{seed}-{i}', write(text, draw_writer(rng), rng), text
+    text = random_text(rng, int(rng.integers(12, 41)))
+    return f'pen-{seed}-{i}', write(text, random_hand(rng), rng), text
 
 
-def load(seed: int = 0, train: int = 2000, valid: int = 200, cache: str | None = None) -> dataset.Handwriting:
+def load(seed: int = 0, train: int = 2000, valid: int = 200, cache: str | None = None) -> dataset.Dataset:
     """A data set: the first ``valid`` lines are for validation, the ``train`` after them for training.
 
     Args:
-      cache: a folder in which to keep it (100 lines take about a second to make); None keeps nothing.
+      cache: a folder for the packed data set (100 lines take about a second to make); None caches nothing.
 
     Raises:
-      DataError: if there are no lines to train on, or the fonts are missing.
+      DataError: if there are no training lines, or the fonts are missing.
     """
     path = cache and pathlib.Path(cache) / f'pens-{VERSION}-{seed}-{train}-{valid}.npz'
     return dataset.cached(path, lambda: make(seed, train, valid))
 
 
-def make(seed: int, train: int, valid: int) -> dataset.Handwriting:
-    """What ``load`` gives."""
+def make(seed: int, train: int, valid: int) -> dataset.Dataset:
+    """The data set of ``load``, made anew."""
     parts = {
         'train': dataset.pack(line(seed, i) for i in range(valid, valid + train)),
         'valid': dataset.pack(line(seed, i) for i in range(valid)),
     }
     counts = tuple(
-        dataset.Part(name, 0, len(lines.names), int(lines.offsets[:, 2].sum()), len(lines.offsets))
+        dataset.PartCounts(name, 0, len(lines.names), int(lines.offsets[:, 2].sum()), len(lines.offsets))
         for name, lines in parts.items()
     )
     scale = dataset.scale_of(parts['train'])
-    return dataset.Handwriting(f'pens-{seed}', PRINTABLE, *parts.values(), scale, dataset.Report(counts, ()))
+    return dataset.Dataset(f'pens-{seed}', PRINTABLE, *parts.values(), scale, dataset.Report(counts, ()))

@@ -55,7 +55,7 @@ def test_inkml_with_differences_other_channels_and_lifted_pens():
     same(ink.parse_inkml(lifted), [[[1, 2]]])
 
 
-def test_what_follows_y_is_passed_over():
+def test_numbers_after_y_are_ignored():
     same(ink.parse_json(b'[[[1, 2, 0.5, 100], [3, 4.5]], []]'), [[[1, 2], [3, 4.5]]])
 
 
@@ -104,11 +104,11 @@ def test_height_leaves_the_slope_of_a_line_out():
         (b'[1, 2]', 'a list of strokes'),
         (b'[]', 'no strokes'),
         (b'[[], []]', 'no strokes'),
-        (b'[[1, 2]]', 'a point is to be'),
-        (b'[[[1], [2]]]', 'a point is to be'),
-        (b'[[["a", "b"]]]', 'a point is to be'),
-        (b'[["12", "34"]]', 'a point is to be'),
-        (b'[[{"x": 1, "y": 2}]]', 'a point is to be'),
+        (b'[[1, 2]]', 'a point must be'),
+        (b'[[[1], [2]]]', 'a point must be'),
+        (b'[[["a", "b"]]]', 'a point must be'),
+        (b'[["12", "34"]]', 'a point must be'),
+        (b'[[{"x": 1, "y": 2}]]', 'a point must be'),
         (b'[[[1, NaN]]]', 'a sensible size'),
         (b'[[[0, 0], [1e300, 5]]]', 'a sensible size'),
         (b'[[[0, 5], [100, 5]]]', 'no height'),
@@ -121,20 +121,20 @@ def test_height_leaves_the_slope_of_a_line_out():
         (b'<ink><trace>1 2', 'broken XML'),
         (b'<!DOCTYPE ink [<!ENTITY a "1 2">]><ink><trace>&a;</trace></ink>', 'declares a document type'),
         (b'<ink/>', 'no strokes'),
-        (b'<ink><trace>1, 2</trace></ink>', 'to have 2 values'),
-        (b'<ink><trace>0 0 10 10 20 20</trace></ink>', 'to have 2 values'),
-        (b'<ink><trace>0 0, 1' + b' ' * 9000 + b', 2 3</trace></ink>', 'to have 2 values'),  # and at once
-        (b'<ink><trace>0 0, 10 abc 5, 7 9</trace></ink>', 'to have 2 values'),
+        (b'<ink><trace>1, 2</trace></ink>', 'must have 2 values'),
+        (b'<ink><trace>0 0 10 10 20 20</trace></ink>', 'must have 2 values'),
+        (b'<ink><trace>0 0, 1' + b' ' * 9000 + b', 2 3</trace></ink>', 'must have 2 values'),  # and at once
+        (b'<ink><trace>0 0, 10 abc 5, 7 9</trace></ink>', 'must have 2 values'),
         (
             b'<ink><traceFormat><channel name="X"/><channel name="Y" orientation="-ve"/></traceFormat></ink>',
-            'turned round',
+            'reversed',
         ),
         (b'<ink><traceFormat/><traceFormat/></ink>', 'several formats'),
         (
             b'<ink><traceFormat><channel name="X" units="cm"/><channel name="Y" units="mm"/></traceFormat></ink>',
             'different units',
         ),
-        (b'<ink><trace>? 2</trace></ink>', 'left open'),
+        (b'<ink><trace>? 2</trace></ink>', 'is missing'),
         (b"<ink><trace>'1'2</trace></ink>", 'begins with a difference'),
         (b'<ink><traceFormat><channel name="X"/></traceFormat><trace>1</trace></ink>', 'no X or no Y'),
     ],
@@ -144,7 +144,7 @@ def test_a_file_that_holds_no_strokes_is_refused_in_one_line(tmp_path, content, 
     path.write_bytes(content)
     with pytest.raises(DataError, match=error) as caught:
         ink.read(str(path))
-    assert '\n' not in str(caught.value) and 'primer holds no strokes' in str(caught.value)
+    assert '\n' not in str(caught.value) and 'primer has no readable strokes' in str(caught.value)
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -13,15 +13,15 @@ from hfrnn.nets.cells import unroll
 from hfrnn.nets.model import Conditioned
 
 V, CAP, ADVANCE = 5, 20, 0.14
-SYNTHESIS = models.synthesis_net(V, layers=2, hidden=7, mixtures=3, gaussians=2, clip=None, output_clip=None)
-PREDICTION = models.prediction_net(layers=2, hidden=7, mixtures=3, clip=None, output_clip=None)
+NET = models.Net(layers=2, hidden=7, mixtures=3, gaussians=2, clip=0.0, output_clip=0.0)
+SYNTHESIS, PREDICTION = models.make('synthesis', NET, V), models.make('prediction', NET)
 TEXTS = attention.Text(
     jnp.array([[1, 2, 3, 0, 0], [4, 4, 0, 0, 0], [1, 2, 3, 4, 1], [2, 0, 0, 0, 0]]), jnp.array([3, 2, 5, 1])
 )
-N_BEGUN = jnp.array([1, 4, 7, 2])
+N_PREFIX = jnp.array([1, 4, 7, 2])
 
 
-def begun():
+def prefix():
     points = jax.random.normal(jax.random.key(5), (4, 7, 3)).at[:, 0].set(0)
     return points.at[:, :, 2].set(points[:, :, 2] > 1)
 
@@ -35,35 +35,35 @@ def params_of(net, advance=None):
 
 
 @functools.partial(jax.jit, static_argnames=('net', 'cap', 'ruled'))
-def drawn_by(net, params, keys, points, n, on, bias, bias_after=0, finish=0, cap=CAP, ruled=True):
+def drawn_by(net, params, keys, points, n, context, bias, bias_after=0, finish=0, cap=CAP, ruled=True):
     return sampling.sample_lines(
         net,
         params,
         keys,
         points,
         n,
-        on,
+        context,
         cap=cap,
         bias=bias,
         bias_after=bias_after,
-        stop=attention.finished if ruled and on else None,
+        stop=attention.finished if ruled and context else None,
         finish=finish,
     )
 
 
-def draw(net, seed=0, on=TEXTS, points=None, n=N_BEGUN, bias=0.0, advance=ADVANCE, **more):
-    points = begun() if points is None else points
+def draw(net, seed=0, context=TEXTS, points=None, n=N_PREFIX, bias=0.0, advance=ADVANCE, **more):
+    points = prefix() if points is None else points
     keys = jax.random.split(jax.random.key(seed), len(points))
-    return drawn_by(net, params_of(net, advance if on else None), keys, points, n, on, bias, **more)
+    return drawn_by(net, params_of(net, advance if context else None), keys, points, n, context, bias, **more)
 
 
 def test_begun_lines_go_on_from_exactly_the_state_that_scoring_leaves(x64):
     """``predict`` is how lines are scored: layer by layer, each a loop of its own."""
-    points = begun().astype(jnp.float64)
+    points = prefix().astype(jnp.float64)
     params = params_of(SYNTHESIS, ADVANCE)
     after = draw(SYNTHESIS, points=points, cap=0, ruled=False)
     np.testing.assert_array_equal(
-        after.points, np.where(np.arange(7)[:, None] < np.array(N_BEGUN)[:, None, None], points, 0)
+        after.points, np.where(np.arange(7)[:, None] < np.array(N_PREFIX)[:, None, None], points, 0)
     )
     layers = [cells.lstm(3, 7, V), cells.lstm(3, 7, 7 + V)]
 
@@ -74,31 +74,31 @@ def test_begun_lines_go_on_from_exactly_the_state_that_scoring_leaves(x64):
 
     for b in (1, 2):
         text = jax.tree.map(lambda leaf, b=b: leaf[b], TEXTS)
-        (state, hs), h = scored(points[b, : N_BEGUN[b]], text)
+        (state, hs), h = scored(points[b, : N_PREFIX[b]], text)
         np.testing.assert_allclose(hs, h, rtol=1e-12, atol=1e-14)
-        for mine, theirs in zip(jax.tree.leaves(after.state), jax.tree.leaves(state), strict=True):
-            np.testing.assert_allclose(mine[b], theirs, rtol=1e-12, atol=1e-14)
+        for found, expected in zip(jax.tree.leaves(after.state), jax.tree.leaves(state), strict=True):
+            np.testing.assert_allclose(found[b], expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(
-    'net, on, finish',
+    'net, context, finish',
     [(SYNTHESIS, TEXTS, 0), (SYNTHESIS, TEXTS, 1), (SYNTHESIS, TEXTS, 9), (PREDICTION, None, 0)],
     ids=['synthesis', 'one more', 'to the end of a stroke', 'prediction'],
 )
-def test_it_is_the_loop_of_its_docstring(net, on, finish, x64):
-    found = draw(net, 4, on=on, bias=0.5, points=begun().astype(jnp.float64), finish=finish)
-    params = params_of(net, ADVANCE if on else None)
+def test_it_is_the_loop_of_its_docstring(net, context, finish, x64):
+    found = draw(net, 4, context=context, bias=0.5, points=prefix().astype(jnp.float64), finish=finish)
+    params = params_of(net, ADVANCE if context else None)
     keys = jax.random.split(jax.random.key(4), 4)
 
     @jax.jit
     def one(state, x, text, key, t):
-        state, z = net.step(params, state, Conditioned(x, text) if on else x)
-        stop = attention.finished(state, text) if on else False
+        state, z = net.step(params, state, Conditioned(x, text) if context else x)
+        stop = attention.finished(state, text) if context else False
         return state, stop, net.output.sample(jax.random.fold_in(key, t), z, 0.5)
 
-    points, ends, went_on = np.array(begun()), [], []
-    for b, P in enumerate(map(int, N_BEGUN)):
-        text = on and jax.tree.map(lambda leaf, b=b: leaf[b], on)
+    points, ends, went_on = np.array(prefix()), [], []
+    for b, P in enumerate(map(int, N_PREFIX)):
+        text = context and jax.tree.map(lambda leaf, b=b: leaf[b], context)
         x, state, left = list(points[b, :P]), net.initial_state(params), None
         for t in range(P + CAP):
             state, stop, new = one(state, x[t], text, keys[b], t)
@@ -117,7 +117,7 @@ def test_it_is_the_loop_of_its_docstring(net, on, finish, x64):
         np.testing.assert_allclose(found.points[b, : len(x)], np.array(x), rtol=1e-9, atol=1e-9)
         assert not found.points[b, len(x) :].any()
         ends.append(stopped)
-    assert set(ends) == ({True, False} if on else {False})  # both ways to end were seen
+    assert set(ends) == ({True, False} if context else {False})  # both ways to end were seen
     if finish:  # a stroke was drawn to its end; with one point more, another was not
         assert {end[1] for end in went_on if end and end[0]} == ({True, False} if finish == 1 else {True})
 
@@ -131,37 +131,39 @@ def test_the_same_seed_draws_the_same_and_lines_do_not_depend_on_their_neighbour
         part = slice(b, b + 1)
         text = jax.tree.map(lambda leaf, part=part: leaf[part], TEXTS)
         params = params_of(SYNTHESIS, ADVANCE)
-        alone = drawn_by(SYNTHESIS, params, keys[part], begun()[part], N_BEGUN[part], text, 0.0)
+        alone = drawn_by(SYNTHESIS, params, keys[part], prefix()[part], N_PREFIX[part], text, 0.0)
         assert alone.lengths[0] == one.lengths[b] and alone.stopped[0] == one.stopped[b]
         np.testing.assert_allclose(alone.points[0], one.points[b], rtol=2e-3, atol=1e-4)
 
 
 def test_the_cap_holds_and_a_window_that_hurries_stops_at_once():
     slow, fast = draw(SYNTHESIS, advance=1e-6), draw(SYNTHESIS, advance=20.0)
-    np.testing.assert_array_equal(slow.lengths, N_BEGUN + CAP)
+    np.testing.assert_array_equal(slow.lengths, N_PREFIX + CAP)
     assert not slow.stopped.any() and fast.stopped.all()
-    np.testing.assert_array_equal(fast.lengths, N_BEGUN)  # not one point was drawn
-    np.testing.assert_array_equal(draw(SYNTHESIS, ruled=False).lengths, N_BEGUN + CAP)
+    np.testing.assert_array_equal(fast.lengths, N_PREFIX)  # not one point was drawn
+    np.testing.assert_array_equal(draw(SYNTHESIS, ruled=False).lengths, N_PREFIX + CAP)
 
 
 def test_the_first_points_may_be_drawn_without_the_bias(x64):
     """Of each line, begun with however many; those after them as if it had been begun with them."""
-    plain, whole, late = (draw(PREDICTION, on=None, bias=b, bias_after=k) for b, k in ((0.0, 0), (2.0, 0), (2.0, 6)))
-    for b, P in enumerate(map(int, N_BEGUN)):
+    plain, whole, late = (
+        draw(PREDICTION, context=None, bias=b, bias_after=k) for b, k in ((0.0, 0), (2.0, 0), (2.0, 6))
+    )
+    for b, P in enumerate(map(int, N_PREFIX)):
         np.testing.assert_allclose(late.points[b, : P + 6], plain.points[b, : P + 6])
         assert not np.allclose(late.points[b, P + 6], plain.points[b, P + 6])
         assert not np.allclose(late.points[b, P], whole.points[b, P])
-    on = draw(PREDICTION, on=None, points=late.points[:, :13], n=N_BEGUN + 6, bias=2.0, cap=CAP - 6)
-    for b, P in enumerate(map(int, N_BEGUN)):
-        np.testing.assert_allclose(on.points[b, : P + CAP], late.points[b, : P + CAP], rtol=1e-9, atol=1e-9)
+    primed = draw(PREDICTION, context=None, points=late.points[:, :13], n=N_PREFIX + 6, bias=2.0, cap=CAP - 6)
+    for b, P in enumerate(map(int, N_PREFIX)):
+        np.testing.assert_allclose(primed.points[b, : P + CAP], late.points[b, : P + CAP], rtol=1e-9, atol=1e-9)
 
 
 def test_no_bias_is_the_plain_sampler_and_a_large_one_tends_to_the_likeliest_mean():
     keys = jax.random.split(jax.random.key(0), 4)
     params = params_of(PREDICTION)
-    first = {bias: draw(PREDICTION, on=None, bias=bias, cap=1) for bias in (0.0, 30.0)}
-    zs = jax.vmap(lambda xs: PREDICTION.predict(params, xs).z)(begun())
-    for b, P in enumerate(map(int, N_BEGUN)):
+    first = {bias: draw(PREDICTION, context=None, bias=bias, cap=1) for bias in (0.0, 30.0)}
+    zs = jax.vmap(lambda xs: PREDICTION.predict(params, xs).z)(prefix())
+    for b, P in enumerate(map(int, N_PREFIX)):
         z = zs[b, P - 1]
         plain = PREDICTION.output.sample(jax.random.fold_in(keys[b], P - 1), z)
         np.testing.assert_allclose(first[0.0].points[b, P], plain, rtol=1e-4, atol=1e-5)

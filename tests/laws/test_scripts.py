@@ -23,6 +23,11 @@ SCRIPTS = {  # its flags, small enough for a test; its steps are of the first fo
         *('--preset=sutskever2011', '--own_batches'),
     ],
     'penn_treebank': [f'--flagfile={F}/language_ci.flags', '--steps=4', '--epochs=inf', '--dynamic=sgd'],
+    'handwriting_prediction': [f'--flagfile={F}/handwriting_ci.flags'],
+    'handwriting_synthesis': [
+        *(f'--flagfile={F}/handwriting_ci.flags', '--optimizer=graves_rmsprop'),
+        *('--average=0.9', '--decay_steps=9', '--distort=0.2'),
+    ],
 }
 OTHER = dict.fromkeys(SCRIPTS, '--hidden=9')
 each_script = pytest.mark.parametrize('script', SCRIPTS)
