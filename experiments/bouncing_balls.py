@@ -88,7 +88,7 @@ def compare(o):
             (row['seconds'] / 60, row['valid_error']) for row in rows if 'valid_error' in row
         ]
     io.write_json(path, {'experiment': COMPARED, 'runs': results})
-    cli.save_figure(
+    plots.save(
         pathlib.Path(path).with_name('error.png'),
         plots.curves(curves, 'minutes of training', 'squared error a frame'),
     )

@@ -289,9 +289,3 @@ def results_so_far(folder: str | None, experiment: str) -> tuple[pathlib.Path | 
     if results.get('experiment') != experiment or (path.parent / 'run.json').exists():
         raise RunError(f'{path.parent} holds a run, or the results of something else; name another --workdir')
     return path, results
-
-
-def save_figure(path: str | pathlib.Path, figure: Any) -> None:
-    """Writes a figure of matplotlib as a PNG file, whole or not at all."""
-    with io.atomic_write(path) as file:
-        figure.savefig(file, format='png', dpi=120)

@@ -78,7 +78,7 @@ def compare(s):
 
 
 def check_alike(paths):
-    """The identity of the first run, of whose text all of them are."""
+    """The identity of the first run, of whose text and clock all of them are."""
     identities = [run_folder.read_identity(path) for path in paths]
     for path, identity in zip(paths, identities, strict=True):
         if identity['experiment'] != NAME:
@@ -86,6 +86,8 @@ def check_alike(paths):
         for name in ('train_crc32', 'valid_crc32', 'test_crc32'):
             if identity['data'].get(name) != identities[0]['data'].get(name):
                 raise RunError(f'{path} has another {name} than {paths[0]}; they cannot be compared')
+        if identity.get('clock') != identities[0].get('clock'):
+            raise RunError(f'{path} has another clock than {paths[0]}; they cannot be compared')
     return identities[0]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import cli
 from experiments.cli import Machine, Mode, say
-from hfrnn import bundle
+from hfrnn import bundle, plots
 from hfrnn.bundle import Bundle
 from hfrnn.errors import SettingsError
 from hfrnn.handwriting import dataset, figures, generate, iamondb, primers, render, spelling, synthetic
@@ -340,7 +340,7 @@ def look(o):
         stem.parent.mkdir(parents=True, exist_ok=True)
         for name, figure in drawings.items():
             path = with_ending(stem, f'_{name}.png')
-            cli.save_figure(path, figure)
+            plots.save(path, figure)
             say(path)
 
 

@@ -171,7 +171,7 @@ def collect(folder):
         if (group := [row for row in rows if (row['task'], row['method'], row['T']) == (task, name, T)])
     ]
     io.write_json(path, {'experiment': GRID, 'shares': shares, 'runs': rows})
-    cli.save_figure(path.with_name('solved.png'), plots.solved(shares))
+    plots.save(path.with_name('solved.png'), plots.solved(shares))
     return shares
 
 

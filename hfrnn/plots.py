@@ -8,14 +8,16 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from hfrnn import io
+
 DPI = 120
 
 
 def save(path: str | pathlib.Path, figure: Figure) -> None:
-    """Writes a picture, in the format that the end of the path names."""
-    with warnings.catch_warnings():
+    """Writes a picture in the format that the end of the path names, whole or not at all."""
+    with warnings.catch_warnings(), io.atomic_write(path) as file:
         warnings.filterwarnings('ignore', message='Glyph')  # what the font lacks is an empty box
-        figure.savefig(path)
+        figure.savefig(file, format=pathlib.Path(path).suffix[1:].lower(), dpi=120)
 
 
 def learning_curve(

@@ -114,7 +114,7 @@ def run(
     if experiment.warm_start is not None and not checkpoints.have_begun(folder):
         first, origin = experiment.warm_start(begin())  # before the folder is made: a mistake leaves nothing behind
         begin = lambda: first  # noqa: E731
-    open_run = run_folder.open_to_train(folder, _identity(experiment))
+    open_run = run_folder.open_to_train(folder, {**_identity(experiment), 'clock': limits.clock})
     try:
         saved = checkpoints.open_checkpoints(open_run)
         state, seconds = checkpoints.restore_or_begin(saved, jax.eval_shape(experiment.init, jax.random.key(0)), begin)
@@ -326,5 +326,6 @@ def _write(path, content):
     elif isinstance(content, str):
         io.write_bytes(path, content.encode())
     else:
-        with io.atomic_write(path) as file:
-            content.savefig(file, format=path.suffix[1:], dpi=120)
+        from hfrnn import plots  # needs matplotlib, which a run without figures does not
+
+        plots.save(path, content)

@@ -1,6 +1,6 @@
 """The folder of a run.
 
-    run.json        what the run is: experiment, settings, fingerprint of its data
+    run.json        what the run is: experiment, settings, fingerprint of its data; and the clock of its seconds
     metrics.jsonl   a line for each step that is logged
     checkpoints/    the last two states; STEP.damaged-PID is one that could not be read
     best.npz        the best weights so far by validation, a ``Bundle``
@@ -72,7 +72,7 @@ def read_identity(folder: str | os.PathLike) -> dict:
 
 
 def check_identity(folder: str | os.PathLike, identity: dict) -> None:
-    """That the run in a folder is this one.
+    """That the run in a folder is this one; and of this clock, if ``identity`` names one.
 
     Raises:
       RunError: if it differs, with what does.
@@ -86,6 +86,8 @@ def check_identity(folder: str | os.PathLike, identity: dict) -> None:
         if differing:
             changes = ', '.join(f'{k} ({_short(saved[part].get(k))}, not {_short(current.get(k))})' for k in differing)
             raise RunError(f'{folder} holds a run with other {changes}')
+    if identity.get('clock', saved.get('clock')) != saved.get('clock'):
+        raise RunError(f'{folder} holds a run with other clock ({saved.get("clock")}, not {identity["clock"]})')
 
 
 def _short(value: Any) -> str:
@@ -97,7 +99,7 @@ def open_to_train(folder: str | os.PathLike, identity: dict) -> RunFolder:
     """Opens a folder to train in, or to go on in; it is made if need be.
 
     Args:
-      identity: 'experiment', 'settings' and 'data', JSON each.
+      identity: 'experiment', 'settings' and 'data', JSON each; and the 'clock' of its seconds.
 
     Raises:
       RunError: if it holds another run, or something else, or another process trains in it.

@@ -14,9 +14,10 @@ from tests.scripts import in_process, read, refused
 def folder(tmp_path):
     """A folder with two runs, the second of which began late."""
 
-    def begin(name, rows, text=1, experiment=NAME, **more):
+    def begin(name, rows, text=1, experiment=NAME, clock='wall', **more):
         data = {'train_crc32': text, 'alphabet': 'ab'}
-        run = run_folder.open_to_train(tmp_path / name, {'experiment': experiment, 'settings': {}, 'data': data})
+        identity = {'experiment': experiment, 'settings': {}, 'data': data, 'clock': clock}
+        run = run_folder.open_to_train(tmp_path / name, identity)
         for i, (seconds, characters, valid) in enumerate(rows):
             row = {'step': i + 1, 'seconds': seconds, 'characters': characters, 'bits_per_char': 2.0}
             run_folder.log(run, row | more | ({} if valid is None else {'valid_bits_per_char': valid}))
@@ -26,6 +27,7 @@ def folder(tmp_path):
     begin('slow', [(5, 50, 2.0), (9, 150, 1.5)])
     begin('bare', [(1, 100, None)])
     begin('other', [(1, 100, 3.0)], text=2)
+    begin('processor', [(1, 100, 3.0)], clock='processor')
     begin('balls', [(1, 100, 3.0)], experiment='bouncing_balls')
     begin('near', [(1, 100, 3.0)], valid_symbols=50_000)
     begin('far', [(1, 100, 3.0)], valid_symbols=100_000)
@@ -57,6 +59,7 @@ def test_bad_input_is_one_line(folder, capsys):
         ([f'--runs={folder}/bare', f'--workdir={folder}/out'], 'not been evaluated'),
         ([f'--runs={folder}/fast', f'--workdir={folder}/fast'], 'name another --workdir'),
         ([f'--runs={folder}/fast,{folder}/other', f'--workdir={folder}/out'], 'another train_crc32'),
+        ([f'--runs={folder}/fast,{folder}/processor', f'--workdir={folder}/out'], 'another clock'),
         ([f'--runs={folder}/fast,{folder}/balls', f'--workdir={folder}/out'], 'no run of a net of text'),
         ([f'--runs={folder}/near,{folder}/far', f'--workdir={folder}/out'], 'near 50000, far 100000'),
         ([f'--runs={folder}/broken', f'--workdir={folder}/out'], 'is damaged'),
