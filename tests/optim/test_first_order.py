@@ -45,7 +45,7 @@ def test_muon_is_for_weights_that_have_recurrent_ones():
 
 def test_muon_levels_the_singular_values_of_recurrent_weights_and_is_nadam_elsewhere(x64):
     """A first step: -rate 0.2 sqrt(longest side) U S V where the gradient is U s V, S in the band of the iteration."""
-    params = models.prediction_net(2, 6, 3).init(jax.random.key(0))
+    params = models.make('prediction', models.Net(layers=2, hidden=6, mixtures=3)).init(jax.random.key(0))
     rng, rate = np.random.default_rng(0), 0.01
     grads = jax.tree.map(lambda w: jnp.asarray(rng.normal(size=w.shape)), params)
     muon, nadam = first_order.muon(rate), optax.nadam(rate)
