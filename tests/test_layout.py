@@ -1,6 +1,8 @@
 """The library by subject: arrows only downward, and a net that is only used loads nothing of training."""
 
 import ast
+import pydoc
+import re
 import subprocess
 import sys
 
@@ -32,6 +34,12 @@ def test_arrows_go_only_downward():
     assert not wrong
     packages = {p.stem for p in (ROOT / 'hfrnn').iterdir() if p.suffix == '.py' or (p / '__init__.py').exists()}
     assert packages - {'__init__'} == set(RANKS)
+
+
+def test_every_module_that_a_document_names_exists():
+    for path in [ROOT / 'README.md', ROOT / 'BUILD.md', *sorted((ROOT / 'hfrnn' / 'weights').glob('*.md'))]:
+        for name in set(re.findall(r'(?<![\w.-])hfrnn(?:\.[a-z_]+)+', path.read_text('utf-8'))):
+            assert pydoc.locate(name) is not None, f'{path.name} names {name}'
 
 
 @pytest.mark.slow

@@ -39,6 +39,8 @@ class Cell(NamedTuple):
 
         xs are vectors, U is (E, size), b is (E,).  ``below`` is the second input of the first step; ``belows`` are the
         values after each step.  ``constants`` get no derivatives.  The key is that of ``run``.
+      tanh_units: whether y is the tanh of the units' total inputs, as structural damping takes it to be
+        (``curvature.tanh_distance``).
     """
 
     size: int
@@ -47,6 +49,7 @@ class Cell(NamedTuple):
     step: Callable[[Params, State, Any], tuple[State, jax.Array]]
     run: Callable[..., tuple[State, jax.Array]] | None = None
     run_with_feedback: Callable[..., tuple[State, State, jax.Array, jax.Array]] | None = None
+    tanh_units: bool = False
 
 
 def unroll(

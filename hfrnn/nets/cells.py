@@ -52,7 +52,7 @@ def rnn(n_in: int, n_hidden: int, *, input_scale: float = SCALE, bias_scale: flo
         h = jnp.tanh(take(p['W_hx'], x) + p['W_hh'] @ h + p['b_h'])
         return h, h
 
-    return Cell(n_hidden, init, lambda p: p['h_init'], step)
+    return Cell(n_hidden, init, lambda p: p['h_init'], step, tanh_units=True)
 
 
 def tensor_rnn(n_in: int, n_hidden: int) -> Cell:
@@ -80,7 +80,7 @@ def tensor_rnn(n_in: int, n_hidden: int) -> Cell:
         h = jnp.tanh(take(p['W_hx'], x) + W_hh @ h + p['b_h'])
         return h, h
 
-    return Cell(n_hidden, init, lambda p: p['h_init'], step)
+    return Cell(n_hidden, init, lambda p: p['h_init'], step, tanh_units=True)
 
 
 def mrnn(n_in: int, n_hidden: int, n_factors: int, *, gain: str = 'linear') -> Cell:
@@ -121,7 +121,7 @@ def mrnn(n_in: int, n_hidden: int, n_factors: int, *, gain: str = 'linear') -> C
         h = jnp.tanh(p['W_hf'] @ (g * (p['W_fh'] @ h)) + take(p['W_hx'], x))
         return h, h
 
-    return Cell(n_hidden, init, lambda p: p['h_init'], step)
+    return Cell(n_hidden, init, lambda p: p['h_init'], step, tanh_units=True)
 
 
 def stack(*cells: Cell) -> Cell:

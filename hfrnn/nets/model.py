@@ -35,6 +35,7 @@ class Model(NamedTuple):
       run: ``run(params, state, xs, key=None) -> (state, Prediction)``: ``predict`` from a state (None for the initial
         one), and the state after the last input.  Two sequences, the second from the state after the first, are one
         long sequence.  The key is that of ``unroll``.
+      tanh_units: as of ``Cell``: whether structural damping is defined for the hidden activations.
     """
 
     init: Callable[[jax.Array], Any]
@@ -43,6 +44,7 @@ class Model(NamedTuple):
     step: Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
     output: Output
     run: Callable[..., tuple[Any, Prediction]]
+    tanh_units: bool = False
 
 
 def sequence_model(
@@ -79,7 +81,10 @@ def sequence_model(
         state, h = cell.step(params['cell'], state, x)
         return state, read(params['readout'], h)
 
-    return Model(init, lambda params: cell.initial_state(params['cell']), predict, step, output, run)
+    def initial_state(params):
+        return cell.initial_state(params['cell'])
+
+    return Model(init, initial_state, predict, step, output, run, cell.tanh_units)
 
 
 class Conditioned(NamedTuple):
@@ -114,7 +119,7 @@ def conditional(model_for: Callable[[Any], Model]) -> Model:
         return model_for(xs.context).run(params, state, xs.x, key)
 
     common = model_for(None)
-    return Model(common.init, common.initial_state, predict, step, common.output, run)
+    return Model(common.init, common.initial_state, predict, step, common.output, run, common.tanh_units)
 
 
 def size(params: Any) -> int:

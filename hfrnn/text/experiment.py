@@ -121,8 +121,7 @@ def check(s: LanguageModel) -> None:
             'Hessian-Free needs exact derivatives, and takes',
             clip=0.0, output_clip=0.0, noise='none', dropout=0.0, products='float32',
         )  # fmt: skip
-    if by_hf and is_lstm:
-        refuse('structural damping is of tanh units; an LSTM takes', mu=0.0)
+    optimizers.check_damping(models.make(s.net, 2), s.first_order.optimizer, s.hessian_free)
     if not is_lstm:
         refuse(f'only an LSTM has it; cell={s.net.cell} takes', dropout=0.0, products='float32')
         if s.first_order.optimizer == 'muon':
@@ -317,7 +316,7 @@ def _substrings(s, corpus, chunk) -> _Learner:
         optimizer = optimizers.first_order(s.first_order)
         n = max(1, len(corpus.train) // (s.length - s.unscored))  # as many substrings score every symbol once
         noisy = noisy_loss(learner, noise, n) if s.weight_noise.noise != 'none' or s.dropout else None
-        per = 'sequence' if s.first_order.optimizer == 'graves_rmsprop' else 'target'  # the scale of its constants
+        per = optimizers.FIRST_ORDER[s.first_order.optimizer].per
         step = first_order_step(learner, optimizer, chunk, per=per, noisy=noisy, seed=s.seed)
 
     def batch(i):

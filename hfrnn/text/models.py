@@ -27,12 +27,19 @@ from hfrnn.train.settings import setting
 KIND = 'language_model'  # of a bundle
 LSTM = 'lstm'
 
+# The cells of one layer, ``make(V, Net)``: a new one is a row here, and has the laws of tests/laws/test_cells.py.
+CELLS = {
+    'rnn': lambda V, net: cells.rnn(V, net.hidden),
+    'tensor_rnn': lambda V, net: cells.tensor_rnn(V, net.hidden),
+    'mrnn': lambda V, net: cells.mrnn(V, net.hidden, net.factors, gain=net.gain),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Net:
     """What makes the net, beside the number of symbols."""
 
-    cell: str = setting('mrnn', 'The recurrent layer.', choices=('rnn', 'tensor_rnn', 'mrnn', LSTM))
+    cell: str = setting('mrnn', 'The recurrent layer.', choices=(*CELLS, LSTM))
     hidden: int = setting(350, 'Hidden units, or LSTM cells, of a layer, H.', low=1)
     layers: int = setting(1, 'lstm: how many layers.', low=1, high=100)
     factors: int = setting(350, 'mrnn: factors, F.', low=1)
@@ -89,12 +96,7 @@ def make(net: Net, n_symbols: int, *, dtype: Any = None, dropout: float = 0.0, r
     V, H = n_symbols, net.hidden
     output = outputs.clipped(outputs.categorical(V), net.output_clip) if net.output_clip else outputs.categorical(V)
     if net.cell != LSTM:
-        layer = {
-            'rnn': lambda: cells.rnn(V, H),
-            'tensor_rnn': lambda: cells.tensor_rnn(V, H),
-            'mrnn': lambda: cells.mrnn(V, H, net.factors, gain=net.gain),
-        }[net.cell]()
-        return sequence_model(layer, output)
+        return sequence_model(CELLS[net.cell](V, net), output)
     weights = cells.scaled if net.initial_sd is None else functools.partial(cells.gaussian, sd=net.initial_sd)
     kind = {'clip': net.clip or None, 'weights': weights, 'reverse': reverse, 'dtype': dtype, 'dropout': dropout}
     stacked = [cells.lstm(V, H, H if n else 0, **kind) for n in range(net.layers)]

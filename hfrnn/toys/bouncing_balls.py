@@ -10,7 +10,6 @@ import numpy as np
 
 from hfrnn import plots
 from hfrnn.bundle import Bundle, fit
-from hfrnn.errors import SettingsError
 from hfrnn.nets import cells, outputs
 from hfrnn.nets.model import Model, continue_sequence, sequence_model, size
 from hfrnn.toys import balls
@@ -61,9 +60,8 @@ def bouncing_balls(s: BouncingBalls, *, chunk: int = 100, shown: int = 20, devic
     check(s)
     by_hf = s.first_order.optimizer == HESSIAN_FREE
     optimizers.check_sizes(s.first_order.optimizer, s.batch, s.hessian_free, devices)
-    if by_hf and s.cell == 'lstm' and s.hessian_free.mu:
-        raise SettingsError(f'mu={s.hessian_free.mu}: structural damping is of tanh units; an LSTM takes mu=0')
     net = make_net(s.cell, s.hidden, s.size, reverse=not by_hf)
+    optimizers.check_damping(net, s.first_order.optimizer, s.hessian_free)
     optimizer, step = optimizers.optimizer_and_step(net, s.first_order, s.hessian_free, chunk)
     weights = size(jax.eval_shape(net.init, jax.random.key(0)))
     check_memory(weights, optimizers.copies_of_weights(s.first_order.optimizer, s.hessian_free), devices=devices)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -16,13 +16,29 @@ from hfrnn.train.loss import Batch
 from hfrnn.train.settings import setting
 from hfrnn.train.steps import HessianFreeBatches, first_order_step, hessian_free_step
 
-# The rule of each name, and its learning rate if none is given.
+
+class Rule(NamedTuple):
+    """A first-order optimiser.
+
+    Attributes:
+      make: ``make(learning_rate, settings) -> optax transformation``; the rate may be a schedule, and the settings are
+        FirstOrder, whose momentum a rule may read.
+      rate: the learning rate if none is given.
+      per: the scale of the gradients that its constants are made for: the mean nats per 'target' or per 'sequence'.
+    """
+
+    make: Callable[[Any, Any], optax.GradientTransformation]
+    rate: float
+    per: str = 'target'
+
+
+# The table of first-order optimisers: a new one is a row here, and has the laws of tests/laws/test_optimizers.py.
 FIRST_ORDER = {
-    'adam': (lambda rate, momentum: optax.adam(rate), 1e-3),
-    'sgd': (lambda rate, momentum: optax.sgd(rate, momentum), 1e-2),
-    'rmsprop': (lambda rate, momentum: optax.rmsprop(rate), 1e-3),
-    'graves_rmsprop': (lambda rate, momentum: rules.graves_rmsprop(rate), 1e-4),
-    'muon': (lambda rate, momentum: rules.muon(rate), 1e-3),
+    'adam': Rule(lambda rate, s: optax.adam(rate), 1e-3),
+    'sgd': Rule(lambda rate, s: optax.sgd(rate, s.momentum), 1e-2),
+    'rmsprop': Rule(lambda rate, s: optax.rmsprop(rate), 1e-3),
+    'graves_rmsprop': Rule(lambda rate, s: rules.graves_rmsprop(rate), 1e-4, per='sequence'),
+    'muon': Rule(lambda rate, s: rules.muon(rate), 1e-3),
 }
 HESSIAN_FREE = 'hf'
 
@@ -39,7 +55,7 @@ class FirstOrder:
     learning_rate: float | None = setting(
         None,
         "First order: at its highest; if not given, the optimiser's own: "
-        + ', '.join(f'{rate:g} for {name}' for name, (_, rate) in FIRST_ORDER.items())
+        + ', '.join(f'{rule.rate:g} for {name}' for name, rule in FIRST_ORDER.items())
         + '.',
         low=0.0,
         high=1e38,
@@ -94,8 +110,8 @@ def first_order(s: FirstOrder, steps_per_epoch: int = 1, last: Any = None) -> op
     _check_average(s.average)
     if s.optimizer == 'sgd' and s.momentum >= 1:
         raise SettingsError(f'momentum={s.momentum} never forgets; it is below 1')
-    rule, own_rate = FIRST_ORDER[s.optimizer]
-    rate = own_rate if s.learning_rate is None else s.learning_rate
+    rule = FIRST_ORDER[s.optimizer]
+    rate = rule.rate if s.learning_rate is None else s.learning_rate
     end = s.decay_steps or (max(1, round(s.decay_epochs * steps_per_epoch)) if s.decay_epochs else 0)
     if end and end <= s.warmup_steps:
         raise SettingsError(f'warmup_steps={s.warmup_steps} leaves nothing of a decay that ends at step {end}')
@@ -106,7 +122,7 @@ def first_order(s: FirstOrder, steps_per_epoch: int = 1, last: Any = None) -> op
     elif s.warmup_steps:
         rate = optax.linear_schedule(0.0, rate, s.warmup_steps)
     parts = [optax.clip_by_global_norm(s.clip_norm)] if s.clip_norm else []
-    parts += [rule(rate, s.momentum), *([] if last is None else [last])]
+    parts += [rule.make(rate, s), *([] if last is None else [last])]
     parts += [rules.averaged(s.average)] if s.average else []
     return optax.chain(*parts) if len(parts) > 1 else parts[0]
 
@@ -147,7 +163,7 @@ def optimizer_and_step(
         optimizer = hessian_free(hf, first.average)
         return optimizer, hessian_free_step(model, optimizer, chunk, hf.mu, hf.preconditioned)
     optimizer = first_order(first, steps_per_epoch)
-    return optimizer, first_order_step(model, optimizer, chunk)
+    return optimizer, first_order_step(model, optimizer, chunk, per=FIRST_ORDER[first.optimizer].per)
 
 
 def batches(draw: Callable[[int, int], Batch], optimizer: str, batch: int, hf: HessianFree) -> Any:
@@ -177,3 +193,13 @@ def check_sizes(optimizer: str, batch: int, hf: HessianFree, devices: int | None
     if hf.curvature_batch > batch:
         raise SettingsError(f'curvature_batch={hf.curvature_batch} is no part of batch={batch}')
     check_batches(devices, batch=batch, curvature_batch=hf.curvature_batch)
+
+
+def check_damping(model: Model, optimizer: str, hf: HessianFree) -> None:
+    """That structural damping is defined for the net, if Hessian-Free is to use it.
+
+    Raises:
+      SettingsError: if it is not.
+    """
+    if optimizer == HESSIAN_FREE and hf.mu and not model.tanh_units:
+        raise SettingsError(f'mu={hf.mu}: structural damping is of tanh units; this net takes mu=0')

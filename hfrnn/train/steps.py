@@ -178,8 +178,11 @@ def hessian_free_step(
       seed: of these samples.
 
     Raises:
-      ValueError: if the output's nll is not convex in z and there are no ``fisher_samples``.
+      ValueError: if the output's nll is not convex in z and there are no ``fisher_samples``; for structural damping of
+        units that are not tanh units.
     """
+    if mu and not model.tanh_units:
+        raise ValueError(f'mu={mu}: structural damping is of tanh units, which this net does not have; it takes mu=0')
     if model.output.nonconvex and not fisher_samples:
         raise ValueError(
             f'{model.output.nonconvex} is not convex in z, and its Gauss-Newton matrix not positive: '

@@ -11,6 +11,7 @@ from jax.test_util import check_grads
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hfrnn.nets import attention, cells
+from hfrnn.text import models
 from tests.trees import assert_trees_close
 
 V, H, F, T = 5, 7, 6, 9
@@ -56,6 +57,10 @@ CELLS = {
     'window': Row(window()),
     'window reverse': Row(window(**REVERSE), ('rev',), symbols=False),
 }
+
+
+def test_every_cell_of_text_has_a_row():
+    assert {*models.CELLS, models.LSTM} <= {name.split()[0] for name in CELLS}
 
 
 def each(table):

@@ -12,15 +12,13 @@ from numpy.testing import assert_array_equal
 from hfrnn.nets import cells, model, outputs
 from hfrnn.optim import first_order, hessian_free
 from hfrnn.optim.curvature import gauss_newton
+from hfrnn.train import optimizers
 from hfrnn.train.devices import spread
 from hfrnn.train.loss import Batch
 from hfrnn.train.steps import HessianFreeBatches, first_order_step, hessian_free_step, state_of
 from tests.trees import assert_trees_close
 
-FIRST_ORDER = {
-    'adam': optax.adam(0.02),
-    'graves_rmsprop': first_order.graves_rmsprop(1e-3),
-    'muon': first_order.muon(0.02),
+FIRST_ORDER = {name: optimizers.first_order(optimizers.FirstOrder(name)) for name in optimizers.FIRST_ORDER} | {
     'averaged': optax.chain(optax.adam(0.02), first_order.averaged(0.9)),
 }
 SECOND_ORDER = {
