@@ -68,16 +68,16 @@ class Common:
 
 @dataclasses.dataclass(frozen=True)
 class Lstm:
-    """lstm"""
+    """--mode=lstm"""
 
     segment: int = setting(20, 'Dynamic evaluation: symbols between two changes of the weights.', low=1)
     segments: int = setting(25, 'Dynamic evaluation: how many segments.', low=1)
-    cpu_devices: int = setting(1, 'Divide training among so many devices made of a CPU.', low=1)
+    cpu_devices: int = setting(1, 'Divide a CPU into so many devices, and training among them.', low=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Libraries:
-    """libraries"""
+    """--mode=libraries"""
 
     cg_iterations: int = setting(20, 'CG iterations of a step; hessianfree may take fewer.', low=1)
 

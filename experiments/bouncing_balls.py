@@ -28,7 +28,7 @@ COMPARED = 'bouncing_balls, compared'  # the experiment of a comparison's result
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """Where, and what of it"""
+    """Folder, memory and figure"""
 
     workdir: str | None = setting(None, "The run's folder, or where to keep a comparison.")
     chunk: int = setting(100, 'Videos in memory at once for a gradient, on each device.', low=1)
@@ -37,7 +37,7 @@ class Common:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """compare"""
+    """--mode=compare"""
 
     runs: tuple[str, ...] = setting((), 'The folders of the runs.')
 

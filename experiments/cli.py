@@ -34,10 +34,10 @@ class Machine:
     """Devices and processes"""
 
     devices: int | None = setting(None, 'How many devices to use; all if not given.', low=1)
-    cpu_devices: int | None = setting(None, 'Make so many devices of a CPU.', low=1)
+    cpu_devices: int | None = setting(None, 'Divide a CPU into so many devices.', low=1)
     coordinator: str | None = setting(None, 'host:port of process 0, in a run of several processes.')
-    processes: int = setting(1, 'How many processes there are.', low=1)
-    process: int = setting(0, 'Which of them this is.', low=0)
+    processes: int = setting(1, 'The number of processes of the run.', low=1)
+    process: int = setting(0, 'The number of this process, from 0.', low=0)
 
 
 class Mode(NamedTuple):
@@ -84,7 +84,7 @@ def main(
             print(_help(doc, modes, groups))
             return
         sys.stdout.reconfigure(errors='replace') if hasattr(sys.stdout, 'reconfigure') else None
-        logging.set_verbosity(logging.WARNING)  # orbax tells its life at every save
+        logging.set_verbosity(logging.WARNING)  # orbax logs much at every save
         name = options.mode or (choose(options) if choose else next(iter(modes)))
         mode = modes[name]
         for group in groups:
@@ -148,10 +148,10 @@ def _help(doc, modes, groups):
         lines += [type(group).__doc__.strip().splitlines()[0].rstrip('.') + ':']
         for leaf in settings_of.leaves(group):
             default = ','.join(map(str, leaf.value)) if leaf.many else leaf.value
-            said = '' if default is None or default == '' else f' (default: {default})'
-            one_of = f' One of {", ".join(leaf.choices)}.' if leaf.choices else ''
+            shown = '' if default is None or default == '' else f' (default: {default})'
+            choices = f' {"Any" if leaf.many else "One"} of {", ".join(leaf.choices)}.' if leaf.choices else ''
             lines += textwrap.wrap(
-                f'--{leaf.name}: {leaf.help}{one_of}{said}', 100, initial_indent='  ', subsequent_indent='      '
+                f'--{leaf.name}: {leaf.help}{choices}{shown}', 100, initial_indent='  ', subsequent_indent='      '
             )
         lines.append('')
     return '\n'.join(lines).rstrip()

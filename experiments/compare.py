@@ -24,7 +24,7 @@ VALID = 'valid_bits_per_char'
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which, and where"""
+    """Runs and output"""
 
     runs: tuple[str, ...] = setting((), 'Folders of runs of nets of text.')
     workdir: str | None = setting(None, 'Where to write the table and the plot.')

@@ -35,9 +35,9 @@ LOOKED_AT = 6  # lines, beside those of the net
 class Common:
     """Folders"""
 
-    workdir: str | None = setting(None, 'The folder of the run, which trains or is read.')
+    workdir: str | None = setting(None, 'The folder of the run to train or to read.')
     data: str | None = setting(os.environ.get('HFRNN_DATA'), 'The folder of IAM-OnDB (or $HFRNN_DATA).')
-    cache: str = setting('~/.cache/hfrnn', 'A folder for data sets that were read or made; empty for none.')
+    cache: str = setting('~/.cache/hfrnn', 'Keep data sets, once read or made, in this folder; empty for nowhere.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ChosenNet:
     """The net that writes"""
 
     weights: str | None = setting(
-        None, 'The net that writes: the folder of a run, a file, or a shipped name, for synthesis iamondb or pens.'
+        None, 'The folder of a run, a file, or the name of a shipped net: iamondb or pens, for synthesis.'
     )
 
 
@@ -55,8 +55,8 @@ class Output:
 
     output: str = setting(
         'handwriting',
-        'A .svg, .png or .json file, or all three, without ending. export: a .npz file. look: the beginning of the '
-        'names of the figures.',
+        'Write this .svg, .png or .json file; without an ending, all three. export: a .npz file. look: the beginning '
+        "of the figures' names.",
     )
 
 
@@ -69,7 +69,7 @@ class Text:
     width: int = setting(generate.WIDTH, 'Characters in a line, at most.', low=1, high=200)
     finish: int = setting(
         generate.FINISH,
-        'Points to add, at most, until the stroke is finished in which the stop rule ends a line; 0 in the paper.',
+        'Once the stop rule has ended a line, add at most so many points to finish its stroke; 0 in the paper.',
         low=0,
         high=1000,
     )
@@ -77,28 +77,31 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Bias:
-    """How it is written"""
+    """Bias and length"""
 
-    bias: float = setting(0.5, 'Neater than people write: 0 is as they do.', low=0.0, high=100.0)
+    bias: float = setting(0.5, '0 writes as people do; more is neater, and less varied.', low=0.0, high=100.0)
     bias_after: int = setting(
-        generate.BIAS_AFTER, 'Points before the bias sets in, without --prime; 0 in the paper.', low=0, high=100_000
+        generate.BIAS_AFTER,
+        'Without --prime: points drawn before the bias sets in; 0 in the paper.',
+        low=0,
+        high=100_000,
     )
     points: int | None = setting(
-        None, 'The largest number of points in a line; for prediction, the number.', low=1, high=100_000
+        None, 'synthesis: the most points in a line. prediction: the number of points in each.', low=1, high=100_000
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """In whose hand, and how often"""
+    """Style, copies and animation"""
 
     prime: str | None = setting(
         None,
-        'In whose hand: a file with the strokes of one line (InkML; JSON, [[[x, y], ...], ...]), or the name of a line '
-        'of the data; pen-0-3 is a synthetic one.',
+        'Imitate this hand: a file with the strokes of one line (InkML; JSON, [[[x, y], ...], ...]), or the name of a '
+        'line of the data; pen-0-3 is a synthetic one.',
     )
     prime_text: str | None = setting(None, 'The text of the strokes of --prime.')
-    copies: int = setting(1, 'Write it so many times, no two alike.', low=1)
+    copies: int = setting(1, 'Write the lines so many times, no two alike.', low=1)
     animate: bool = setting(False, 'Let the SVG draw itself.')
 
 

@@ -45,7 +45,7 @@ AT_ONCE = 50  # lines
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """What is measured"""
+    """Net and results"""
 
     workdir: str | None = setting(None, 'The folder of the results.')
     weights: str | None = setting(None, 'The net: the folder of a run, a file, or a shipped name.')
@@ -53,29 +53,29 @@ class Common:
 
 @dataclasses.dataclass(frozen=True)
 class Sentences:
-    """stops, pages"""
+    """--mode=stops and --mode=pages"""
 
     sentences: int = setting(100, 'How many sentences.', low=1, high=100)
-    biases: tuple[float, ...] = setting((0.0, 0.5, 1.0), 'stops: the biases.', low=0.0, high=100.0)
+    biases: tuple[float, ...] = setting((0.0, 0.5, 1.0), 'stops: each of these biases.', low=0.0, high=100.0)
     finish: int = setting(generate.FINISH, 'Points to add, at most, until a stroke is finished.', low=0, high=1000)
     seed: int = setting(0, 'Seed of the lines.', low=0, high=SEEDS - 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """speed"""
+    """--mode=speed"""
 
-    batches: tuple[int, ...] = setting((1, 8), 'How many lines at once.', low=1, high=100)
+    batches: tuple[int, ...] = setting((1, 8), 'Numbers of lines to write at once.', low=1, high=100)
     speed_points: int = setting(1000, 'Points in each line.', low=1)
-    batch: int = setting(32, 'Lines to learn from.', low=1)
-    learn_points: int = setting(200, 'Points in each of them.', low=1)
-    chunk_points: int = setting(40_000, 'Points in memory at once, in learning.', low=1)
+    batch: int = setting(32, 'Learning: lines in a step.', low=1)
+    learn_points: int = setting(200, 'Learning: points in each line.', low=1)
+    chunk_points: int = setting(40_000, 'Learning: points in memory at once.', low=1)
     repeats: int = setting(5, 'The best of so many repeats counts.', low=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Legible:
-    """legible"""
+    """--mode=legible"""
 
     read: str | None = setting(None, 'The file with the transcription of the pages.')
 

@@ -40,7 +40,7 @@ METHODS = {
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """Where, and how much at once"""
+    """Folder and memory"""
 
     workdir: str | None = setting(None, "The run's folder, or the grid's.")
     chunk: int = setting(1_000, 'Sequences in memory at once for a gradient, on each device.', low=1)
@@ -48,7 +48,7 @@ class Common:
 
 @dataclasses.dataclass(frozen=True)
 class FirstOrderLimits:
-    """How long first-order methods train"""
+    """How long to train by first-order methods"""
 
     first_order_steps: int = setting(50_000, 'First order: train for at most so many steps in all.', low=0)
     first_order_evaluate_every: int = setting(500, 'First order: evaluate every so many steps.', low=1)
@@ -56,7 +56,7 @@ class FirstOrderLimits:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """grid"""
+    """--mode=grid"""
 
     tasks: tuple[str, ...] = setting(tuple(tasks.TASKS), 'The problems.', choices=tuple(tasks.TASKS))
     lengths: tuple[int, ...] = setting((30, 50, 100, 150, 200), 'The lags T.', low=1, high=SEEDS - 1)

@@ -42,7 +42,7 @@ PLOTTED = 5000  # characters, at most: 50 rows, some 15 seconds
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """Where"""
+    """Run, net and data"""
 
     workdir: str | None = setting(None, "The run's folder.")
     weights: str | None = setting(None, 'sample, score, export: a net to read instead of that of --workdir.')
@@ -58,35 +58,35 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Others:
-    """What else is measured"""
+    """Compressors"""
 
     compressors: bool = setting(True, 'Measure gzip, bzip2 and xz on the same text.')
 
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """score"""
+    """--mode=score"""
 
-    text: str | None = setting(None, 'The text.')
-    input: str | None = setting(None, "The text's file.")
-    plot: str | None = setting(None, 'A PNG file, for the bits symbol by symbol.')
+    text: str | None = setting(None, 'Score this text.')
+    input: str | None = setting(None, 'Score the text of this file.')
+    plot: str | None = setting(None, 'Draw the bits of each symbol in this PNG file.')
 
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """analyse"""
+    """--mode=analyse"""
 
     bags: int = setting(500, 'Bags of words to put in order.', low=1)
     passages: int = setting(200, 'Passages for each pair of brackets or quotes.', low=1)
     sampled: int = setting(50_000, 'Symbols to sample, to count new words in.', low=1)
-    rival_symbols: int = setting(10_000_000, 'Training symbols for the rivals, the last ones.', low=1000)
+    rival_symbols: int = setting(10_000_000, 'The rivals learn the last so many training symbols.', low=1000)
 
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """export"""
+    """--mode=export"""
 
-    output: str | None = setting(None, 'The file to write.')
+    output: str | None = setting(None, 'The file to write, a .npz.')
 
 
 def main(

@@ -34,9 +34,11 @@ VALID = 'valid_nats_per_line'  # in metrics.jsonl, by which the best weights are
 
 @dataclasses.dataclass(frozen=True)
 class Handwriting:
-    """The run: lines, net and training"""
+    """Lines, net and training, which define a run."""
 
-    task: str = setting(SYNTHESIS, 'Whether the net reads a text.', choices=TASKS)
+    task: str = setting(
+        SYNTHESIS, 'prediction: the net writes what it likes. synthesis: it writes a text.', choices=TASKS
+    )
     source: str = setting(PENS, 'pens: synthetic lines. iamondb: the lines of --data.', choices=SOURCES)
     lines: int = setting(2000, 'pens: lines for training.', low=1)
     valid_lines: int = setting(200, 'pens: lines for validation.', low=1)
@@ -45,15 +47,15 @@ class Handwriting:
         0, 'Seed of everything random: weights, batches, distortion, noise, dropout.', low=0, high=SEEDS - 1
     )
     batch: int = setting(32, 'Lines in a step, on all devices together.', low=1)
-    buckets: int = setting(8, 'To how many lengths lines are padded; a step is compiled for each.', low=1)
+    buckets: int = setting(8, 'Pad lines to so many different lengths; a step is compiled for each.', low=1)
     first_order: FirstOrder = FirstOrder()  # noqa: RUF009
     weight_noise: WeightNoise = WeightNoise()  # noqa: RUF009
     noise_lines: int = setting(8, 'How many lines, at most, share a draw of the noise.', low=1)
     variance_rate: float = setting(1.0, 'adaptive: learning rate of log variances, relative to the means.', low=0.0)
     products: str = setting(
-        'float32', 'The dtype of the products in the LSTM, in training.', choices=('float32', 'bfloat16')
+        'float32', 'What the factors of matrix products in the LSTM are rounded to.', choices=('float32', 'bfloat16')
     )
-    dropout: float = setting(0.0, 'The share of the inputs of the cells that training leaves out.', low=0.0, high=0.99)
+    dropout: float = setting(0.0, 'The share of input to the cells that training drops.', low=0.0, high=0.99)
     distort: float = setting(
         0.0,
         'The standard deviation of the log size, log width and slant of each training line; 0 in Graves 2013.',
@@ -64,7 +66,7 @@ class Handwriting:
         40_000, 'Points in memory at once for a gradient, on each device; dropout and noise depend on it.', low=1
     )
     init_from: str | None = setting(
-        None, 'The net to begin with, which may be smaller: the folder of a run, a file, or a shipped name.'
+        None, 'Begin with this net, which may be smaller: the folder of a run, a file, or a shipped name.'
     )
 
 

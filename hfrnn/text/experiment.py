@@ -44,35 +44,39 @@ NAME = 'language_model'
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-    """The run: text, net and training."""
+    """Text, net and training, which define a run."""
 
     corpus: str = setting('pydoc', f'One of {", ".join(corpora.CORPORA)}, or the path of a text file.')
     unit: str = setting('characters', 'What a symbol is; enwik8 is of bytes.', choices=('characters', 'words', 'bytes'))
     held_out: int = setting(
         0,
-        'Keep so many validation symbols, the last; the others are trained on. 0 keeps all.',
+        'Validate on the last so many validation symbols only, and train on the others too. 0 for all.',
         low=0,
     )
     net: Net = Net()  # noqa: RUF009
-    seed: int = setting(0, 'Of everything random: initial weights, batches, noise, dropout.', low=0, high=SEEDS - 1)
+    seed: int = setting(
+        0, 'Seed of everything random: initial weights, batches, noise, dropout.', low=0, high=SEEDS - 1
+    )
     batches: str = setting(
         'substrings',
-        'substrings: random ones. streams: in order, the state carried over.',
+        'substrings: random, each from the initial state. streams: in order, the state carried over.',
         choices=('substrings', 'streams'),
     )
-    batch: int = setting(48_000, 'Sequences for a gradient, of all devices; streams: as many streams, B.', low=1)
+    batch: int = setting(48_000, 'Sequences for a gradient, on all devices together; the number of streams, B.', low=1)
     length: int = setting(250, 'Symbols that a training sequence predicts, T.', low=1)
-    unscored: int = setting(0, 'substrings: how many of them are not scored, at its beginning.', low=0)
-    reset_every: int = setting(0, 'streams: sequences after which the state starts anew; 0 for an epoch.', low=0)
+    unscored: int = setting(0, 'substrings: how many of these, at the beginning, are not scored.', low=0)
+    reset_every: int = setting(0, 'streams: reset the state after so many sequences; 0 for once an epoch.', low=0)
     first_order: FirstOrder = FirstOrder()  # noqa: RUF009
     hessian_free: HessianFree = HessianFree()  # noqa: RUF009
     weight_noise: WeightNoise = WeightNoise()  # noqa: RUF009
     products: str = setting(
-        'float32', 'lstm: what it multiplies in training.', choices=('float32', 'bfloat16')
-    )  # the dtype of matrix products
-    dropout: float = setting(0.0, 'lstm: of what enters the cells, in training.', low=0.0, high=0.99)
-    init_from: str | None = setting(None, 'The net to begin with: the folder of a run, a file, or a shipped name.')
-    evaluate_symbols: int = setting(100_000, 'Validation text that chooses among the weights.', low=1)
+        'float32', 'lstm: what the factors of its matrix products are rounded to.', choices=('float32', 'bfloat16')
+    )
+    dropout: float = setting(0.0, 'lstm: the share of input to the cells that training drops.', low=0.0, high=0.99)
+    init_from: str | None = setting(
+        None, 'Begin with the weights of this net: the folder of a run, a file, or a shipped name.'
+    )
+    evaluate_symbols: int = setting(100_000, 'Choose the best weights by the first so many validation symbols.', low=1)
 
 
 # The nets of the two papers, of which every script has one for its defaults.

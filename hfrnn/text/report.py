@@ -24,17 +24,17 @@ from hfrnn.train.settings import setting
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What is measured of a trained net"""
+    """Evaluation"""
 
-    test_symbols: int = setting(0, 'The beginning of the test text to read; 0 for all of it.', low=0)
+    test_symbols: int = setting(0, 'Read the first so many test symbols; 0 for all.', low=0)
     stride: int = setting(
-        0, 'Static evaluation: read in pieces that score so many symbols; 0 as one stream.', low=0, high=10**9
+        0, 'Static evaluation: read in pieces that score so many symbols each; 0 for one stream.', low=0, high=10**9
     )
-    context: int = setting(1000, 'Symbols that a piece reads before the first it scores.', low=1, high=10**6)
-    dynamic: tuple[str, ...] = setting((), 'Rules of dynamic evaluation: sgd, rms.', choices=tuning.RULES)
+    context: int = setting(1000, '--stride: symbols that a piece reads before the first it scores.', low=1, high=10**6)
+    dynamic: tuple[str, ...] = setting((), 'Rules of dynamic evaluation, with commas between.', choices=tuning.RULES)
     segment: int = setting(20, 'Dynamic evaluation: symbols between two changes of the weights.', low=1, high=100_000)
-    tune_symbols: int = setting(20_000, 'Dynamic evaluation: validation text to choose its rate on.', low=1)
-    rms_symbols: int = setting(200_000, 'Dynamic evaluation: training text for the mean squares of rms.', low=1)
+    tune_symbols: int = setting(20_000, 'Dynamic evaluation: validation symbols to choose its rate on.', low=1)
+    rms_symbols: int = setting(200_000, 'Dynamic evaluation: training symbols for the mean squares of rms.', low=1)
 
 
 def check(evaluation: Evaluation, corpus: Corpus) -> None:

@@ -27,14 +27,16 @@ TEST = (0, 0, 1)  # a stream of sequences that no step has
 
 @dataclasses.dataclass(frozen=True)
 class LongTerm:
-    """The run: problem, net and training.
+    """Problem, net and training, which define a run.
 
     Where no damping is given, it is 0.1; without structural damping 0.3; for permutation 0.1 T.
     """
 
     task: str = setting('addition', 'The problem.', choices=tuple(tasks.TASKS))
     T: int = setting(30, "The problem's minimum lag, in time steps.", low=1)
-    form: str = setting('thesis', 'As the thesis or as the released code has it.', choices=tasks.FORMS)
+    form: str = setting(
+        'thesis', 'The problem as in the thesis, or as in the code released in 2011.', choices=tasks.FORMS
+    )
     hidden: int = setting(100, 'Hidden units, H.', low=1)
     input_scale: float = setting(1.0, 'The standard deviation of W_hx at the start.', low=0.0)
     bias_scale: float = setting(SCALE, 'The standard deviation of the biases at the start.', low=0.0)
@@ -45,8 +47,8 @@ class LongTerm:
     first_order_batch: int = setting(100, 'First order: sequences for a gradient.', low=1)
     first_order: FirstOrder = FirstOrder(optimizer=HESSIAN_FREE, clip_norm=1.0)  # noqa: RUF009
     hessian_free: HessianFree = HessianFree(mu=1 / 30, cg_iterations=300, curvature_batch=1_000)  # noqa: RUF009
-    test_sequences: int = setting(10_000, 'How many sequences say whether a task is solved.', low=1)
-    solved_below: float = setting(0.01, 'It is solved when a smaller share of them is wrong.', low=0.0)
+    test_sequences: int = setting(10_000, 'Test sequences that decide whether the task is solved.', low=1)
+    solved_below: float = setting(0.01, 'It is solved when less than this share of them is wrong.', low=0.0)
 
 
 def method(s: LongTerm) -> str:

@@ -70,7 +70,10 @@ class Experiment(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How long a run trains, and how often it saves, evaluates and logs; none of it defines the run."""
+    """How long to train, and how often to save, evaluate and log.
+
+    None of it defines the run.
+    """
 
     steps: int = setting(10**7, 'Train for so many steps in all.', low=0)
     epochs: float = setting(math.inf, 'Train for so many epochs in all.', low=0.0, infinite=True)
@@ -80,7 +83,9 @@ class Limits:
     log_every: int = setting(0, 'Log every so many steps; 0 for every step of HF, fewer of other optimisers.', low=0)
     patience: int = setting(0, 'End after so many evaluations that found nothing better; 0 for never.', low=0)
     clock: str = setting(
-        'wall', "What minutes and seconds are of: 'processor' is this process's own time, of all cores.", choices=CLOCKS
+        'wall',
+        "The clock of --minutes and of logged seconds. processor: this process's CPU time, summed over cores.",
+        choices=CLOCKS,
     )
 
 

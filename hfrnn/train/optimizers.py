@@ -33,24 +33,28 @@ class FirstOrder:
 
     optimizer: str = setting(
         'adam',
-        "hf: Hessian-Free. graves_rmsprop: that of Graves 2013. muon: of an LSTM's W_h, Adam for the rest.",
+        "hf: Hessian-Free. graves_rmsprop: RMSProp as in Graves 2013. muon: Muon for an LSTM's W_h, Adam for the rest.",
         choices=(HESSIAN_FREE, *FIRST_ORDER),
     )
     learning_rate: float | None = setting(
         None,
-        "First order: at its highest; if not given, the optimiser's own: "
+        'First order: the peak learning rate; if not given, '
         + ', '.join(f'{rate:g} for {name}' for name, (_, rate) in FIRST_ORDER.items())
         + '.',
         low=0.0,
         high=1e38,
     )
-    momentum: float = setting(0.9, 'sgd: momentum.', low=0.0, high=1.0)
-    warmup_steps: int = setting(0, 'First order: the learning rate rises from 0 over so many steps.', low=0)
-    decay_steps: int = setting(0, 'First order: cosine decay ends at this step; 0 for no decay.', low=0)
-    decay_epochs: float = setting(0.0, 'First order: the same in epochs.', low=0.0, high=1e6)
-    decay_to: float = setting(0.0, 'First order: the share of the learning rate that decay leaves.', low=0.0, high=1.0)
-    clip_norm: float = setting(0.0, 'First order: the largest norm of a gradient; 0 for any.', low=0.0)
-    average: float = setting(0.0, 'Evaluate and keep an average of the weights with this decay; 0 for none.', low=0.0)
+    momentum: float = setting(0.9, 'sgd: the momentum.', low=0.0, high=1.0)
+    warmup_steps: int = setting(0, 'First order: the learning rate rises linearly from 0 over so many steps.', low=0)
+    decay_steps: int = setting(0, 'First order: cosine decay ends at this step; 0 for none.', low=0)
+    decay_epochs: float = setting(
+        0.0, 'First order: it ends after so many epochs, where --decay_steps=0.', low=0.0, high=1e6
+    )
+    decay_to: float = setting(0.0, 'First order: the share of the peak that decay leaves.', low=0.0, high=1.0)
+    clip_norm: float = setting(0.0, 'First order: clip the gradient to this norm; 0 for no clipping.', low=0.0)
+    average: float = setting(
+        0.0, 'Evaluate and keep an exponential average of the weights, of this decay; 0 for none.', low=0.0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,14 +62,14 @@ class HessianFree:
     """What Hessian-Free takes."""
 
     preset: str = setting(
-        'martens2010', 'HF: whose choices in CG, rho, backtracking and line search.', choices=tuple(hf.PRESETS)
+        'martens2010', 'HF: a published variant: its CG, rho, backtracking and line search.', choices=tuple(hf.PRESETS)
     )
     damping: float | None = setting(None, "HF: lambda at the start; the preset's if not given.", low=1e-30)
     cg_iterations: int | None = setting(None, "HF: the most CG iterations in a step; the preset's if not given.", low=1)
     cg_tolerance: float | None = setting(None, "HF: CG's tolerance; the preset's if not given.", low=0.0)
     mu: float = setting(0.0, 'HF: the weight of structural damping; 0 for none.', low=0.0)
-    curvature_batch: int = setting(2_400, 'HF: sequences for the curvature, the first of --batch.', low=1)
-    own_batches: bool = setting(False, 'HF: backtracking and line search have batches of their own, of that size.')
+    curvature_batch: int = setting(2_400, 'HF: sequences for the curvature: the first so many of the batch.', low=1)
+    own_batches: bool = setting(False, 'HF: draw separate batches, of that size, for backtracking and line search.')
     preconditioned: bool = setting(False, 'HF: precondition CG by squared gradients.')
 
 
@@ -73,12 +77,16 @@ class HessianFree:
 class WeightNoise:
     """Noise on the weights in training (Graves 2013)."""
 
-    noise: str = setting('none', 'On the weights, in training.', choices=('none', 'fixed', 'adaptive'))
+    noise: str = setting('none', 'Noise on the weights in training.', choices=('none', 'fixed', 'adaptive'))
     noise_sd: float = setting(
-        0.075, "The noise's standard deviation; adaptive: at the start, if it begins from no posterior.", low=1e-30
+        0.075,
+        "The noise's standard deviation; adaptive: its initial one, unless --init_from has learnt others.",
+        low=1e-30,
     )
     variance: str = setting(
-        'squared', 'adaptive: the derivative of the variances.', choices=('squared', 'reparameterised')
+        'squared',
+        "adaptive: the estimate of the variances' derivatives; squared gradients in the papers.",
+        choices=('squared', 'reparameterised'),
     )
 
 
