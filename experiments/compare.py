@@ -92,7 +92,7 @@ def check_alike(paths):
 
 
 def check_symbols(histories):
-    """That all runs read as much of the validation text."""
+    """Checks that all runs read as much of the validation text."""
     symbols = {name: {row.get('valid_symbols') for row in rows} for name, rows in histories.items()}
     if len(set().union(*symbols.values())) > 1:
         found = ', '.join(f'{name} {" and ".join(map(str, sorted(n, key=str)))}' for name, n in symbols.items())

@@ -173,7 +173,7 @@ def load_net(o: Any, shipped: str | None = None) -> Bundle:
 
     Raises:
       SettingsError: for no net, or two, or one with other settings.
-      DataError, RunError: as of ``bundle.load``.
+      DataError, RunError: as in ``bundle.load``.
     """
     if o.common.weights == '':
         raise SettingsError('--weights names nothing')

@@ -71,7 +71,7 @@ class Handwriting:
 
 
 def check_settings(s: Handwriting, devices: int | None = None) -> None:
-    """That the settings go together, and the devices divide the batch.
+    """Checks that the settings go together, and the devices divide the batch.
 
     Raises:
       SettingsError: if not.

@@ -96,7 +96,7 @@ G13 = LanguageModel(
 
 
 def check(s: LanguageModel) -> None:
-    """That the settings go together.
+    """Checks that the settings go together.
 
     Raises:
       SettingsError: if not.
@@ -165,7 +165,7 @@ def language_model(
       chunk: substrings in memory at once for a gradient, on each device.
       devices: how many it will run on; all if None.
       evaluation, sampling: what the report measures, and the sample in it.
-      beside, before: as of ``report.report``: others to measure on the same text, and results.json so far.
+      beside, before: as in ``report.report``: others to measure on the same text, and results.json so far.
       say: called with each line of what a long evaluation is doing.
 
     Raises:
@@ -289,7 +289,7 @@ class _Learner(NamedTuple):
     Attributes:
       noise: on the weights.
       state: ``state(params)``, that before the first step.
-      step, batch, steps_per_epoch: as of ``Experiment``.
+      step, batch, steps_per_epoch: as in ``Experiment``.
       symbols: ``symbols(i)``, how many have been predicted in i steps.
     """
 

@@ -33,7 +33,7 @@ class Sampling:
 
 
 def check_sampling(s: Sampling) -> None:
-    """That memory can hold the beam.
+    """Checks that memory can hold the beam.
 
     Raises:
       SettingsError: if not.
@@ -80,7 +80,7 @@ def sample_as(s: Sampling, net: Trained) -> str:
 
     Raises:
       SettingsError: for a beam that is too large.
-      DataError: as of ``sample``.
+      DataError: as in ``sample``.
     """
     check_sampling(s)
     return sample(net, s.prompt, s.sample_length, temperature=s.temperature, beam=s.beam, seed=s.sample_seed)

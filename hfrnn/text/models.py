@@ -62,7 +62,7 @@ class Trained(NamedTuple):
 
 
 def check(net: Net) -> None:
-    """That the settings go together.
+    """Checks that the settings go together.
 
     Raises:
       SettingsError: for what only another cell has.

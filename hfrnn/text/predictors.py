@@ -76,7 +76,7 @@ class Learning(NamedTuple):
 
     Attributes:
       params: of the net now.
-      carry, p: as of ``Frozen``.
+      carry, p: as in ``Frozen``.
       start: the cell's state before ``inputs``.
       inputs: (n,) int32, what has been read since the last learning step, the newest last.
     """

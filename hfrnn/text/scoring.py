@@ -221,7 +221,7 @@ def dynamic_reader(model: Model, segment: int, block: int = 50) -> Callable[...,
             params = learn(rule, trained, params, grads)
 
     Args of ``read``:
-      before: (K,) as of ``static_reader``; the net learns from it, too.
+      before: (K,) as in ``static_reader``; the net learns from it, too.
       on_block: is called with the number of symbols read, after every block.
 
     Args:
@@ -259,7 +259,7 @@ def root_mean_squares(
     """The root of the mean, over the segments of a training text (N,), of their squared gradients.
 
     Args:
-      before: (K,) as of ``static_reader``.
+      before: (K,) as in ``static_reader``.
       segment: symbols of one, whose nats are summed.
       block: segments in one call, which changes nothing.
     """

@@ -65,7 +65,7 @@ def resolved(s: LongTerm) -> LongTerm:
 
 
 def check_settings(s: LongTerm, devices: int | None = None) -> None:
-    """That the task exists at this lag, and the devices divide the batches.
+    """Checks that the task exists at this lag, and the devices divide the batches.
 
     Raises:
       DataError, SettingsError: if not.

@@ -16,7 +16,7 @@ from hfrnn.train.loss import Batch
 from hfrnn.train.settings import setting
 from hfrnn.train.steps import HessianFreeBatches, first_order_step, hessian_free_step
 
-# The rule of each name, and its learning rate if none is given.
+# name: (the rule, its learning rate if none is given)
 FIRST_ORDER = {
     'adam': (lambda rate, momentum: optax.adam(rate), 1e-3),
     'sgd': (lambda rate, momentum: optax.sgd(rate, momentum), 1e-2),
@@ -29,7 +29,7 @@ HESSIAN_FREE = 'hf'
 
 @dataclasses.dataclass(frozen=True)
 class FirstOrder:
-    """Which optimiser, and what first-order methods take."""
+    """The choice of the optimiser, and the settings of first-order methods."""
 
     optimizer: str = setting(
         'adam',
@@ -59,7 +59,7 @@ class FirstOrder:
 
 @dataclasses.dataclass(frozen=True)
 class HessianFree:
-    """What Hessian-Free takes."""
+    """The settings of Hessian-Free."""
 
     preset: str = setting(
         'martens2010', 'HF: a published variant: its CG, rho, backtracking and line search.', choices=tuple(hf.PRESETS)
@@ -120,7 +120,7 @@ def first_order(s: FirstOrder, steps_per_epoch: int = 1, last: Any = None) -> op
 
 
 def hessian_free(s: HessianFree, average: float = 0.0) -> optax.GradientTransformationExtraArgs:
-    """Hessian-Free by a preset and what is given beside it, and the average of the weights.
+    """Hessian-Free by a preset and the settings that override it, and the average of the weights.
 
     Raises:
       SettingsError: for an average that never forgets.
@@ -159,10 +159,10 @@ def optimizer_and_step(
 
 
 def batches(draw: Callable[[int, int], Batch], optimizer: str, batch: int, hf: HessianFree) -> Any:
-    """What a step of the optimiser sees: a batch; for Hessian-Free, the curvature's and its own ones, too.
+    """The batches of one step: a Batch, or for Hessian-Free a HessianFreeBatches.
 
     Args:
-      draw: ``draw(stream, n)``, n sequences; another stream, other sequences.
+      draw: ``draw(stream, n)``, n sequences; each stream has sequences of its own.
       batch: sequences for a gradient.
     """
     gradient = draw(0, batch)
@@ -174,7 +174,7 @@ def batches(draw: Callable[[int, int], Batch], optimizer: str, batch: int, hf: H
 
 
 def check_sizes(optimizer: str, batch: int, hf: HessianFree, devices: int | None = None) -> None:
-    """That the devices divide the batches, of which the curvature's is part of the gradient's.
+    """Checks that the devices divide the batches, and that the curvature's is part of the gradient's.
 
     Raises:
       SettingsError: if not.
@@ -183,5 +183,5 @@ def check_sizes(optimizer: str, batch: int, hf: HessianFree, devices: int | None
         check_batches(devices, batch=batch)
         return
     if hf.curvature_batch > batch:
-        raise SettingsError(f'curvature_batch={hf.curvature_batch} is no part of batch={batch}')
+        raise SettingsError(f'curvature_batch={hf.curvature_batch} is larger than batch={batch}, of which it is a part')
     check_batches(devices, batch=batch, curvature_batch=hf.curvature_batch)

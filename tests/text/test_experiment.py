@@ -135,7 +135,7 @@ def test_any_net_learns_by_what_goes_with_it(changes, tmp_path):
     'changes, said',
     [
         ({'length': 50, 'unscored': 50}, 'leaves nothing to score'),
-        ({'curvature_batch': 64}, 'is no part of batch'),
+        ({'curvature_batch': 64}, 'is larger than batch'),
         ({'length': 10**7}, 'too few for sequences'),
         ({'hidden': 100_000, 'factors': 100_000}, 'make it or its batches smaller'),
         ({'batch': 4 * 10**7, 'curvature_batch': 4 * 10**7}, 'make it or its batches smaller'),
