@@ -3,8 +3,8 @@
 train      trains, goes on if --workdir holds the same run, and ends by evaluating and sampling
 evaluate   evaluates once more
 sample     writes: a sample, or by --beam the most probable text
-score      says the bits of --text, or of the file --input, after the prompt; --plot shows them symbol by symbol
-analyse    asks the net and its rivals what they know: words in order, brackets, lists, new words
+score      prints the bits of --text, or of the file --input, after the prompt; --plot draws them symbol by symbol
+analyse    probes the net and its rivals: words in order, brackets, lists, new words
 export     writes --output, the net in half precision
 
 sample, score and export also read any net of text by --weights: a file, the folder of a run, or the name of one that
@@ -96,7 +96,7 @@ def main(
     limits: Limits,
     evaluation: Evaluation,
     *,
-    beside: bool = False,
+    measure_compressors: bool = False,
     shipped: str | None = None,
 ) -> None:
     """A script for nets of text.
@@ -104,7 +104,7 @@ def main(
     Args:
       doc: of the script.
       default, limits, evaluation: the defaults of its flags.
-      beside: whether compressors are measured by default.
+      measure_compressors: whether they are measured by default.
       shipped: the net that is read where none is named.
     """
     modes = {
@@ -120,7 +120,7 @@ def main(
         'memory': Memory(),
         'limits': limits,
         'evaluation': evaluation,
-        'others': Others(beside),
+        'others': Others(measure_compressors),
         'sampling': Sampling(),
         'scored': Scored(),
         'analysis': Analysis(),
@@ -154,8 +154,8 @@ def make(o, settings, folder):
         devices=o.machine.devices,
         evaluation=o.evaluation,
         sampling=o.sampling,
-        beside=compressors.beside if o.others.compressors and settings.unit != 'words' else None,
-        before=cli.results_of(folder) if (pathlib.Path(folder) / 'results.json').exists() else None,
+        others=compressors.bits_per_symbol if o.others.compressors and settings.unit != 'words' else None,
+        previous=cli.results_of(folder) if (pathlib.Path(folder) / 'results.json').exists() else None,
         say=say,
     )
 

@@ -79,7 +79,7 @@ class LanguageModel:
     evaluate_symbols: int = setting(100_000, 'Choose the best weights by the first so many validation symbols.', low=1)
 
 
-# The nets of the two papers, of which every script has one for its defaults.
+# The settings of the two papers, the defaults of the scripts.
 SMH11 = LanguageModel(
     unscored=50,
     first_order=FirstOrder(optimizer=HESSIAN_FREE, clip_norm=1.0),
@@ -154,8 +154,8 @@ def language_model(
     devices: int | None = None,
     evaluation: Evaluation = Evaluation(),  # noqa: B008
     sampling: Sampling = Sampling(),  # noqa: B008
-    beside: Callable | None = None,
-    before: dict | None = None,
+    others: Callable | None = None,
+    previous: dict | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Experiment:
     """The experiment of these settings.
@@ -165,7 +165,7 @@ def language_model(
       chunk: substrings in memory at once for a gradient, on each device.
       devices: how many it will run on; all if None.
       evaluation, sampling: what the report measures, and the sample in it.
-      beside, before: as in ``report.report``: others to measure on the same text, and results.json so far.
+      others, previous: see ``report.report``: what else to measure on the same text, and results.json so far.
       say: called with each line of what a long evaluation is doing.
 
     Raises:
@@ -227,7 +227,7 @@ def language_model(
         evaluate=evaluate,
         bundle=bundle,
         report=lambda bundle, history: report.report(
-            bundle, history, corpus, evaluation, sampling, names, beside=beside, before=before, say=say
+            bundle, history, corpus, evaluation, sampling, names, others=others, previous=previous, say=say
         ),
         describe=describe,
         warm_start=warm_start if s.init_from else None,
@@ -249,7 +249,7 @@ def _description(s):
 
 
 def _numbers_at_once(s, V, chunk, devices):
-    """What a device holds for its part of a batch while it learns: somewhat less than a benchmark measures."""
+    """How many numbers a device holds for its part of a batch in a step; somewhat less than was measured."""
     H = s.net.hidden * s.net.layers * (2 if s.net.cell == LSTM else 1)
     F = s.net.factors if s.net.cell == 'mrnn' else 0
     part = s.batch // count(devices)
@@ -260,7 +260,7 @@ def _numbers_at_once(s, V, chunk, devices):
 
 
 def initial_params(s: LanguageModel, corpus: Corpus, shapes: Any) -> tuple[Any, dict]:
-    """The params to begin with, of ``init_from``, and where they are from.
+    """The first params, from the net ``init_from``, and where they are from.
 
     Adaptive weight noise begins with the posterior of a net that has one; otherwise with its weights.
 
@@ -284,11 +284,11 @@ def initial_params(s: LanguageModel, corpus: Corpus, shapes: Any) -> tuple[Any, 
 
 
 class _Learner(NamedTuple):
-    """What differs between the two kinds of batches.
+    """The parts of the experiment that differ between the two kinds of batches.
 
     Attributes:
       noise: on the weights.
-      state: ``state(params)``, that before the first step.
+      state: ``state(params)``, the state before the first step.
       step, batch, steps_per_epoch: as in ``Experiment``.
       symbols: ``symbols(i)``, how many have been predicted in i steps.
     """
@@ -312,7 +312,7 @@ def _noise(s):
 
 def _substrings(s, corpus, chunk) -> _Learner:
     V, noise = len(corpus.alphabet), _noise(s)
-    random_substrings(corpus.train, np.random.default_rng(0), 1, s.length, s.unscored)  # long enough?
+    random_substrings(corpus.train, np.random.default_rng(0), 1, s.length, s.unscored)  # raises if it is too short
     learner = _in_training(s, V)
     if s.first_order.optimizer == HESSIAN_FREE:
         optimizer = optimizers.hessian_free(s.hessian_free, s.first_order.average)
