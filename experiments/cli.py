@@ -68,7 +68,7 @@ def main(
       doc: of the script, the beginning of its help.
       modes: by their names; with one alone there is no flag --mode.
       choose: ``choose(options)`` names the mode if --mode is not given; None for the first.
-      remains: what remains of the work where it is not the user's input that ends it.
+      remains: what remains of the work if something other than the user's input ends it; the end of that message.
       groups: options by name, in the order of the help; the first line of a group's docstring is its title.
     """
     defined = flags.FlagValues()
@@ -174,7 +174,7 @@ def _join_devices(options):
         raise SettingsError(f'devices={machine.devices}: there are {found} (of a CPU, --cpu_devices makes more)')
 
 
-# -- errors and words -------------------------------------------------------------------------------------------------
+# -- errors and output ------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -182,7 +182,7 @@ def errors_in_a_line(remains: str = '', defined: flags.FlagValues | None = None)
     """What a user can have done wrong, or no program can help, ends this process with one line and status 1.
 
     Args:
-      remains: what remains of the work where it is not the user's input that ends it.
+      remains: see ``main``.
       defined: the script's flags, whose names in an error are given their dashes.
     """
     remains = f'; {remains}' if remains else ''
@@ -219,13 +219,13 @@ def _fail(message):
 
 
 def say(*args) -> None:
-    """Prints in the first process alone."""
+    """Prints, in the first process only."""
     if run_folder.writes():
         print(*args, flush=True)
 
 
 def load_net(name: str) -> Bundle:
-    """``bundle.load``; says where the terms of a shipped net stand."""
+    """``bundle.load``; of a shipped net, also prints where to find its terms."""
     net = bundle.load(name)
     if name in bundle.shipped() and run_folder.writes():
         print(f'by the net {name}; what it is, and its terms: {bundle.card(name)}', file=sys.stderr, flush=True)
@@ -239,7 +239,7 @@ def folder_of(workdir: str | None, what: str = 'which run') -> str:
     """--workdir.
 
     Raises:
-      SettingsError: if there is none; it says ``what`` that is.
+      SettingsError: if it is not given; the message asks for ``what``.
     """
     if not workdir:
         raise SettingsError(f'say {what}: --workdir=FOLDER')
@@ -276,7 +276,9 @@ def results_of(folder: str) -> dict:
 
 
 def results_so_far(folder: str | None, experiment: str) -> tuple[pathlib.Path | None, dict]:
-    """results.json in a folder, made if need be, and what this experiment has written there; no path without a folder.
+    """(path of results.json in a folder, what this experiment has written to it); (None, {}) without a folder.
+
+    The folder is made if need be.
 
     Raises:
       RunError: if it holds a run, or the results of something else, which are not to be lost.
