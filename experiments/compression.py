@@ -26,7 +26,7 @@ from experiments.cli import Mode
 from hfrnn import io
 from hfrnn.errors import DataError, SettingsError
 from hfrnn.text import corpora, mixing, models, predictors
-from hfrnn.text.alphabet import BYTES, encode, symbols_of, text_of, unit_of
+from hfrnn.text.alphabet import BYTES, symbols_of
 from hfrnn.text.scoring import Rule
 from hfrnn.train.experiment import clock
 from hfrnn.train.settings import replace, setting
@@ -71,10 +71,7 @@ def main(argv):
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is not signal.SIG_IGN:  # as by nohup
             signal.signal(signum, signal.default_int_handler)
-    modes = {
-        'compress': Mode(functools.partial(act, 'compress'), ('options',)),
-        'decompress': Mode(functools.partial(act, 'decompress'), ('options',)),
-    }
+    modes = {mode: Mode(functools.partial(act, mode), ('options',)) for mode in ('compress', 'decompress')}
     cli.main(argv, __doc__, modes, choose=_no_mode, remains='nothing is written', options=Options())
 
 
@@ -182,14 +179,8 @@ def prime(s, alphabet):
     """The symbols of --prime."""
     if not s.prime:
         return np.zeros(0, np.uint8)
-    unit = unit_of(alphabet)
     try:
-        if s.prime not in corpora.CORPORA:
-            return encode(corpora.read(s.prime, unit), alphabet)
-        corpus = corpora.load(s.prime, s.data, 'characters' if s.prime in corpora.OF_CHARACTERS else unit)
-        if corpus.alphabet == alphabet:
-            return corpus.train
-        return symbols_of(text_of(corpus.train, corpus.alphabet), alphabet)
+        return corpora.read_symbols(s.prime, alphabet, s.data)
     except DataError as e:
         raise SettingsError(f'--prime={s.prime}: {e}') from e
 

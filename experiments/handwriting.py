@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import cli
 from experiments.cli import Machine, Mode, say
-from hfrnn import bundle, plots
+from hfrnn import bundle, io, plots
 from hfrnn.bundle import Bundle
 from hfrnn.errors import SettingsError
 from hfrnn.handwriting import dataset, figures, generate, iamondb, primers, render, spelling, synthetic
@@ -128,11 +128,8 @@ def main(argv: Sequence[str], doc: str, default: Handwriting) -> None:
 
     modes = {name: mode._replace(act=functools.partial(of_this_task, mode.act)) for name, mode in modes.items()}
     limits = experiment.Limits(patience=10, save_minutes=10.0)
-    cli.main(argv, doc, modes, choose=_choose, common=Common(), limits=limits, **groups, run=default, machine=Machine())
-
-
-def _choose(o):
-    return 'write' if has_text(o) else 'train'
+    groups = {'common': Common(), 'limits': limits, **groups, 'run': default, 'machine': Machine()}
+    cli.main(argv, doc, modes, choose=lambda o: 'write' if has_text(o) else 'train', **groups)
 
 
 def has_text(o: Any) -> bool:
@@ -217,18 +214,6 @@ def line_of_data(o: Any, name: str) -> tuple[np.ndarray, str]:
     return primers.from_data(iamondb.load(o.common.data, cache_folder(o)), name)
 
 
-def unread_characters(writer: Writer, what: str, text: str) -> dict[str, str]:
-    """The characters in a line of data that the writer has not learnt; each is the unknown symbol, as in training.
-
-    Raises:
-      SettingsError: if the writer has no such symbol.
-    """
-    unknown = {c: UNKNOWN for c in text if c not in writer.alphabet}
-    if unknown and UNKNOWN not in writer.alphabet:
-        raise SettingsError(f'{what} has a text that this net cannot read, {text!r}')
-    return unknown
-
-
 def chosen_primer(o: Any, writer: Writer) -> Primer | None:
     """That of --prime and --prime_text, in the writer's characters."""
     prime, prime_text = o.style.prime, o.style.prime_text
@@ -256,7 +241,7 @@ def chosen_primer(o: Any, writer: Writer) -> Primer | None:
         if not text:
             raise SettingsError(f'--prime_text={prime_text} has nothing that this net can read')
     else:
-        replaced = unread_characters(writer, f'without --prime_text, {prime}', text)
+        replaced = spelling.unread(text, writer.alphabet, f'without --prime_text, {prime}')
     say_replaced(replaced, 'read')
     return Primer(offsets, text)
 
@@ -325,7 +310,7 @@ def look(o):
             raise SettingsError(f'the text of {o.style.prime} is unknown; look at another line')
         real, texts = zip(*lines, strict=True)
         for line in (text, *texts) if writer.alphabet else ():
-            unread_characters(writer, 'a line of the data', line)
+            spelling.unread(line, writer.alphabet, 'a line of the data')
         if writer.alphabet:
             sampled = generate.write(writer, texts, seed=o.run.seed, cap=o.bias.points, **bias_of(o)).lines
         else:
@@ -359,7 +344,7 @@ def write_text(o: Any, only_first: bool = False) -> tuple[Writer, list[str], lis
         raise SettingsError('say what to write: --text or --text_file')
     if o.text.text is not None and o.text.text_file is not None:
         raise SettingsError('say what to write by --text or by --text_file, not by both')
-    text = read_text(o.text.text_file) if o.text.text is None else o.text.text
+    text = io.read_text(o.text.text_file) if o.text.text is None else o.text.text
     writer = chosen_writer(o)
     lines, replaced = generate.to_lines(text, writer.alphabet, o.text.width)
     say_replaced(replaced)
@@ -378,18 +363,6 @@ def write_text(o: Any, only_first: bool = False) -> tuple[Writer, list[str], lis
         reason = '--points is no more' if o.bias.points else 'no end was found; another --seed may help'
         say(f'line {i + 1} was cut off after {len(written.lines[i])} points, as {reason}: {lines[i]!r}')
     return writer, lines, written.lines
-
-
-def read_text(path: str) -> str:
-    """The text of a file.
-
-    Raises:
-      SettingsError: if it is not UTF-8.
-    """
-    try:
-        return pathlib.Path(path).read_text('utf-8-sig')
-    except UnicodeDecodeError as e:
-        raise SettingsError(f'{path} is not UTF-8 (byte {e.start})') from e
 
 
 def say_replaced(replaced: dict[str, str], verb: str = 'written') -> None:

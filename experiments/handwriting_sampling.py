@@ -233,7 +233,7 @@ def legible(o):
         raise SettingsError('say where the pages are: --workdir=FOLDER, as --mode=pages left it')
     if not o.legible.read:
         raise SettingsError('say where the transcription is: --read=FILE, a line for each line of the pages')
-    lines, transcription = results['pages']['lines'], handwriting.read_text(o.legible.read).splitlines()
+    lines, transcription = results['pages']['lines'], io.read_text(o.legible.read).splitlines()
     if len(transcription) != len(lines):
         raise SettingsError(f'{o.legible.read} has {len(transcription)} lines, not the {len(lines)} of the pages')
     counts = np.array([word_recall(*pair) for pair in zip(lines, transcription, strict=True)])

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: bytes, arrays (.npz) and JSON."""
+"""Files that are written whole or not at all: bytes, arrays (.npz), text and JSON."""
 
 import contextlib
 import json
@@ -77,6 +77,18 @@ def read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     except _SIGNS_OF_CORRUPTION as e:
         raise CorruptFile(f'{path} is damaged') from e
     return arrays
+
+
+def read_text(path: str | pathlib.Path) -> str:
+    """A file of UTF-8, with or without a byte order mark.
+
+    Raises:
+      DataError: if it is not UTF-8.
+    """
+    try:
+        return pathlib.Path(path).read_text('utf-8-sig')
+    except UnicodeDecodeError as e:
+        raise DataError(f'{path} is not UTF-8 (byte {e.start})') from e
 
 
 def write_json(path: str | pathlib.Path, content: Any) -> None:
