@@ -46,13 +46,8 @@ class Options:
 
 
 def main(argv):
-    cli.main(
-        argv,
-        __doc__,
-        {'measure': Mode(compare, ('options',))},
-        remains='the rows above are measured',
-        options=Options(),
-    )
+    modes = {'measure': Mode(compare, ('options',))}
+    cli.main(argv, __doc__, modes, remains='the rows above are measured', options=Options())
 
 
 def compare(o):

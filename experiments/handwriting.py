@@ -204,16 +204,6 @@ def chosen_writer(o: Any) -> Writer:
 # -- lines of data ----------------------------------------------------------------------------------------------------
 
 
-def line_of_data(o: Any, name: str) -> tuple[np.ndarray, str]:
-    """(offsets, text) of a line by its name: a synthetic one, or one of --data."""
-    if found := synthetic.NAME.fullmatch(name):
-        _, offsets, text = synthetic.line(int(found[1]), int(found[2]))
-        return offsets, text
-    if not o.common.data:
-        raise SettingsError(f'no file {name}; if it is a line of IAM-OnDB, name the folder: --data=FOLDER')
-    return primers.from_data(iamondb.load(o.common.data, cache_folder(o)), name)
-
-
 def chosen_primer(o: Any, writer: Writer) -> Primer | None:
     """That of --prime and --prime_text, in the writer's characters."""
     prime, prime_text = o.style.prime, o.style.prime_text
@@ -227,7 +217,7 @@ def chosen_primer(o: Any, writer: Writer) -> Primer | None:
             raise SettingsError('say what the strokes of --prime say: --prime_text')
         offsets = primers.from_file(prime, text)
     else:
-        offsets, known = line_of_data(o, prime)
+        offsets, known = primers.read_line(prime, o.common.data, cache_folder(o))
         text = text or known
         if writer.alphabet and not text:
             raise SettingsError(f'the text of {prime} is unknown: give --prime_text')
@@ -305,7 +295,9 @@ def look(o):
             raise SettingsError(f'{o.style.prime} is a file; --mode=look looks at a line of the data, by its name')
         writer = chosen_writer(o)
         lines = lines_to_look_at(o, writer, LOOKED_AT)
-        offsets, text = line_of_data(o, o.style.prime) if o.style.prime else lines[0]
+        offsets, text = lines[0]
+        if o.style.prime:
+            offsets, text = primers.read_line(o.style.prime, o.common.data, cache_folder(o))
         if writer.alphabet and not text:
             raise SettingsError(f'the text of {o.style.prime} is unknown; look at another line')
         real, texts = zip(*lines, strict=True)
@@ -327,7 +319,7 @@ def look(o):
     if run_folder.writes():
         stem.parent.mkdir(parents=True, exist_ok=True)
         for name, figure in drawings.items():
-            path = with_ending(stem, f'_{name}.png')
+            path = pathlib.Path(f'{stem}_{name}.png')
             plots.save(path, figure)
             say(path)
 
@@ -398,13 +390,9 @@ def output_files(o: Any) -> tuple[pathlib.Path, tuple[str, ...]]:
     if path.name in ('', '..') or output.endswith('/'):
         raise SettingsError(f'--output={output} is no name of a file')
     stem, endings = (path.with_suffix(''), (path.suffix,)) if path.suffix in ENDINGS else (path, ENDINGS)
-    if prime and pathlib.Path(prime).resolve() in [with_ending(stem, ending).resolve() for ending in endings]:
+    if prime and pathlib.Path(prime).resolve() in [pathlib.Path(f'{stem}{ending}').resolve() for ending in endings]:
         raise SettingsError(f'--output={output} would replace --prime={prime}')
     return stem, endings
-
-
-def with_ending(stem: pathlib.Path, ending: str) -> pathlib.Path:
-    return stem.with_name(stem.name + ending)
 
 
 def save_lines(o: Any, lines: list[np.ndarray], stem: pathlib.Path, endings: tuple[str, ...]) -> None:
@@ -413,7 +401,7 @@ def save_lines(o: Any, lines: list[np.ndarray], stem: pathlib.Path, endings: tup
         return
     stem.parent.mkdir(parents=True, exist_ok=True)
     for ending in endings:
-        path = with_ending(stem, ending)
+        path = pathlib.Path(f'{stem}{ending}')
         if ending == '.png':
             figures.strokes_figure(lines).savefig(path, dpi=150)
         else:

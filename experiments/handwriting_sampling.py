@@ -159,11 +159,8 @@ def speeds(s, writer):
         keys = jax.random.split(jax.random.key(0), n)
         prefix, n_prefix = jnp.zeros((n, 1, 3)), jnp.ones(n, jnp.int32)
 
-        def draw(params, keys, prefix, n_prefix, texts):
-            drawn = sampling.sample_lines(
-                writer.model, params, keys, prefix, n_prefix, texts, cap=s.speed_points, bias=0.5
-            )
-            return drawn.points
+        def draw(*arguments):
+            return sampling.sample_lines(writer.model, *arguments, cap=s.speed_points, bias=0.5).points
 
         arguments = jax.device_put((writer.params, keys, prefix, n_prefix, texts))
         begin = time.perf_counter()

@@ -154,22 +154,13 @@ def finished(o, s, folder):
 
 
 def collect(folder):
-    """results.json and solved.png, of all nets below a folder that have a result; returns the shares solved.
-
-    Nets of one task, method and T count together, whatever their other settings.
-    """
+    """results.json and solved.png, of all nets below a folder that have a result; returns the shares solved."""
     found = [cli.results_of(path.parent) for path in sorted(pathlib.Path(folder).glob('*/results.json'))]
     rows = [row for row in found if row.get('experiment') == NAME]
     if not rows:
         raise RunError(f'{folder} holds no results yet')
     path, _ = cli.results_so_far(folder, GRID)
-    shares = [
-        {'task': task, 'method': name, 'T': T, 'nets': len(group), 'solved': sum(row['solved'] for row in group)}
-        for task in tasks.TASKS
-        for name in METHODS
-        for T in sorted({row['T'] for row in rows})
-        if (group := [row for row in rows if (row['task'], row['method'], row['T']) == (task, name, T)])
-    ]
+    shares = long_term.shares_solved(rows, METHODS)
     io.write_json(path, {'experiment': GRID, 'shares': shares, 'runs': rows})
     plots.save(path.with_name('solved.png'), plots.solved(shares))
     return shares

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -175,3 +175,18 @@ def long_term(s: LongTerm, *, chunk: int = 1_000, devices: int | None = None) ->
         log_every=1 if by_hf else 500,
         title=f'{s.task}, T = {s.T}, seed {s.seed}, by {method(s)}',
     )
+
+
+def shares_solved(results: Sequence[dict], methods: Iterable[str]) -> list[dict]:
+    """Of each task, method and T: how many ``nets`` have results, and how many of them ``solved`` the task.
+
+    Nets that differ in other settings, the seed for one, count together.
+    """
+    methods = list(methods)
+    return [
+        {'task': task, 'method': name, 'T': T, 'nets': len(group), 'solved': sum(row['solved'] for row in group)}
+        for task in tasks.TASKS
+        for name in methods
+        for T in sorted({row['T'] for row in results})
+        if (group := [row for row in results if (row['task'], row['method'], row['T']) == (task, name, T)])
+    ]
