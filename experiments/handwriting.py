@@ -28,7 +28,7 @@ from hfrnn.train.settings import setting
 SHIPPED = 'iamondb'  # the net that writes if none is named
 ENDINGS = ('.svg', '.png', '.json')
 PREDICTED_POINTS = 700  # in a line of a prediction net, as in G13
-LOOKED_AT = 6  # lines, beside those of the net
+LOOKED_AT = 6  # lines of data, each drawn next to one of the net
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,9 +281,9 @@ def sample(o):
 
 
 def look(o):
-    """The paper's figures: --output and _density.png and _window.png of a line of data, and _beside.png of some lines.
+    """The paper's figures, --output_density.png and _window.png of a line of data, and _beside.png of several.
 
-    With a text, of its first line as the net writes it, which needs no data.
+    With a text they are of its first line, as the net writes it, which needs no data.
     """
     (stem, _), real = output_files(o), None
     if has_text(o):
@@ -325,7 +325,7 @@ def look(o):
 
 
 def bias_of(o: Any) -> dict:
-    """How it is written, as arguments of ``generate``."""
+    """The flags of bias and ending, as arguments of ``generate``."""
     finish = {'finish': o.text.finish} if 'text' in vars(o) else {}
     return {'bias': o.bias.bias, 'bias_after': o.bias.bias_after, **finish}
 

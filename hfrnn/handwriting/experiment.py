@@ -131,7 +131,7 @@ def _training_batch(s: Handwriting, lines: _Lines, i: int) -> Batch:
 
 
 def _fingerprint(s, lines):
-    """What the weights read and write, and what the lines must be for the run to go on."""
+    """What the net reads and writes, and what identifies the lines, which must be the same when the run goes on."""
     data = lines.data
     parts = {'train': data.train, 'valid': data.valid}
     content = {
@@ -168,8 +168,8 @@ def _make_step(s, lines, noise, optimizer):
         chunk = max(1, s.chunk_points // batch.weights.shape[1])
         if s.weight_noise.noise != 'none':
             chunk = min(chunk, s.noise_lines)
-        take = first_order_step(net, optimizer, chunk, per='sequence', noisy=noisy, seed=s.seed)
-        return take(state, batch)
+        step_in_chunks = first_order_step(net, optimizer, chunk, per='sequence', noisy=noisy, seed=s.seed)
+        return step_in_chunks(state, batch)
 
     return step
 
@@ -225,7 +225,7 @@ def _warm_params(s: Handwriting, alphabet: str, noise: weight_noise.Noise, rando
 
 
 def _origin(net: Bundle) -> dict:
-    """The epochs and seconds that a net has behind it, and the shipped net it goes back to, whose terms go on."""
+    """The epochs and seconds of all training of a net, and the shipped net, if any, whose terms it inherits."""
     before = net.history.get('begun_from', {})
     spent = {name: round(net.history.get(name, 0) + before.get(name, 0), 2) for name in ('epochs', 'seconds')}
     weights = net.name if net.name in bundles.shipped() else before.get('weights')
@@ -275,13 +275,13 @@ def handwriting(
         params, origin = _warm_params(s, lines.data.alphabet, noise, state.params)
         return state_of(optimizer, params), origin
 
-    def describe(i, taken):
-        if not taken:
+    def describe(i, logged):
+        if not logged:
             return {}
-        targets, seconds = float(taken['targets']), float(taken['seconds'])
+        targets, seconds = float(logged['targets']), float(logged['seconds'])
         return {
-            'nats_per_line': float(taken['nats']) * n_points / len(train.names),  # per line of mean length
-            'gradient': taken['gradient'],
+            'nats_per_line': float(logged['nats']) * n_points / len(train.names),  # per line of mean length
+            'gradient': logged['gradient'],
             'points_per_second': round(targets / max(seconds, 1e-6)),
         }
 
