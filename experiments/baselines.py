@@ -3,9 +3,9 @@
     python -m experiments.baselines --corpus=ptb --data=FOLDER --workdir=runs/rivals
 
 Every rival reads the training text, and then the test text of the nets, symbol for symbol the same.  Static is a model
-that is frozen while it reads that; online is one that goes on learning.  What this machine lacks is said, and passed
-over unless it is asked for by name.  A net online is one under dynamic evaluation, by --nets_learn, whose rate is
-chosen on the validation text.
+that is frozen while it reads that; online is one that goes on learning.  A rival that this machine lacks is named and
+passed over, or, if --rivals asks for it, an error.  A net online is one under dynamic evaluation, by --nets_learn,
+whose rate is chosen on the validation text.
 """
 
 import dataclasses
@@ -34,23 +34,20 @@ class Options:
     unit: str = setting('characters', 'What a symbol of a text file is.', choices=('characters', 'bytes'))
     data: str | None = setting(os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
     workdir: str | None = setting(None, 'Where to write results.json; nowhere if not given.')
-    rivals: tuple[str, ...] = setting(tuple(measure.RIVALS), 'Which; none if empty.', choices=tuple(measure.RIVALS))
+    rivals: tuple[str, ...] = setting(
+        tuple(measure.RIVALS), 'The rivals; none if empty.', choices=tuple(measure.RIVALS)
+    )
     nets: tuple[str, ...] = setting(
         (), 'Runs on the same text, files, or names of nets that ship: each alone, and with the memoizer.'
     )
-    held_out: int = setting(0, 'Keep so many validation symbols, the last; the others are known. 0 keeps all.', low=0)
-    nets_learn: str = setting('sgd', 'By which rule of dynamic evaluation.', choices=tuning.RULES)
+    held_out: int = setting(0, 'Validate on the last so many validation symbols; the others are known. 0: all.', low=0)
+    nets_learn: str = setting('sgd', 'The rule of dynamic evaluation of --nets.', choices=tuning.RULES)
     valid: bool = setting(False, 'Read the validation text too, between training and test text.')
 
 
 def main(argv):
-    cli.main(
-        argv,
-        __doc__,
-        {'measure': Mode(compare, ('options',))},
-        remains='the rows above are measured',
-        options=Options(),
-    )
+    modes = {'measure': Mode(compare, ('options',))}
+    cli.main(argv, __doc__, modes, remains='the rows above are measured', options=Options())
 
 
 def compare(o):

@@ -47,7 +47,7 @@ from hfrnn.train.steps import HessianFreeBatches, hessian_free_step, init_state
 from hfrnn.train.truncated_bptt import init_carried_state, truncated_bptt_step
 
 SYMBOLS = 50
-FEW, MANY = 1, 6  # the difference of their times has no share of what comes before the first
+FEW, MANY = 1, 6  # products; the difference of their times leaves out what happens once
 SIZES = {'hidden': 350, 'batch': 200, 'repeats': 7}
 LSTM_SIZES = {'hidden': 1000, 'batch': 64, 'repeats': 5}
 
@@ -68,16 +68,16 @@ class Common:
 
 @dataclasses.dataclass(frozen=True)
 class Lstm:
-    """lstm"""
+    """--mode=lstm"""
 
     segment: int = setting(20, 'Dynamic evaluation: symbols between two changes of the weights.', low=1)
     segments: int = setting(25, 'Dynamic evaluation: how many segments.', low=1)
-    cpu_devices: int = setting(1, 'Divide training among so many devices made of a CPU.', low=1)
+    cpu_devices: int = setting(1, 'Divide a CPU into so many devices, and training among them.', low=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Libraries:
-    """libraries"""
+    """--mode=libraries"""
 
     cg_iterations: int = setting(20, 'CG iterations of a step; hessianfree may take fewer.', low=1)
 
@@ -103,7 +103,7 @@ def best_seconds(functions, repeats):
 
 
 def sizes(o, defaults):
-    """The sizes that are given, and a mode's own for the others."""
+    """The sizes that are given, and for the others the defaults of a mode."""
     return replace(o.common, **{name: v for name, v in defaults.items() if getattr(o.common, name) is None})
 
 
@@ -163,7 +163,7 @@ def damped_products(net, batch, params, n):
         lambda params: predict_batch(net, params, batch),
         lambda prediction: sum_nll(net, prediction.z, batch),
         params,
-        lambda moved, here: 0.1 * tanh_distance(moved.h, here.h),
+        lambda moved, start: 0.1 * tanh_distance(moved.h, start.h),
     )
     return peers.repeat(lambda v: product(v, 1.0), params, n, scale=1e-6)
 
@@ -218,7 +218,7 @@ def lstm(o):
         say(f'{name:28s} {runs[name][0] / wall:10,.0f} {runs[name][0] / cpu:10,.0f}')
 
 
-# -- an RNN: beside other libraries, and as things grow ---------------------------------------------------------------
+# -- an RNN: against other libraries, and as sizes grow ---------------------------------------------------------------
 
 
 def libraries(o):
@@ -274,7 +274,7 @@ def slope(values, costs):
 
 
 def cg(H, T, B):
-    """No iteration of CG and MANY of them, to be timed; with b = 0 it ends before the first."""
+    """CG of no iteration and of MANY, to be timed; with b = 0 it ends before the first."""
     problem = peers.problem(H, T, B)
     zeros = jax.tree.map(np.zeros_like, problem.params)
 

@@ -11,15 +11,13 @@ side by side.
 """
 
 import dataclasses
-import pathlib
 import sys
 
 from experiments import cli
 from experiments.cli import Machine, Mode, say
 from hfrnn import io, plots
 from hfrnn.errors import RunError, SettingsError
-from hfrnn.toys import bouncing_balls
-from hfrnn.toys.bouncing_balls import NAME, BouncingBalls
+from hfrnn.toys.bouncing_balls import NAME, BouncingBalls, bouncing_balls, table
 from hfrnn.train import experiment, run_folder
 from hfrnn.train.settings import setting
 
@@ -28,7 +26,7 @@ COMPARED = 'bouncing_balls, compared'  # the experiment of a comparison's result
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """Where, and what of it"""
+    """Folder, memory and figure"""
 
     workdir: str | None = setting(None, "The run's folder, or where to keep a comparison.")
     chunk: int = setting(100, 'Videos in memory at once for a gradient, on each device.', low=1)
@@ -37,7 +35,7 @@ class Common:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """compare"""
+    """--mode=compare"""
 
     runs: tuple[str, ...] = setting((), 'The folders of the runs.')
 
@@ -52,9 +50,7 @@ GROUPS = {
 
 
 def make(o, settings):
-    return bouncing_balls.bouncing_balls(
-        settings, chunk=o.common.chunk, shown=o.common.shown, devices=o.machine.devices
-    )
+    return bouncing_balls(settings, chunk=o.common.chunk, shown=o.common.shown, devices=o.machine.devices)
 
 
 def train(o):
@@ -88,11 +84,8 @@ def compare(o):
             (row['seconds'] / 60, row['valid_error']) for row in rows if 'valid_error' in row
         ]
     io.write_json(path, {'experiment': COMPARED, 'runs': results})
-    plots.save(
-        pathlib.Path(path).with_name('error.png'),
-        plots.curves(curves, 'minutes of training', 'squared error a frame'),
-    )
-    say(bouncing_balls.table(results).rstrip())
+    plots.save(path.with_name('error.png'), plots.curves(curves, 'minutes of training', 'squared error a frame'))
+    say(table(results).rstrip())
 
 
 MODES = {

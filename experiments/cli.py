@@ -34,10 +34,10 @@ class Machine:
     """Devices and processes"""
 
     devices: int | None = setting(None, 'How many devices to use; all if not given.', low=1)
-    cpu_devices: int | None = setting(None, 'Make so many devices of a CPU.', low=1)
+    cpu_devices: int | None = setting(None, 'Divide a CPU into so many devices.', low=1)
     coordinator: str | None = setting(None, 'host:port of process 0, in a run of several processes.')
-    processes: int = setting(1, 'How many processes there are.', low=1)
-    process: int = setting(0, 'Which of them this is.', low=0)
+    processes: int = setting(1, 'The number of processes of the run.', low=1)
+    process: int = setting(0, 'The number of this process, from 0.', low=0)
 
 
 class Mode(NamedTuple):
@@ -68,7 +68,7 @@ def main(
       doc: of the script, the beginning of its help.
       modes: by their names; with one alone there is no flag --mode.
       choose: ``choose(options)`` names the mode if --mode is not given; None for the first.
-      remains: what remains of the work where it is not the user's input that ends it.
+      remains: what remains of the work if something other than the user's input ends it; the end of that message.
       groups: options by name, in the order of the help; the first line of a group's docstring is its title.
     """
     defined = flags.FlagValues()
@@ -84,7 +84,7 @@ def main(
             print(_help(doc, modes, groups))
             return
         sys.stdout.reconfigure(errors='replace') if hasattr(sys.stdout, 'reconfigure') else None
-        logging.set_verbosity(logging.WARNING)  # orbax tells its life at every save
+        logging.set_verbosity(logging.WARNING)  # orbax logs much at every save
         name = options.mode or (choose(options) if choose else next(iter(modes)))
         mode = modes[name]
         for group in groups:
@@ -148,10 +148,10 @@ def _help(doc, modes, groups):
         lines += [type(group).__doc__.strip().splitlines()[0].rstrip('.') + ':']
         for leaf in settings_of.leaves(group):
             default = ','.join(map(str, leaf.value)) if leaf.many else leaf.value
-            said = '' if default is None or default == '' else f' (default: {default})'
-            one_of = f' One of {", ".join(leaf.choices)}.' if leaf.choices else ''
+            shown = '' if default is None or default == '' else f' (default: {default})'
+            choices = f' {"Any" if leaf.many else "One"} of {", ".join(leaf.choices)}.' if leaf.choices else ''
             lines += textwrap.wrap(
-                f'--{leaf.name}: {leaf.help}{one_of}{said}', 100, initial_indent='  ', subsequent_indent='      '
+                f'--{leaf.name}: {leaf.help}{choices}{shown}', 100, initial_indent='  ', subsequent_indent='      '
             )
         lines.append('')
     return '\n'.join(lines).rstrip()
@@ -174,7 +174,7 @@ def _join_devices(options):
         raise SettingsError(f'devices={machine.devices}: there are {found} (of a CPU, --cpu_devices makes more)')
 
 
-# -- errors and words -------------------------------------------------------------------------------------------------
+# -- errors and output ------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -182,7 +182,7 @@ def errors_in_a_line(remains: str = '', defined: flags.FlagValues | None = None)
     """What a user can have done wrong, or no program can help, ends this process with one line and status 1.
 
     Args:
-      remains: what remains of the work where it is not the user's input that ends it.
+      remains: see ``main``.
       defined: the script's flags, whose names in an error are given their dashes.
     """
     remains = f'; {remains}' if remains else ''
@@ -219,13 +219,13 @@ def _fail(message):
 
 
 def say(*args) -> None:
-    """Prints in the first process alone."""
+    """Prints, in the first process only."""
     if run_folder.writes():
         print(*args, flush=True)
 
 
 def load_net(name: str) -> Bundle:
-    """``bundle.load``; says where the terms of a shipped net stand."""
+    """``bundle.load``; of a shipped net, also prints where to find its terms."""
     net = bundle.load(name)
     if name in bundle.shipped() and run_folder.writes():
         print(f'by the net {name}; what it is, and its terms: {bundle.card(name)}', file=sys.stderr, flush=True)
@@ -239,7 +239,7 @@ def folder_of(workdir: str | None, what: str = 'which run') -> str:
     """--workdir.
 
     Raises:
-      SettingsError: if there is none; it says ``what`` that is.
+      SettingsError: if it is not given; the message asks for ``what``.
     """
     if not workdir:
         raise SettingsError(f'say {what}: --workdir=FOLDER')
@@ -276,7 +276,9 @@ def results_of(folder: str) -> dict:
 
 
 def results_so_far(folder: str | None, experiment: str) -> tuple[pathlib.Path | None, dict]:
-    """results.json in a folder, made if need be, and what this experiment has written there; no path without a folder.
+    """(path of results.json in a folder, what this experiment has written to it); (None, {}) without a folder.
+
+    The folder is made if need be.
 
     Raises:
       RunError: if it holds a run, or the results of something else, which are not to be lost.

@@ -24,7 +24,7 @@ VALID = 'valid_bits_per_char'
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Which, and where"""
+    """Runs and output"""
 
     runs: tuple[str, ...] = setting((), 'Folders of runs of nets of text.')
     workdir: str | None = setting(None, 'Where to write the table and the plot.')
@@ -58,7 +58,7 @@ def compare(s):
         table.append(row)
     most = max(row['test_symbols'] or 0 for row in table)
     for row in table:
-        if (row['test_symbols'] or 0) < most:  # of the text's beginning: nothing to put beside the others
+        if (row['test_symbols'] or 0) < most:  # of less test text, and not comparable
             row['test'] = None
 
     path, _ = cli.results_so_far(str(workdir), 'compare')
@@ -78,7 +78,7 @@ def compare(s):
 
 
 def check_alike(paths):
-    """The identity of the first run, of whose text and clock all of them are."""
+    """The identity of the first run.  Checks that all are of the same text, and timed by the same clock."""
     identities = [run_folder.read_identity(path) for path in paths]
     for path, identity in zip(paths, identities, strict=True):
         if identity['experiment'] != NAME:
@@ -92,7 +92,7 @@ def check_alike(paths):
 
 
 def check_symbols(histories):
-    """That all runs read as much of the validation text."""
+    """Checks that all runs were validated on the same number of symbols."""
     symbols = {name: {row.get('valid_symbols') for row in rows} for name, rows in histories.items()}
     if len(set().union(*symbols.values())) > 1:
         found = ', '.join(f'{name} {" and ".join(map(str, sorted(n, key=str)))}' for name, n in symbols.items())
@@ -100,7 +100,7 @@ def check_symbols(histories):
 
 
 def reached(rows, x, limit):
-    """The lowest validation value by the limit, None if there was none."""
+    """The lowest validation value up to a limit of x; None if there is none."""
     return min((row[VALID] for row in rows if row[x] <= limit), default=None)
 
 

@@ -5,10 +5,10 @@
     python -m experiments.compression --mode=decompress --input=ARCHIVE --output=FILE
 
 Without --weights the model is a memoizer of bytes that learns the file as it goes.  An archive knows which --model made
-it, and whether that was learning; it is decompressed with the same --weights and --prime, the same --learning_rate,
---order, --longest and --remembered if those were given, and the same version of JAX on the same kind of machine: where
-the probabilities are not the same to the last bit, that is said, and nothing is written.  A net of characters
-compresses UTF-8 of its own alphabet.
+it, and whether that was learning.  To decompress it, give the same --weights and --prime, and the same
+--learning_rate, --order, --longest and --remembered if they were given, with the same version of JAX on the same kind
+of machine: unless the probabilities are the same to the last bit, this ends with an error, and nothing is written.  A
+net of characters compresses UTF-8 of its own alphabet.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from experiments.cli import Mode
 from hfrnn import io
 from hfrnn.errors import DataError, SettingsError
 from hfrnn.text import corpora, mixing, models, predictors
-from hfrnn.text.alphabet import BYTES, encode, symbols_of, text_of, unit_of
+from hfrnn.text.alphabet import BYTES, symbols_of
 from hfrnn.text.scoring import Rule
 from hfrnn.train.experiment import clock
 from hfrnn.train.settings import replace, setting
@@ -50,8 +50,8 @@ class Options:
     data: str | None = setting(os.environ.get('HFRNN_DATA'), 'The folder of ptb and enwik8 (or $HFRNN_DATA).')
     net_learns: bool = setting(False, 'The net learns what it reads: dynamic evaluation.')
     others_learn: bool = setting(True, 'Memoizer and n-grams learn the file, not --prime alone.')
-    learning_rate: float = setting(0.0016, 'Of a net that learns.', low=0.0)
-    order: int = setting(6, 'Of the n-grams.', low=1, high=100)
+    learning_rate: float = setting(0.0016, 'Of --net_learns: the learning rate.', low=0.0)
+    order: int = setting(6, 'The order of the n-grams.', low=1, high=100)
     longest: int = setting(64, 'The longest context of the memoizer.', low=1, high=5000)
     remembered: int = setting(
         10_000_000,
@@ -63,18 +63,15 @@ class Options:
 
 FROZEN_READS = 2000  # symbols of --prime: a frozen net has forgotten what is farther back
 VERSION = 2  # to be raised when hfrnn/rivals computes other probabilities, or nets have other digests
-NETS_RULE = 3  # the same, of nets that learn
-CLIP = float(predictors.PIECE)  # of a segment's gradient: what decodes a file must not diverge
+NETS_RULE = 3  # to be raised when nets that learn compute other probabilities
+CLIP = float(predictors.PIECE)  # of a segment's gradient, so that a net that decodes a file cannot diverge
 
 
 def main(argv):
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is not signal.SIG_IGN:  # as by nohup
             signal.signal(signum, signal.default_int_handler)
-    modes = {
-        'compress': Mode(functools.partial(act, 'compress'), ('options',)),
-        'decompress': Mode(functools.partial(act, 'decompress'), ('options',)),
-    }
+    modes = {mode: Mode(functools.partial(act, mode), ('options',)) for mode in ('compress', 'decompress')}
     cli.main(argv, __doc__, modes, choose=_no_mode, remains='nothing is written', options=Options())
 
 
@@ -86,12 +83,12 @@ def _no_mode(o):
 
 
 def act(mode, o):
-    done = code(mode, o.options, o.given)
+    done = run(mode, o.options, o.given)
     with cli.errors_in_a_line(f'{o.options.output} is written'):
-        tell(mode, done)
+        print_summary(mode, done)
 
 
-def code(mode, s, given):
+def run(mode, s, given):
     from hfrnn.text import compression  # needs its extra
 
     if not (s.input and s.output):
@@ -103,16 +100,16 @@ def code(mode, s, given):
         raise SettingsError(f'no folder {target.parent} for --output')
     if target.exists():
         raise SettingsError(f'{target} exists')
-    with source.open('rb') as coming, io.atomic_write(target) as going:
+    with source.open('rb') as reader, io.atomic_write(target) as writer:
         try:
             if mode == 'decompress':
-                s = as_archived(s, given, compression.read_header(coming).kind)
-                coming.seek(0)
+                s = as_archived(s, given, compression.read_header(reader).kind)
+                reader.seek(0)
             elif s.model is None:
                 s = replace(s, model='net' if s.weights else 'memoizer')
             predictor, alphabet, header = build(s, compression.Header)
             work = compression.compress if mode == 'compress' else compression.decompress
-            return work(predictor, alphabet, header, coming, going, ticker(mode, source.stat().st_size))
+            return work(predictor, alphabet, header, reader, writer, ticker(mode, source.stat().st_size))
         except (compression.ContentError, compression.ArchiveError) as e:
             raise SettingsError(f'{source}: {e}') from e
 
@@ -121,49 +118,48 @@ def code(mode, s, given):
 
 
 def kind(s):
-    """The byte that says of an archive which model made it, so that it need not be said again."""
+    """The byte of an archive that says which model made it, so that no flag need say it again."""
     return MODELS.index(s.model) | s.net_learns << 2 | s.others_learn << 3
 
 
 def as_archived(s, given, kind):
-    """The options with what the byte says, where they are not given."""
+    """The options, with what the byte says in place of those that are not given."""
     found = {'model': MODELS[kind & 3], 'net_learns': bool(kind & 4), 'others_learn': bool(kind & 8)}
     return replace(s, **{name: value for name, value in found.items() if name not in given})
 
 
 def build(s, Header):
-    """(predictor, alphabet, header) of the options."""
+    """(predictor, alphabet, header) of the options; the header has a hash of all that determines probabilities."""
     if s.model in ('net', 'mix') and not s.weights:
         raise SettingsError(f'--model={s.model} needs a net: --weights=FOLDER or FILE')
     net = cli.load_net(s.weights) if s.weights else None
     alphabet = models.open_net(net, words=False).alphabet if net else BYTES
     known = prime(s, alphabet)
-    # All that the probabilities depend on.
-    facts = [VERSION, kind(s), alphabet, len(known), hashlib.sha256(known.tobytes()).hexdigest()]
+    determinants = [VERSION, kind(s), alphabet, len(known), hashlib.sha256(known.tobytes()).hexdigest()]
     parts = []
     if s.model in ('net', 'mix'):
-        parts.append(net_predictor(s, net, known, facts))
+        parts.append(net_predictor(s, net, known, determinants))
     if s.model != 'net':
-        parts.append(other_predictor(s, len(alphabet), known, facts))
+        parts.append(other_predictor(s, len(alphabet), known, determinants))
     predictor = mixing.mix(*parts) if len(parts) > 1 else parts[0]
-    return predictor, alphabet, Header(kind(s), hashlib.sha256(repr(facts).encode()).digest()[:8])
+    return predictor, alphabet, Header(kind(s), hashlib.sha256(repr(determinants).encode()).digest()[:8])
 
 
-def net_predictor(s, bundle, known, facts):
+def net_predictor(s, bundle, known, determinants):
     net = models.open_net(bundle)
     prompt = known if len(known) else symbols_of('\n' if '\n' in net.alphabet else net.alphabet[0], net.alphabet)
-    facts += [models.digest(bundle)]
+    determinants += [models.digest(bundle)]
     if not s.net_learns:
         return predictors.static(net.model, net.params, prompt[-FROZEN_READS:])
-    facts += [s.learning_rate, NETS_RULE]
+    determinants += [s.learning_rate, NETS_RULE]
     return predictors.online(net.model, net.params, prompt, Rule(s.learning_rate, 0.0, clip=CLIP))
 
 
-def other_predictor(s, n_symbols, known, facts):
+def other_predictor(s, n_symbols, known, determinants):
     from hfrnn.rivals import memoizer, ngram, pitman_yor  # need numba
 
     known = known[-s.remembered :]
-    facts += [len(known)]
+    determinants += [len(known)]
     if s.model == 'ngram':
         try:
             model = ngram.train(known, n_symbols, s.order)
@@ -172,10 +168,10 @@ def other_predictor(s, n_symbols, known, facts):
     else:
         model = memoizer.train(known, n_symbols, longest=s.longest)
     prior = model.prior
-    facts += [prior.longest, prior.concentration, prior.one_table, prior.log_products.tobytes()]
+    determinants += [prior.longest, prior.concentration, prior.one_table, prior.log_products.tobytes()]
     if not s.others_learn:
         return pitman_yor.static(model)
-    facts += [s.remembered]
+    determinants += [s.remembered]
     return pitman_yor.online(model, s.remembered)
 
 
@@ -183,23 +179,17 @@ def prime(s, alphabet):
     """The symbols of --prime."""
     if not s.prime:
         return np.zeros(0, np.uint8)
-    unit = unit_of(alphabet)
     try:
-        if s.prime not in corpora.CORPORA:
-            return encode(corpora.read(s.prime, unit), alphabet)
-        corpus = corpora.load(s.prime, s.data, 'characters' if s.prime in corpora.OF_CHARACTERS else unit)
-        if corpus.alphabet == alphabet:
-            return corpus.train
-        return symbols_of(text_of(corpus.train, corpus.alphabet), alphabet)
+        return corpora.read_symbols(s.prime, alphabet, s.data)
     except DataError as e:
         raise SettingsError(f'--prime={s.prime}: {e}') from e
 
 
-# -- what is said -----------------------------------------------------------------------------------------------------
+# -- output -----------------------------------------------------------------------------------------------------------
 
 
 def ticker(mode, size, every=5.0):
-    """Says how far it is, every few seconds."""
+    """A function that prints the progress every few seconds."""
     last = 0.0
 
     def tick(done):
@@ -218,7 +208,7 @@ def ticker(mode, size, every=5.0):
     return tick
 
 
-def tell(mode, done):
+def print_summary(mode, done):
     of, to = (done.raw, done.coded) if mode == 'compress' else (done.coded, done.raw)
     per_byte = f', {8 * done.coded / done.raw:.4f} bits per byte' if done.raw else ''
     print(f'{of:,} -> {to:,} bytes{per_byte}')

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import cli
 from experiments.cli import Machine, Mode, say
-from hfrnn import bundle, plots
+from hfrnn import bundle, io, plots
 from hfrnn.bundle import Bundle
 from hfrnn.errors import SettingsError
 from hfrnn.handwriting import dataset, figures, generate, iamondb, primers, render, spelling, synthetic
@@ -28,16 +28,16 @@ from hfrnn.train.settings import setting
 SHIPPED = 'iamondb'  # the net that writes if none is named
 ENDINGS = ('.svg', '.png', '.json')
 PREDICTED_POINTS = 700  # in a line of a prediction net, as in G13
-LOOKED_AT = 6  # lines, beside those of the net
+LOOKED_AT = 6  # lines of data, each drawn next to one of the net
 
 
 @dataclasses.dataclass(frozen=True)
 class Common:
     """Folders"""
 
-    workdir: str | None = setting(None, 'The folder of the run, which trains or is read.')
+    workdir: str | None = setting(None, 'The folder of the run to train or to read.')
     data: str | None = setting(os.environ.get('HFRNN_DATA'), 'The folder of IAM-OnDB (or $HFRNN_DATA).')
-    cache: str = setting('~/.cache/hfrnn', 'A folder for data sets that were read or made; empty for none.')
+    cache: str = setting('~/.cache/hfrnn', 'Keep data sets, once read or made, in this folder; empty for nowhere.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ChosenNet:
     """The net that writes"""
 
     weights: str | None = setting(
-        None, 'The net that writes: the folder of a run, a file, or a shipped name, for synthesis iamondb or pens.'
+        None, 'The folder of a run, a file, or the name of a shipped net: iamondb or pens, for synthesis.'
     )
 
 
@@ -55,8 +55,8 @@ class Output:
 
     output: str = setting(
         'handwriting',
-        'A .svg, .png or .json file, or all three, without ending. export: a .npz file. look: the beginning of the '
-        'names of the figures.',
+        'Write this .svg, .png or .json file; without an ending, all three. export: a .npz file. look: the beginning '
+        "of the figures' names.",
     )
 
 
@@ -69,7 +69,7 @@ class Text:
     width: int = setting(generate.WIDTH, 'Characters in a line, at most.', low=1, high=200)
     finish: int = setting(
         generate.FINISH,
-        'Points to add, at most, until the stroke is finished in which the stop rule ends a line; 0 in the paper.',
+        'Once the stop rule has ended a line, add at most so many points to finish its stroke; 0 in the paper.',
         low=0,
         high=1000,
     )
@@ -77,28 +77,31 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Bias:
-    """How it is written"""
+    """Bias and length"""
 
-    bias: float = setting(0.5, 'Neater than people write: 0 is as they do.', low=0.0, high=100.0)
+    bias: float = setting(0.5, '0 writes as people do; more is neater, and less varied.', low=0.0, high=100.0)
     bias_after: int = setting(
-        generate.BIAS_AFTER, 'Points before the bias sets in, without --prime; 0 in the paper.', low=0, high=100_000
+        generate.BIAS_AFTER,
+        'Without --prime: points drawn before the bias sets in; 0 in the paper.',
+        low=0,
+        high=100_000,
     )
     points: int | None = setting(
-        None, 'The largest number of points in a line; for prediction, the number.', low=1, high=100_000
+        None, 'synthesis: the most points in a line. prediction: the number of points in each.', low=1, high=100_000
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """In whose hand, and how often"""
+    """Style, copies and animation"""
 
     prime: str | None = setting(
         None,
-        'In whose hand: a file with the strokes of one line (InkML; JSON, [[[x, y], ...], ...]), or the name of a line '
-        'of the data; pen-0-3 is a synthetic one.',
+        'Imitate this hand: a file with the strokes of one line (InkML; JSON, [[[x, y], ...], ...]), or the name of a '
+        'line of the data; pen-0-3 is a synthetic one.',
     )
     prime_text: str | None = setting(None, 'The text of the strokes of --prime.')
-    copies: int = setting(1, 'Write it so many times, no two alike.', low=1)
+    copies: int = setting(1, 'Write the lines so many times, no two alike.', low=1)
     animate: bool = setting(False, 'Let the SVG draw itself.')
 
 
@@ -125,11 +128,8 @@ def main(argv: Sequence[str], doc: str, default: Handwriting) -> None:
 
     modes = {name: mode._replace(act=functools.partial(of_this_task, mode.act)) for name, mode in modes.items()}
     limits = experiment.Limits(patience=10, save_minutes=10.0)
-    cli.main(argv, doc, modes, choose=_choose, common=Common(), limits=limits, **groups, run=default, machine=Machine())
-
-
-def _choose(o):
-    return 'write' if has_text(o) else 'train'
+    groups = {'common': Common(), 'limits': limits, **groups, 'run': default, 'machine': Machine()}
+    cli.main(argv, doc, modes, choose=lambda o: 'write' if has_text(o) else 'train', **groups)
 
 
 def has_text(o: Any) -> bool:
@@ -204,28 +204,6 @@ def chosen_writer(o: Any) -> Writer:
 # -- lines of data ----------------------------------------------------------------------------------------------------
 
 
-def line_of_data(o: Any, name: str) -> tuple[np.ndarray, str]:
-    """(offsets, text) of a line by its name: a synthetic one, or one of --data."""
-    if found := synthetic.NAME.fullmatch(name):
-        _, offsets, text = synthetic.line(int(found[1]), int(found[2]))
-        return offsets, text
-    if not o.common.data:
-        raise SettingsError(f'no file {name}; if it is a line of IAM-OnDB, name the folder: --data=FOLDER')
-    return primers.from_data(iamondb.load(o.common.data, cache_folder(o)), name)
-
-
-def unread_characters(writer: Writer, what: str, text: str) -> dict[str, str]:
-    """The characters in a line of data that the writer has not learnt; each is the unknown symbol, as in training.
-
-    Raises:
-      SettingsError: if the writer has no such symbol.
-    """
-    unknown = {c: UNKNOWN for c in text if c not in writer.alphabet}
-    if unknown and UNKNOWN not in writer.alphabet:
-        raise SettingsError(f'{what} has a text that this net cannot read, {text!r}')
-    return unknown
-
-
 def chosen_primer(o: Any, writer: Writer) -> Primer | None:
     """That of --prime and --prime_text, in the writer's characters."""
     prime, prime_text = o.style.prime, o.style.prime_text
@@ -239,7 +217,7 @@ def chosen_primer(o: Any, writer: Writer) -> Primer | None:
             raise SettingsError('say what the strokes of --prime say: --prime_text')
         offsets = primers.from_file(prime, text)
     else:
-        offsets, known = line_of_data(o, prime)
+        offsets, known = primers.read_line(prime, o.common.data, cache_folder(o))
         text = text or known
         if writer.alphabet and not text:
             raise SettingsError(f'the text of {prime} is unknown: give --prime_text')
@@ -253,7 +231,7 @@ def chosen_primer(o: Any, writer: Writer) -> Primer | None:
         if not text:
             raise SettingsError(f'--prime_text={prime_text} has nothing that this net can read')
     else:
-        replaced = unread_characters(writer, f'without --prime_text, {prime}', text)
+        replaced = spelling.unread(text, writer.alphabet, f'without --prime_text, {prime}')
     say_replaced(replaced, 'read')
     return Primer(offsets, text)
 
@@ -303,9 +281,9 @@ def sample(o):
 
 
 def look(o):
-    """The paper's figures: --output and _density.png and _window.png of a line of data, and _beside.png of some lines.
+    """The paper's figures, --output_density.png and _window.png of a line of data, and _beside.png of several.
 
-    With a text, of its first line as the net writes it, which needs no data.
+    With a text they are of its first line, as the net writes it, which needs no data.
     """
     (stem, _), real = output_files(o), None
     if has_text(o):
@@ -317,12 +295,14 @@ def look(o):
             raise SettingsError(f'{o.style.prime} is a file; --mode=look looks at a line of the data, by its name')
         writer = chosen_writer(o)
         lines = lines_to_look_at(o, writer, LOOKED_AT)
-        offsets, text = line_of_data(o, o.style.prime) if o.style.prime else lines[0]
+        offsets, text = lines[0]
+        if o.style.prime:
+            offsets, text = primers.read_line(o.style.prime, o.common.data, cache_folder(o))
         if writer.alphabet and not text:
             raise SettingsError(f'the text of {o.style.prime} is unknown; look at another line')
         real, texts = zip(*lines, strict=True)
         for line in (text, *texts) if writer.alphabet else ():
-            unread_characters(writer, 'a line of the data', line)
+            spelling.unread(line, writer.alphabet, 'a line of the data')
         if writer.alphabet:
             sampled = generate.write(writer, texts, seed=o.run.seed, cap=o.bias.points, **bias_of(o)).lines
         else:
@@ -339,13 +319,13 @@ def look(o):
     if run_folder.writes():
         stem.parent.mkdir(parents=True, exist_ok=True)
         for name, figure in drawings.items():
-            path = with_ending(stem, f'_{name}.png')
+            path = pathlib.Path(f'{stem}_{name}.png')
             plots.save(path, figure)
             say(path)
 
 
 def bias_of(o: Any) -> dict:
-    """How it is written, as arguments of ``generate``."""
+    """The flags of bias and ending, as arguments of ``generate``."""
     finish = {'finish': o.text.finish} if 'text' in vars(o) else {}
     return {'bias': o.bias.bias, 'bias_after': o.bias.bias_after, **finish}
 
@@ -356,7 +336,7 @@ def write_text(o: Any, only_first: bool = False) -> tuple[Writer, list[str], lis
         raise SettingsError('say what to write: --text or --text_file')
     if o.text.text is not None and o.text.text_file is not None:
         raise SettingsError('say what to write by --text or by --text_file, not by both')
-    text = read_text(o.text.text_file) if o.text.text is None else o.text.text
+    text = io.read_text(o.text.text_file) if o.text.text is None else o.text.text
     writer = chosen_writer(o)
     lines, replaced = generate.to_lines(text, writer.alphabet, o.text.width)
     say_replaced(replaced)
@@ -375,18 +355,6 @@ def write_text(o: Any, only_first: bool = False) -> tuple[Writer, list[str], lis
         reason = '--points is no more' if o.bias.points else 'no end was found; another --seed may help'
         say(f'line {i + 1} was cut off after {len(written.lines[i])} points, as {reason}: {lines[i]!r}')
     return writer, lines, written.lines
-
-
-def read_text(path: str) -> str:
-    """The text of a file.
-
-    Raises:
-      SettingsError: if it is not UTF-8.
-    """
-    try:
-        return pathlib.Path(path).read_text('utf-8-sig')
-    except UnicodeDecodeError as e:
-        raise SettingsError(f'{path} is not UTF-8 (byte {e.start})') from e
 
 
 def say_replaced(replaced: dict[str, str], verb: str = 'written') -> None:
@@ -422,13 +390,9 @@ def output_files(o: Any) -> tuple[pathlib.Path, tuple[str, ...]]:
     if path.name in ('', '..') or output.endswith('/'):
         raise SettingsError(f'--output={output} is no name of a file')
     stem, endings = (path.with_suffix(''), (path.suffix,)) if path.suffix in ENDINGS else (path, ENDINGS)
-    if prime and pathlib.Path(prime).resolve() in [with_ending(stem, ending).resolve() for ending in endings]:
+    if prime and pathlib.Path(prime).resolve() in [pathlib.Path(f'{stem}{ending}').resolve() for ending in endings]:
         raise SettingsError(f'--output={output} would replace --prime={prime}')
     return stem, endings
-
-
-def with_ending(stem: pathlib.Path, ending: str) -> pathlib.Path:
-    return stem.with_name(stem.name + ending)
 
 
 def save_lines(o: Any, lines: list[np.ndarray], stem: pathlib.Path, endings: tuple[str, ...]) -> None:
@@ -437,7 +401,7 @@ def save_lines(o: Any, lines: list[np.ndarray], stem: pathlib.Path, endings: tup
         return
     stem.parent.mkdir(parents=True, exist_ok=True)
     for ending in endings:
-        path = with_ending(stem, ending)
+        path = pathlib.Path(f'{stem}{ending}')
         if ending == '.png':
             figures.strokes_figure(lines).savefig(path, dpi=150)
         else:

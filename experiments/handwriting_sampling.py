@@ -45,7 +45,7 @@ AT_ONCE = 50  # lines
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """What is measured"""
+    """Net and results"""
 
     workdir: str | None = setting(None, 'The folder of the results.')
     weights: str | None = setting(None, 'The net: the folder of a run, a file, or a shipped name.')
@@ -53,29 +53,29 @@ class Common:
 
 @dataclasses.dataclass(frozen=True)
 class Sentences:
-    """stops, pages"""
+    """--mode=stops and --mode=pages"""
 
     sentences: int = setting(100, 'How many sentences.', low=1, high=100)
-    biases: tuple[float, ...] = setting((0.0, 0.5, 1.0), 'stops: the biases.', low=0.0, high=100.0)
+    biases: tuple[float, ...] = setting((0.0, 0.5, 1.0), 'stops: each of these biases.', low=0.0, high=100.0)
     finish: int = setting(generate.FINISH, 'Points to add, at most, until a stroke is finished.', low=0, high=1000)
     seed: int = setting(0, 'Seed of the lines.', low=0, high=SEEDS - 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """speed"""
+    """--mode=speed"""
 
-    batches: tuple[int, ...] = setting((1, 8), 'How many lines at once.', low=1, high=100)
+    batches: tuple[int, ...] = setting((1, 8), 'Numbers of lines to write at once.', low=1, high=100)
     speed_points: int = setting(1000, 'Points in each line.', low=1)
-    batch: int = setting(32, 'Lines to learn from.', low=1)
-    learn_points: int = setting(200, 'Points in each of them.', low=1)
-    chunk_points: int = setting(40_000, 'Points in memory at once, in learning.', low=1)
+    batch: int = setting(32, 'Learning: lines in a step.', low=1)
+    learn_points: int = setting(200, 'Learning: points in each line.', low=1)
+    chunk_points: int = setting(40_000, 'Learning: points in memory at once.', low=1)
     repeats: int = setting(5, 'The best of so many repeats counts.', low=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Legible:
-    """legible"""
+    """--mode=legible"""
 
     read: str | None = setting(None, 'The file with the transcription of the pages.')
 
@@ -159,11 +159,8 @@ def speeds(s, writer):
         keys = jax.random.split(jax.random.key(0), n)
         prefix, n_prefix = jnp.zeros((n, 1, 3)), jnp.ones(n, jnp.int32)
 
-        def draw(params, keys, prefix, n_prefix, texts):
-            drawn = sampling.sample_lines(
-                writer.model, params, keys, prefix, n_prefix, texts, cap=s.speed_points, bias=0.5
-            )
-            return drawn.points
+        def draw(*arguments):
+            return sampling.sample_lines(writer.model, *arguments, cap=s.speed_points, bias=0.5).points
 
         arguments = jax.device_put((writer.params, keys, prefix, n_prefix, texts))
         begin = time.perf_counter()
@@ -233,7 +230,7 @@ def legible(o):
         raise SettingsError('say where the pages are: --workdir=FOLDER, as --mode=pages left it')
     if not o.legible.read:
         raise SettingsError('say where the transcription is: --read=FILE, a line for each line of the pages')
-    lines, transcription = results['pages']['lines'], handwriting.read_text(o.legible.read).splitlines()
+    lines, transcription = results['pages']['lines'], io.read_text(o.legible.read).splitlines()
     if len(transcription) != len(lines):
         raise SettingsError(f'{o.legible.read} has {len(transcription)} lines, not the {len(lines)} of the pages')
     counts = np.array([word_recall(*pair) for pair in zip(lines, transcription, strict=True)])

@@ -8,7 +8,7 @@
 --mode=train trains one net until it solves its task, or until --steps or --minutes are spent; a task is solved when
 less than 1 % of 10,000 test sequences are wrong.  --mode=evaluate measures it again.  --mode=grid does that for
 problems x lengths x seeds x methods, each in a folder of its own below --workdir, and draws the share solved against
-the length; --mode=draw draws what is there.  Every mode goes on where it was stopped.
+the length; --mode=draw only draws the results so far.  Every mode goes on where it was stopped.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ METHODS = {
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """Where, and how much at once"""
+    """Folder and memory"""
 
     workdir: str | None = setting(None, "The run's folder, or the grid's.")
     chunk: int = setting(1_000, 'Sequences in memory at once for a gradient, on each device.', low=1)
@@ -48,7 +48,7 @@ class Common:
 
 @dataclasses.dataclass(frozen=True)
 class FirstOrderLimits:
-    """How long first-order methods train"""
+    """How long to train by first-order methods"""
 
     first_order_steps: int = setting(50_000, 'First order: train for at most so many steps in all.', low=0)
     first_order_evaluate_every: int = setting(500, 'First order: evaluate every so many steps.', low=1)
@@ -56,7 +56,7 @@ class FirstOrderLimits:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """grid"""
+    """--mode=grid"""
 
     tasks: tuple[str, ...] = setting(tuple(tasks.TASKS), 'The problems.', choices=tuple(tasks.TASKS))
     lengths: tuple[int, ...] = setting((30, 50, 100, 150, 200), 'The lags T.', low=1, high=SEEDS - 1)
@@ -80,8 +80,8 @@ def limits_of(o, s):
     """The limits of a run with these settings."""
     if s.first_order.optimizer == HESSIAN_FREE:
         return o.limits
-    mine = o.first_order_limits
-    return replace(o.limits, steps=mine.first_order_steps, evaluate_every=mine.first_order_evaluate_every)
+    own = o.first_order_limits
+    return replace(o.limits, steps=own.first_order_steps, evaluate_every=own.first_order_evaluate_every)
 
 
 def make(o, s):
@@ -94,7 +94,7 @@ def train(o):
 
 
 def train_one(o, s, folder):
-    """Trains a net until it solves its task or its time is up; weights that come apart are an answer, too."""
+    """Trains a net until it solves its task or its time is up; divergence is a result, too, and no error."""
     with contextlib.suppress(NotFinite):
         experiment.run(make(o, s), folder, limits_of(o, s), devices=o.machine.devices, say=say)
 
@@ -117,23 +117,23 @@ def grid(o):
     for name, values in flatten(o.grid).items():
         if not values:
             raise SettingsError(f'--{name} names none')
-    places = [
+    variants = [
         replace(o.run, task=task, T=T, **METHODS[name])
         for T in o.grid.lengths  # the short ones first: they are solved soonest
         for task in o.grid.tasks
         for name in o.grid.methods
     ]
-    for s in places:
+    for s in variants:
         long_term.check_settings(s, o.machine.devices)
     folder = cli.folder_of(o.common.workdir, 'where to keep the grid')
     cli.results_so_far(folder, GRID)  # now, and not after the first net
-    left = []
-    for s in places:
-        seeded = ((replace(s, seed=n), f'{folder}/{s.task}-{s.T}-{long_term.method(s)}-{n}') for n in o.grid.seeds)
-        left.append([(mine, place) for mine, place in seeded if not finished(o, mine, place)])
-    for nets in left:
-        for s, place in nets:
-            train_one(o, s, place)
+    unfinished = []
+    for s in variants:
+        nets = ((replace(s, seed=n), f'{folder}/{s.task}-{s.T}-{long_term.method(s)}-{n}') for n in o.grid.seeds)
+        unfinished.append([net for net in nets if not finished(o, *net)])
+    for nets in unfinished:
+        for net in nets:
+            train_one(o, *net)
             collect(folder)
         jax.clear_caches()
     draw(o)
@@ -154,22 +154,13 @@ def finished(o, s, folder):
 
 
 def collect(folder):
-    """results.json and solved.png, of all nets below a folder that have a result; returns the shares solved.
-
-    Nets of one task, method and T count together, whatever their other settings.
-    """
+    """results.json and solved.png, of all nets below a folder that have a result; returns the shares solved."""
     found = [cli.results_of(path.parent) for path in sorted(pathlib.Path(folder).glob('*/results.json'))]
     rows = [row for row in found if row.get('experiment') == NAME]
     if not rows:
         raise RunError(f'{folder} holds no results yet')
     path, _ = cli.results_so_far(folder, GRID)
-    shares = [
-        {'task': task, 'method': name, 'T': T, 'nets': len(group), 'solved': sum(row['solved'] for row in group)}
-        for task in tasks.TASKS
-        for name in METHODS
-        for T in sorted({row['T'] for row in rows})
-        if (group := [row for row in rows if (row['task'], row['method'], row['T']) == (task, name, T)])
-    ]
+    shares = long_term.shares_solved(rows, METHODS)
     io.write_json(path, {'experiment': GRID, 'shares': shares, 'runs': rows})
     plots.save(path.with_name('solved.png'), plots.solved(shares))
     return shares

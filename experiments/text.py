@@ -3,8 +3,8 @@
 train      trains, goes on if --workdir holds the same run, and ends by evaluating and sampling
 evaluate   evaluates once more
 sample     writes: a sample, or by --beam the most probable text
-score      says the bits of --text, or of the file --input, after the prompt; --plot shows them symbol by symbol
-analyse    asks the net and its rivals what they know: words in order, brackets, lists, new words
+score      prints the bits of --text, or of the file --input, after the prompt; --plot draws them symbol by symbol
+analyse    probes the net and its rivals: words in order, brackets, lists, new words
 export     writes --output, the net in half precision
 
 sample, score and export also read any net of text by --weights: a file, the folder of a run, or the name of one that
@@ -42,7 +42,7 @@ PLOTTED = 5000  # characters, at most: 50 rows, some 15 seconds
 
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """Where"""
+    """Run, net and data"""
 
     workdir: str | None = setting(None, "The run's folder.")
     weights: str | None = setting(None, 'sample, score, export: a net to read instead of that of --workdir.')
@@ -58,35 +58,35 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Others:
-    """What else is measured"""
+    """Compressors"""
 
     compressors: bool = setting(True, 'Measure gzip, bzip2 and xz on the same text.')
 
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """score"""
+    """--mode=score"""
 
-    text: str | None = setting(None, 'The text.')
-    input: str | None = setting(None, "The text's file.")
-    plot: str | None = setting(None, 'A PNG file, for the bits symbol by symbol.')
+    text: str | None = setting(None, 'Score this text.')
+    input: str | None = setting(None, 'Score the text of this file.')
+    plot: str | None = setting(None, 'Draw the bits of each symbol in this PNG file.')
 
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """analyse"""
+    """--mode=analyse"""
 
     bags: int = setting(500, 'Bags of words to put in order.', low=1)
     passages: int = setting(200, 'Passages for each pair of brackets or quotes.', low=1)
     sampled: int = setting(50_000, 'Symbols to sample, to count new words in.', low=1)
-    rival_symbols: int = setting(10_000_000, 'Training symbols for the rivals, the last ones.', low=1000)
+    rival_symbols: int = setting(10_000_000, 'The rivals learn the last so many training symbols.', low=1000)
 
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """export"""
+    """--mode=export"""
 
-    output: str | None = setting(None, 'The file to write.')
+    output: str | None = setting(None, 'The file to write, a .npz.')
 
 
 def main(
@@ -96,7 +96,7 @@ def main(
     limits: Limits,
     evaluation: Evaluation,
     *,
-    beside: bool = False,
+    measure_compressors: bool = False,
     shipped: str | None = None,
 ) -> None:
     """A script for nets of text.
@@ -104,7 +104,7 @@ def main(
     Args:
       doc: of the script.
       default, limits, evaluation: the defaults of its flags.
-      beside: whether compressors are measured by default.
+      measure_compressors: whether they are measured by default.
       shipped: the net that is read where none is named.
     """
     modes = {
@@ -120,7 +120,7 @@ def main(
         'memory': Memory(),
         'limits': limits,
         'evaluation': evaluation,
-        'others': Others(beside),
+        'others': Others(measure_compressors),
         'sampling': Sampling(),
         'scored': Scored(),
         'analysis': Analysis(),
@@ -154,8 +154,8 @@ def make(o, settings, folder):
         devices=o.machine.devices,
         evaluation=o.evaluation,
         sampling=o.sampling,
-        beside=compressors.beside if o.others.compressors and settings.unit != 'words' else None,
-        before=cli.results_of(folder) if (pathlib.Path(folder) / 'results.json').exists() else None,
+        others=compressors.bits_per_symbol if o.others.compressors and settings.unit != 'words' else None,
+        previous=cli.results_of(folder) if (pathlib.Path(folder) / 'results.json').exists() else None,
         say=say,
     )
 
@@ -173,7 +173,7 @@ def load_net(o: Any, shipped: str | None = None) -> Bundle:
 
     Raises:
       SettingsError: for no net, or two, or one with other settings.
-      DataError, RunError: as of ``bundle.load``.
+      DataError, RunError: as in ``bundle.load``.
     """
     if o.common.weights == '':
         raise SettingsError('--weights names nothing')

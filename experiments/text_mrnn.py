@@ -17,7 +17,7 @@ EVALUATION = Evaluation(stride=200, context=50)
 
 
 def main(argv):
-    text.main(argv, __doc__, DEFAULT, LIMITS, EVALUATION, beside=True)
+    text.main(argv, __doc__, DEFAULT, LIMITS, EVALUATION, measure_compressors=True)
 
 
 if __name__ == '__main__':

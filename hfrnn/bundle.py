@@ -33,7 +33,7 @@ class Bundle(NamedTuple):
       data: what it reads and writes: its alphabet or scale, and a fingerprint of its training data; JSON.
       history: how it came to be: experiment, settings, steps, seconds, validation, what it began from; JSON.
       params: a tree of arrays.
-      name: what it was loaded as, for messages.
+      name: the name it was loaded by, for messages.
     """
 
     model: dict
@@ -62,7 +62,7 @@ def places(params: Any) -> dict[str, Any]:
 
 
 def _nested(arrays):
-    """The tree that has its leaves at these places; where all names of a level are numbers, it is a tuple."""
+    """The inverse of ``places``: nested dicts, and tuples where all names of a level are numbers."""
     if '' in arrays:
         return arrays['']
     children = {}
@@ -78,7 +78,7 @@ def save(path: str | pathlib.Path, bundle: Bundle, dtype: Any = np.float32) -> N
     """Writes a net, whole or not at all; the same net gives the same bytes.
 
     Args:
-      dtype: the weights are rounded to it.
+      dtype: the type that the weights are rounded to.
 
     Raises:
       DataError: if a weight is not finite, or not in this precision, or the file cannot be written.
@@ -97,7 +97,7 @@ def save(path: str | pathlib.Path, bundle: Bundle, dtype: Any = np.float32) -> N
 def load(name: str | pathlib.Path) -> Bundle:
     """A net: the name of a shipped one, a file, or the folder of a run, whose best weights it is.
 
-    A shipped name goes before a folder of that name, which is then ./NAME.
+    A shipped name takes precedence over a folder of that name; name the folder as ./NAME.
 
     Raises:
       DataError: if there is none, or the file is damaged, of another version, or something else.
@@ -170,7 +170,7 @@ def without_noise(bundle: Bundle) -> Bundle:
 
 
 def check_kind(bundle: Bundle, kind: str, **model: Any) -> None:
-    """That a bundle is a net of this kind, with these settings.
+    """Checks that a bundle is a net of this kind, with these settings.
 
     Raises:
       DataError: if it is not.

@@ -2,15 +2,15 @@
 
 
 class UserError(ValueError):
-    """What was asked for cannot be done as it was asked."""
+    """The base class: a request that cannot be met as it was made."""
 
 
 class DataError(UserError):
-    """Data that are not there, or not what they should be."""
+    """Data that are missing, or not what they should be."""
 
 
 class RunError(UserError):
-    """The folder of a run that cannot be used as it was asked to be."""
+    """A folder that cannot be used for the run that was asked for."""
 
 
 class SettingsError(UserError):

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all: bytes, arrays (.npz) and JSON."""
+"""Files that are written whole or not at all: bytes, arrays (.npz), text and JSON."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ _SIGNS_OF_CORRUPTION = (
 def atomic_write(path: str | pathlib.Path) -> Iterator[BinaryIO]:
     """Opens a file that replaces ``path`` when the block ends; if anything fails, ``path`` stays as it was.
 
-    Until then the content is in NAME.PID.new beside it, which is all that a kill leaves behind.
+    Until then the content is in NAME.PID.new beside it, which is all that a kill can leave.
     """
     path = pathlib.Path(path)
     new = path.with_name(f'{path.name}.{os.getpid()}.new')
@@ -71,7 +71,7 @@ def read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         with open(path, 'rb') as file, np.load(file, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-            raise TypeError('a member is no array')
+            raise TypeError('a member is not an array')
     except FileNotFoundError:
         raise
     except _SIGNS_OF_CORRUPTION as e:
@@ -79,10 +79,22 @@ def read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def read_text(path: str | pathlib.Path) -> str:
+    """A file of UTF-8, with or without a byte order mark.
+
+    Raises:
+      DataError: if it is not UTF-8.
+    """
+    try:
+        return pathlib.Path(path).read_text('utf-8-sig')
+    except UnicodeDecodeError as e:
+        raise DataError(f'{path} is not UTF-8 (byte {e.start})') from e
+
+
 def write_json(path: str | pathlib.Path, content: Any) -> None:
     """Writes JSON, whole or not at all; a number that is not finite becomes null."""
     finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
-    text = json.dumps(finite, indent=1) + '\n'  # in ASCII, which can also hold a file name that is no UTF-8
+    text = json.dumps(finite, indent=1) + '\n'  # in ASCII, which can also hold a file name that is not UTF-8
     write_bytes(path, text.encode())
 
 

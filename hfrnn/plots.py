@@ -17,7 +17,7 @@ def save(path: str | pathlib.Path, figure: Figure) -> None:
     """Writes a picture in the format that the end of the path names, whole or not at all."""
     with warnings.catch_warnings(), io.atomic_write(path) as file:
         warnings.filterwarnings('ignore', message='Glyph')  # what the font lacks is an empty box
-        figure.savefig(file, format=pathlib.Path(path).suffix[1:].lower(), dpi=120)
+        figure.savefig(file, format=pathlib.Path(path).suffix[1:].lower(), dpi=DPI)
 
 
 def learning_curve(
@@ -26,7 +26,7 @@ def learning_curve(
     y: str = 'bits_per_char',
     label: str = 'bits per character',
 ) -> Figure:
-    """What is learnt against seconds, steps or characters.
+    """The value that training lowers, against seconds, steps or characters.
 
     Args:
       runs: the rows of each run's metrics.jsonl by its name; dashed where a row has a training value, solid with dots
@@ -40,14 +40,14 @@ def learning_curve(
         for key, style in zip(keys, ('--', '.-'), strict=True):
             points = [(row[x], row[key]) for row in rows if row.get(key) is not None]
             if points:
-                said = f'{name} {"validation" if key.startswith("valid") else "training batches"}'.strip()
-                axes.plot(*zip(*points, strict=True), style, color=f'C{i}', label=said, linewidth=1)
+                legend = f'{name} {"validation" if key.startswith("valid") else "training batches"}'.strip()
+                axes.plot(*zip(*points, strict=True), style, color=f'C{i}', label=legend, linewidth=1)
     shown = [sorted(row[key] for rows in runs.values() for row in rows if row.get(key) is not None) for key in keys]
     shown = [values for values in shown if values] or [[1.0]]
     lowest = min(values[0] for values in shown)
     if lowest > 0:
         limits = 0.9 * lowest, min(3 * lowest, lowest + 3)
-    else:  # a density's nats have no natural zero; what stands highest is from before anything was learnt
+    else:  # a density's nats have no natural zero; the highest are those of the first steps
         span = max(values[int(0.9 * (len(values) - 1))] for values in shown) - lowest or 1.0
         limits = lowest - 0.1 * span, lowest + 1.3 * span
     axes.set(xlabel=x, ylabel=label, ylim=limits)
@@ -61,7 +61,7 @@ def surprise(symbols: Sequence[str], bits: Sequence[float], width: int = 100) ->
 
     Args:
       symbols: what is written below each bar.
-      width: how many stand in a row, at most; of words, as many as have that many characters.
+      width: the most characters in a row; a word counts all of its own.
     """
     rows, room = [[]], width
     for i, symbol in enumerate(symbols):

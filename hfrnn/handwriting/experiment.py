@@ -34,9 +34,11 @@ VALID = 'valid_nats_per_line'  # in metrics.jsonl, by which the best weights are
 
 @dataclasses.dataclass(frozen=True)
 class Handwriting:
-    """The run: lines, net and training"""
+    """Lines, net and training, which define a run."""
 
-    task: str = setting(SYNTHESIS, 'Whether the net reads a text.', choices=TASKS)
+    task: str = setting(
+        SYNTHESIS, 'prediction: the net writes what it likes. synthesis: it writes a text.', choices=TASKS
+    )
     source: str = setting(PENS, 'pens: synthetic lines. iamondb: the lines of --data.', choices=SOURCES)
     lines: int = setting(2000, 'pens: lines for training.', low=1)
     valid_lines: int = setting(200, 'pens: lines for validation.', low=1)
@@ -45,15 +47,15 @@ class Handwriting:
         0, 'Seed of everything random: weights, batches, distortion, noise, dropout.', low=0, high=SEEDS - 1
     )
     batch: int = setting(32, 'Lines in a step, on all devices together.', low=1)
-    buckets: int = setting(8, 'To how many lengths lines are padded; a step is compiled for each.', low=1)
+    buckets: int = setting(8, 'Pad lines to so many different lengths; a step is compiled for each.', low=1)
     first_order: FirstOrder = FirstOrder()  # noqa: RUF009
     weight_noise: WeightNoise = WeightNoise()  # noqa: RUF009
     noise_lines: int = setting(8, 'How many lines, at most, share a draw of the noise.', low=1)
     variance_rate: float = setting(1.0, 'adaptive: learning rate of log variances, relative to the means.', low=0.0)
     products: str = setting(
-        'float32', 'The dtype of the products in the LSTM, in training.', choices=('float32', 'bfloat16')
+        'float32', 'What the factors of matrix products in the LSTM are rounded to.', choices=('float32', 'bfloat16')
     )
-    dropout: float = setting(0.0, 'The share of the inputs of the cells that training leaves out.', low=0.0, high=0.99)
+    dropout: float = setting(0.0, 'The share of input to the cells that training drops.', low=0.0, high=0.99)
     distort: float = setting(
         0.0,
         'The standard deviation of the log size, log width and slant of each training line; 0 in Graves 2013.',
@@ -64,12 +66,12 @@ class Handwriting:
         40_000, 'Points in memory at once for a gradient, on each device; dropout and noise depend on it.', low=1
     )
     init_from: str | None = setting(
-        None, 'The net to begin with, which may be smaller: the folder of a run, a file, or a shipped name.'
+        None, 'Begin with this net, which may be smaller: the folder of a run, a file, or a shipped name.'
     )
 
 
 def check_settings(s: Handwriting, devices: int | None = None) -> None:
-    """That the settings go together, and the devices divide the batch.
+    """Checks that the settings go together, and the devices divide the batch.
 
     Raises:
       SettingsError: if not.
@@ -129,7 +131,7 @@ def _training_batch(s: Handwriting, lines: _Lines, i: int) -> Batch:
 
 
 def _fingerprint(s, lines):
-    """What the weights read and write, and what the lines must be for the run to go on."""
+    """What the net reads and writes, and what identifies the lines, which must be the same when the run goes on."""
     data = lines.data
     parts = {'train': data.train, 'valid': data.valid}
     content = {
@@ -166,8 +168,8 @@ def _make_step(s, lines, noise, optimizer):
         chunk = max(1, s.chunk_points // batch.weights.shape[1])
         if s.weight_noise.noise != 'none':
             chunk = min(chunk, s.noise_lines)
-        take = first_order_step(net, optimizer, chunk, per='sequence', noisy=noisy, seed=s.seed)
-        return take(state, batch)
+        step_in_chunks = first_order_step(net, optimizer, chunk, per='sequence', noisy=noisy, seed=s.seed)
+        return step_in_chunks(state, batch)
 
     return step
 
@@ -223,7 +225,7 @@ def _warm_params(s: Handwriting, alphabet: str, noise: weight_noise.Noise, rando
 
 
 def _origin(net: Bundle) -> dict:
-    """The epochs and seconds that a net has behind it, and the shipped net it goes back to, whose terms go on."""
+    """The epochs and seconds of all training of a net, and the shipped net, if any, whose terms it inherits."""
     before = net.history.get('begun_from', {})
     spent = {name: round(net.history.get(name, 0) + before.get(name, 0), 2) for name in ('epochs', 'seconds')}
     weights = net.name if net.name in bundles.shipped() else before.get('weights')
@@ -273,13 +275,13 @@ def handwriting(
         params, origin = _warm_params(s, lines.data.alphabet, noise, state.params)
         return state_of(optimizer, params), origin
 
-    def describe(i, taken):
-        if not taken:
+    def describe(i, logged):
+        if not logged:
             return {}
-        targets, seconds = float(taken['targets']), float(taken['seconds'])
+        targets, seconds = float(logged['targets']), float(logged['seconds'])
         return {
-            'nats_per_line': float(taken['nats']) * n_points / len(train.names),  # per line of mean length
-            'gradient': taken['gradient'],
+            'nats_per_line': float(logged['nats']) * n_points / len(train.names),  # per line of mean length
+            'gradient': logged['gradient'],
             'points_per_second': round(targets / max(seconds, 1e-6)),
         }
 

@@ -173,7 +173,7 @@ def read_recording(data: bytes, name: str) -> Recording:
 
 
 def read_transcript(data: bytes) -> list[str] | None:
-    """The lines of text after CSR:, which were written; those before it were to be written.  None without CSR:."""
+    """The lines of text after CSR:, as they were written, not as they were asked for; None without CSR:."""
     _, mark, text = data.decode('latin-1').partition('CSR:')
     return [line for line in map(str.strip, text.splitlines()) if line] if mark else None
 
@@ -200,7 +200,7 @@ class Line(NamedTuple):
 
 
 def make_line(recording: Recording, longest_step: float = LONGEST_STEP) -> Line:
-    """The offsets of a recording, without its empty strokes; a step that is too long was made in the air."""
+    """The offsets of a recording, without its empty strokes; a step that is too long becomes a lift of the pen."""
     drawn = [stroke for stroke in recording.strokes if len(stroke)]
     empty = len(recording.strokes) - len(drawn)
     if not drawn:

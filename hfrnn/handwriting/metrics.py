@@ -21,8 +21,7 @@ def pen_sums(model: Model, rest: np.ndarray) -> dict[str, Callable]:
 
     ``squared``: the squared errors of ``outputs.pen_mean``, dx and dy together, of the normalised offsets.
     ``targets_at_rest``: the points where the pen does not move.  ``nats_at_rest``: their nats.  All these offsets are
-    equal, so that a component of the mixture may narrow on them, and a density has no bound: this part of the nats can
-    fall without limit.
+    equal, so a component of the mixture may narrow on them without bound: this part of the nats can fall without limit.
 
     Args:
       rest: (2,) the normalised offset of a pen that does not move.
@@ -72,9 +71,9 @@ def evaluator(
 
 
 def word_recall(reference: str, transcription: str) -> tuple[int, int, int]:
-    """How much of a text a reader recognises: the words of the reference, of the transcription, and those they share.
+    """How much of a text a reader recognises: the number of words of the reference, of the transcription, and of both.
 
-    The last is the length of their longest common subsequence.  Case and punctuation do not count; an apostrophe within
+    The last is the length of the longest common subsequence.  Case and punctuation do not count; an apostrophe within
     a word does.
     """
     a, b = (

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hfrnn.errors import DataError
-from hfrnn.handwriting import dataset, ink, synthetic
+from hfrnn.handwriting import dataset, iamondb, ink, synthetic
 
 X_HEIGHT = 0.62  # people's ratio of x-height to capitals, over that of the font; fitted to the words of IAM-OnDB
 TYPICAL = 18.2  # Hershey units: the median height of IAM-OnDB's 10,741 training texts in that font
@@ -74,3 +74,19 @@ def from_data(data: dataset.Dataset, name: str) -> tuple[np.ndarray, str]:
             return dataset.offsets_of(lines, i), lines.texts[i]
     examples = ', '.join(data.valid.names[:3])
     raise DataError(f'no line {name} in {data.name}; its lines have names such as {examples}')
+
+
+def read_line(name: str, folder: str | None, cache: str | None = None) -> tuple[np.ndarray, str]:
+    """(P, 3) offsets of a line by its name, and its text: a synthetic line, or one of IAM-OnDB.
+
+    Args:
+      folder, cache: of IAM-OnDB, as ``iamondb.load`` takes them.
+
+    Raises:
+      DataError: if there is no such line, or it is one of IAM-OnDB and there is no folder.
+    """
+    if found := synthetic.NAME.fullmatch(name):
+        return synthetic.line(int(found[1]), int(found[2]))[1:]
+    if not folder:
+        raise DataError(f'no file {name}; if it is a line of IAM-OnDB, name the folder: --data=FOLDER')
+    return from_data(iamondb.load(folder, cache), name)

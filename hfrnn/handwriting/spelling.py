@@ -63,3 +63,18 @@ def spell(text: str, alphabet: str) -> tuple[str, dict[str, str]]:
     if unwritable:
         raise DataError(f'cannot be written with this alphabet: {" ".join(map(repr, unwritable[:10]))}')
     return ''.join(replaced.get(c, c) for c in text), replaced
+
+
+def unread(text: str, alphabet: str, what: str) -> dict[str, str]:
+    """The characters of a line of data that a net has not learnt; each is the unknown symbol, as in training.
+
+    Args:
+      what: has the text, for the error.
+
+    Raises:
+      DataError: if the alphabet lacks a character and has no unknown symbol.
+    """
+    unknown = {c: UNKNOWN for c in text if c not in alphabet}
+    if unknown and UNKNOWN not in alphabet:
+        raise DataError(f'{what} has a text that this net cannot read, {text!r}')
+    return unknown

@@ -37,7 +37,7 @@ Those before it change the gradient, and so the model that rho is measured again
 **Errors**: ValueError where ``params``, ``curvature`` or ``value_fn`` is missing, where the gradient, a product or
 ``squared_gradients`` differs from params in structure or shapes, and where an objective is not a scalar; TypeError for
 params that are not all float32 or all float64, and for a choice that is not a function.  An objective of another type
-than params, as of float64 data, is rounded to theirs.  Numbers that are not finite raise no error: such a step is
+than params, such as float64, is rounded to theirs.  Numbers that are not finite raise no error: such a step is
 rejected, and its ``step_size`` is 0.
 
 Sources: Martens 2010 (M10) and his demo code (M10c); Martens & Sutskever 2011 (MS11); Sutskever's code release of 2011

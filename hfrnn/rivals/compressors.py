@@ -15,7 +15,7 @@ import numpy as np
 from hfrnn.errors import Unavailable
 from hfrnn.text.alphabet import as_bytes
 
-MEMORY = 1 << 30  # bytes for PPMd's model, whatever the text: what it has made of one does not depend on what follows
+MEMORY = 1 << 30  # bytes for PPMd's model; as all texts get the same, the bits of one do not depend on what follows it
 
 
 def _needed(module):
@@ -54,7 +54,7 @@ def zpaq(data: bytes) -> bytes:
         command = [program, 'add', 'archive.zpaq', 'text', '-method', '5', '-threads', '1']
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise Unavailable(f'zpaq fails: {(done.stderr.strip().splitlines() or ["no word why"])[-1]}')
+            raise Unavailable(f'zpaq fails: {(done.stderr.strip().splitlines() or ["no reason given"])[-1]}')
         return (pathlib.Path(folder) / 'archive.zpaq').read_bytes()
 
 
@@ -84,7 +84,7 @@ def conditional_bits(compress: Callable[[bytes], bytes], before: bytes, data: by
     return 8 * (len(compress(before + data)) - len(compress(before)))
 
 
-def beside(known: np.ndarray, symbols: np.ndarray, alphabet: str) -> dict[str, float]:
-    """Bits per symbol of a text (N,), for the compressors of Python that have read ``known`` before."""
+def bits_per_symbol(known: np.ndarray, symbols: np.ndarray, alphabet: str) -> dict[str, float]:
+    """Bits per symbol of a text (N,), by each of Python's compressors, once it has read ``known``."""
     before, data = (as_bytes(part, alphabet) for part in (known, symbols))
     return {name: conditional_bits(compress, before, data) / len(symbols) for name, compress in COMPRESSORS.items()}

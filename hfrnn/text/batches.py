@@ -43,7 +43,7 @@ def steps_per_epoch(n: int, B: int, T: int) -> int:
 
 
 def check_streams(n: int, B: int, T: int) -> None:
-    """That a text of n symbols is long enough for every one of B streams to have a whole sequence of T.
+    """Checks that a text of n symbols is long enough for every one of B streams to have a whole sequence of T.
 
     Raises:
       DataError: if not.

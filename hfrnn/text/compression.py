@@ -86,7 +86,7 @@ def compress(
     """Writes the archive of a file.
 
     Args:
-      alphabet: the character of each symbol; ``text.BYTES`` for bytes, otherwise the file is UTF-8.
+      alphabet: the character of each symbol; ``alphabet.BYTES`` for bytes, otherwise the file is UTF-8.
       tick: called with the progress, often.
 
     Raises:
@@ -101,7 +101,7 @@ def compress(
     begun = time.perf_counter()
 
     def block():
-        """Writes what has gathered."""
+        """Writes the block that is gathered so far."""
         nonlocal seal, content, n, written
         payload = _trimmed(encoder.get_compressed())
         if len(payload) < len(raw):
@@ -156,7 +156,7 @@ def decompress(
     """Writes the file of an archive.  The file is complete and verified only when this returns.
 
     Raises:
-      ArchiveError: if it is no archive, damaged, or made by another model.
+      ArchiveError: if it is not an archive, is damaged, or was made by another model.
     """
     if read_header(source) != header:
         raise ArchiveError(
@@ -212,11 +212,11 @@ def read_header(source: BinaryIO) -> Header:
     """Reads the header of an archive.
 
     Raises:
-      ArchiveError: if it is no archive.
+      ArchiveError: if it is not an archive.
     """
     begin = source.read(13)
     if not begin.startswith(MAGIC):
-        raise ArchiveError('this is no archive of experiments.compression')
+        raise ArchiveError('this is not an archive of experiments.compression')
     if len(begin) < 13:
         raise ArchiveError(_TRUNCATED)
     return Header(begin[4], begin[5:])
@@ -247,11 +247,11 @@ def _decoded(predictor, state, alphabet, payload, n):
 
 
 def _stored(predictor, state, alphabet, raw):
-    """The same of a block that is not coded; the model reads it, too."""
+    """Yields the same of a block that is stored uncoded, which the model reads, too."""
     try:
         symbols = np.frombuffer(raw, np.uint8) if alphabet == BYTES else encode(raw.decode(), alphabet)
     except (UnicodeDecodeError, DataError) as e:
-        raise ArchiveError('the archive is damaged: a block of it is no text of this model') from e
+        raise ArchiveError('the archive is damaged: a block of it is not text that this model reads') from e
     for first in range(0, len(symbols), PIECE):
         part = symbols[first : first + PIECE]
         start = time.perf_counter()

@@ -16,7 +16,7 @@ import numpy as np
 
 from hfrnn.errors import DataError
 from hfrnn.text import wikipedia
-from hfrnn.text.alphabet import BYTES, PAPER_ALPHABET, alphabet_of, encode
+from hfrnn.text.alphabet import BYTES, PAPER_ALPHABET, alphabet_of, encode, symbols_of, text_of, unit_of
 
 
 class Corpus(NamedTuple):
@@ -208,6 +208,24 @@ CORPORA = {
     'wiki': _wiki,
 }
 OF_CHARACTERS = ('ptb', 'wiki')  # and not of bytes
+
+
+def read_symbols(name: str, alphabet: str, folder: str | None = None) -> np.ndarray:
+    """The symbols of a file, or of the training text of a corpus, in a given alphabet.
+
+    Args:
+      name, folder: see ``load``.
+
+    Raises:
+      DataError: as in ``load``; or for a character that the alphabet lacks.
+    """
+    unit = unit_of(alphabet)
+    if name not in CORPORA:
+        return encode(read(name, unit), alphabet)
+    corpus = load(name, folder, 'characters' if name in OF_CHARACTERS else unit)
+    if corpus.alphabet == alphabet:
+        return corpus.train
+    return symbols_of(text_of(corpus.train, corpus.alphabet), alphabet)
 
 
 # -- of a corpus ------------------------------------------------------------------------------------------------------

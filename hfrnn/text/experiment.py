@@ -44,38 +44,42 @@ NAME = 'language_model'
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-    """The run: text, net and training."""
+    """Text, net and training, which define a run."""
 
     corpus: str = setting('pydoc', f'One of {", ".join(corpora.CORPORA)}, or the path of a text file.')
     unit: str = setting('characters', 'What a symbol is; enwik8 is of bytes.', choices=('characters', 'words', 'bytes'))
     held_out: int = setting(
         0,
-        'Keep so many validation symbols, the last; the others are trained on. 0 keeps all.',
+        'Validate on the last so many validation symbols only, and train on the others too. 0 for all.',
         low=0,
     )
     net: Net = Net()  # noqa: RUF009
-    seed: int = setting(0, 'Of everything random: initial weights, batches, noise, dropout.', low=0, high=SEEDS - 1)
+    seed: int = setting(
+        0, 'Seed of everything random: initial weights, batches, noise, dropout.', low=0, high=SEEDS - 1
+    )
     batches: str = setting(
         'substrings',
-        'substrings: random ones. streams: in order, the state carried over.',
+        'substrings: random, each from the initial state. streams: in order, the state carried over.',
         choices=('substrings', 'streams'),
     )
-    batch: int = setting(48_000, 'Sequences for a gradient, of all devices; streams: as many streams, B.', low=1)
+    batch: int = setting(48_000, 'Sequences for a gradient, on all devices together; the number of streams, B.', low=1)
     length: int = setting(250, 'Symbols that a training sequence predicts, T.', low=1)
-    unscored: int = setting(0, 'substrings: how many of them are not scored, at its beginning.', low=0)
-    reset_every: int = setting(0, 'streams: sequences after which the state starts anew; 0 for an epoch.', low=0)
+    unscored: int = setting(0, 'substrings: how many of these, at the beginning, are not scored.', low=0)
+    reset_every: int = setting(0, 'streams: reset the state after so many sequences; 0 for once an epoch.', low=0)
     first_order: FirstOrder = FirstOrder()  # noqa: RUF009
     hessian_free: HessianFree = HessianFree()  # noqa: RUF009
     weight_noise: WeightNoise = WeightNoise()  # noqa: RUF009
     products: str = setting(
-        'float32', 'lstm: what it multiplies in training.', choices=('float32', 'bfloat16')
-    )  # the dtype of matrix products
-    dropout: float = setting(0.0, 'lstm: of what enters the cells, in training.', low=0.0, high=0.99)
-    init_from: str | None = setting(None, 'The net to begin with: the folder of a run, a file, or a shipped name.')
-    evaluate_symbols: int = setting(100_000, 'Validation text that chooses among the weights.', low=1)
+        'float32', 'lstm: what the factors of its matrix products are rounded to.', choices=('float32', 'bfloat16')
+    )
+    dropout: float = setting(0.0, 'lstm: the share of input to the cells that training drops.', low=0.0, high=0.99)
+    init_from: str | None = setting(
+        None, 'Begin with the weights of this net: the folder of a run, a file, or a shipped name.'
+    )
+    evaluate_symbols: int = setting(100_000, 'Choose the best weights by the first so many validation symbols.', low=1)
 
 
-# The nets of the two papers, of which every script has one for its defaults.
+# The settings of the two papers, the defaults of the scripts.
 SMH11 = LanguageModel(
     unscored=50,
     first_order=FirstOrder(optimizer=HESSIAN_FREE, clip_norm=1.0),
@@ -92,7 +96,7 @@ G13 = LanguageModel(
 
 
 def check(s: LanguageModel) -> None:
-    """That the settings go together.
+    """Checks that the settings go together.
 
     Raises:
       SettingsError: if not.
@@ -149,8 +153,8 @@ def language_model(
     devices: int | None = None,
     evaluation: Evaluation = Evaluation(),  # noqa: B008
     sampling: Sampling = Sampling(),  # noqa: B008
-    beside: Callable | None = None,
-    before: dict | None = None,
+    others: Callable | None = None,
+    previous: dict | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Experiment:
     """The experiment of these settings.
@@ -160,7 +164,7 @@ def language_model(
       chunk: substrings in memory at once for a gradient, on each device.
       devices: how many it will run on; all if None.
       evaluation, sampling: what the report measures, and the sample in it.
-      beside, before: as of ``report.report``: others to measure on the same text, and results.json so far.
+      others, previous: see ``report.report``: what else to measure on the same text, and results.json so far.
       say: called with each line of what a long evaluation is doing.
 
     Raises:
@@ -222,7 +226,7 @@ def language_model(
         evaluate=evaluate,
         bundle=bundle,
         report=lambda bundle, history: report.report(
-            bundle, history, corpus, evaluation, sampling, names, beside=beside, before=before, say=say
+            bundle, history, corpus, evaluation, sampling, names, others=others, previous=previous, say=say
         ),
         describe=describe,
         warm_start=warm_start if s.init_from else None,
@@ -244,7 +248,7 @@ def _description(s):
 
 
 def _numbers_at_once(s, V, chunk, devices):
-    """What a device holds for its part of a batch while it learns: somewhat less than a benchmark measures."""
+    """How many numbers a device holds for its part of a batch in a step; somewhat less than was measured."""
     H = s.net.hidden * s.net.layers * (2 if s.net.cell == LSTM else 1)
     F = s.net.factors if s.net.cell == 'mrnn' else 0
     part = s.batch // count(devices)
@@ -255,7 +259,7 @@ def _numbers_at_once(s, V, chunk, devices):
 
 
 def initial_params(s: LanguageModel, corpus: Corpus, shapes: Any) -> tuple[Any, dict]:
-    """The params to begin with, of ``init_from``, and where they are from.
+    """The first params, from the net ``init_from``, and where they are from.
 
     Adaptive weight noise begins with the posterior of a net that has one; otherwise with its weights.
 
@@ -279,12 +283,12 @@ def initial_params(s: LanguageModel, corpus: Corpus, shapes: Any) -> tuple[Any, 
 
 
 class _Learner(NamedTuple):
-    """What differs between the two kinds of batches.
+    """The parts of the experiment that differ between the two kinds of batches.
 
     Attributes:
       noise: on the weights.
-      state: ``state(params)``, that before the first step.
-      step, batch, steps_per_epoch: as of ``Experiment``.
+      state: ``state(params)``, the state before the first step.
+      step, batch, steps_per_epoch: as in ``Experiment``.
       symbols: ``symbols(i)``, how many have been predicted in i steps.
     """
 
@@ -307,7 +311,7 @@ def _noise(s):
 
 def _substrings(s, corpus, chunk) -> _Learner:
     V, noise = len(corpus.alphabet), _noise(s)
-    random_substrings(corpus.train, np.random.default_rng(0), 1, s.length, s.unscored)  # long enough?
+    random_substrings(corpus.train, np.random.default_rng(0), 1, s.length, s.unscored)  # raises if it is too short
     learner = _in_training(s, V)
     if s.first_order.optimizer == HESSIAN_FREE:
         optimizer = optimizers.hessian_free(s.hessian_free, s.first_order.average)

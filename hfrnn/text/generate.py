@@ -19,17 +19,21 @@ MOST_HELD = 10**8  # symbols, of all texts of a beam
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """A prompt, and what the net writes after it."""
+    """Sampling after a prompt."""
 
     prompt: str | None = setting(None, 'What the net reads first; the end of a line if not given.')
-    sample_length: int = setting(500, 'How many symbols it writes.', low=1, high=10**7)
-    temperature: float = setting(1.0, '0 takes the most probable symbol.', low=0.0)
-    beam: int = setting(0, 'The most probable text that a beam of this width finds; 0 for a sample.', low=0, high=10**4)
-    sample_seed: int = setting(0, 'Another seed, another text.', low=0, high=SEEDS - 1)
+    sample_length: int = setting(500, 'How many symbols the net writes.', low=1, high=10**7)
+    temperature: float = setting(
+        1.0, "1 samples from the net's distribution; lower is safer; 0 takes the most probable symbol.", low=0.0
+    )
+    beam: int = setting(
+        0, 'Search for the most probable text with a beam of this width; 0 for a sample.', low=0, high=10**4
+    )
+    sample_seed: int = setting(0, 'Seed of the sample.', low=0, high=SEEDS - 1)
 
 
 def check_sampling(s: Sampling) -> None:
-    """That memory can hold the beam.
+    """Checks that memory can hold the beam.
 
     Raises:
       SettingsError: if not.
@@ -76,7 +80,7 @@ def sample_as(s: Sampling, net: Trained) -> str:
 
     Raises:
       SettingsError: for a beam that is too large.
-      DataError: as of ``sample``.
+      DataError: as in ``sample``.
     """
     check_sampling(s)
     return sample(net, s.prompt, s.sample_length, temperature=s.temperature, beam=s.beam, seed=s.sample_seed)

@@ -49,7 +49,7 @@ def mix(*predictors: Predictor, rate: float = 0.05, least_rate: float = 5e-4) ->
     groups = np.arange(1 + len(predictors))
 
     def ready(states, w, used, P):
-        """The state before a symbol of which the predictors say P (M, V)."""
+        """The state before a symbol, for which the predictors give the distributions P (M, V)."""
         P = np.maximum(P, LEAST)
         log_p = np.log(P)
         entropies = -np.sum(P * log_p, 1) / np.log(2)
@@ -58,7 +58,7 @@ def mix(*predictors: Predictor, rate: float = 0.05, least_rate: float = 5e-4) ->
         p = np.exp(z - z.max())
         return Mixed(states, w, used, log_p, chosen, p / p.sum())
 
-    def learnt(state, symbol):
+    def learn(state, symbol):
         """(w, used) after a symbol."""
         w, used = state.w, state.used
         at = groups, state.chosen
@@ -77,7 +77,7 @@ def mix(*predictors: Predictor, rate: float = 0.05, least_rate: float = 5e-4) ->
         return np.stack([predictor.probs(state) for predictor, state in zip(predictors, states, strict=True)])
 
     def update(state, symbol):
-        w, used = learnt(state, symbol)
+        w, used = learn(state, symbol)
         pairs = zip(predictors, state.states, strict=True)
         states = tuple(predictor.update(one, symbol) for predictor, one in pairs)
         return ready(states, w, used, probabilities(states))
@@ -90,7 +90,7 @@ def mix(*predictors: Predictor, rate: float = 0.05, least_rate: float = 5e-4) ->
         for i, symbol in enumerate(symbols):
             mixed[i] = state.p
             following = predicted[i + 1] if i + 1 < len(symbols) else probabilities(states)
-            state = ready(states, *learnt(state, symbol), following)
+            state = ready(states, *learn(state, symbol), following)
         return state, mixed
 
     return Predictor(init, lambda state: state.p, update, bulk)

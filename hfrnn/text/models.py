@@ -37,19 +37,21 @@ CELLS = {
 
 @dataclasses.dataclass(frozen=True)
 class Net:
-    """What makes the net, beside the number of symbols."""
+    """All that makes the net but the number of symbols"""
 
     cell: str = setting('mrnn', 'The recurrent layer.', choices=(*CELLS, LSTM))
-    hidden: int = setting(350, 'Hidden units, or LSTM cells, of a layer, H.', low=1)
-    layers: int = setting(1, 'lstm: how many layers.', low=1, high=100)
+    hidden: int = setting(350, 'Hidden units, or LSTM cells, in each layer, H.', low=1)
+    layers: int = setting(1, 'lstm: the number of layers.', low=1, high=100)
     factors: int = setting(350, 'mrnn: factors, F.', low=1)
     gain: str = setting(
-        'linear', "mrnn: the paper's gain, or that of its author's code, tanh.", choices=('linear', 'tanh')
+        'linear', "mrnn: the factors' gain. tanh: as in the code released with the paper.", choices=('linear', 'tanh')
     )
-    clip: float = setting(0.0, 'lstm: the largest of its derivatives, each clipped by itself; 0 for any.', low=0.0)
-    output_clip: float = setting(0.0, 'The same for the derivatives of the softmax layer.', low=0.0)
+    clip: float = setting(
+        0.0, 'lstm: clip each derivative at the net inputs of its cells to this size; 0 for no clipping.', low=0.0
+    )
+    output_clip: float = setting(0.0, 'The same at the inputs of the softmax.', low=0.0)
     initial_sd: float | None = setting(
-        None, "lstm: standard deviation of the weights at the start; by a unit's inputs if not given.", low=0.0
+        None, "lstm: standard deviation of the initial weights; 1 / sqrt(a unit's inputs) if not given.", low=0.0
     )
 
 
@@ -67,7 +69,7 @@ class Trained(NamedTuple):
 
 
 def check(net: Net) -> None:
-    """That the settings go together.
+    """Checks that the settings go together.
 
     Raises:
       SettingsError: for what only another cell has.

@@ -1,4 +1,4 @@
-"""One interface of everything that predicts the next symbol: nets, memoizers, n-grams, mixtures of them."""
+"""One interface to everything that predicts the next symbol: nets, memoizers, n-grams, mixtures of them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ class Predictor(NamedTuple):
       probs: ``probs(state) -> p`` (V,) float64, that sums to one.
       update: ``update(state, symbol) -> state``, once the symbol is known.
       read: ``read(state, symbols) -> (state, P)``, of predictors that have a faster way through a known text (N,); else
-        None.  P (N, V) is what ``probs`` says before each symbol, to the last bit: a text is encoded by this one and
+        None.  P (N, V) is what ``probs`` gives before each symbol, to the last bit: a text is encoded by this one and
         decoded by the two above.
     """
 
@@ -56,7 +56,7 @@ def read_bits(predictor: Predictor, state: State, symbols: np.ndarray, piece: in
 
 
 PIECE = 64  # the most steps of one call; each call makes room for so many distributions
-LEAST = 1e-30  # the least probability of a symbol: in float32 it may be 0, which no code can say
+LEAST = 1e-30  # the least probability of a symbol: in float32 it may be 0, which cannot be coded
 
 
 class Frozen(NamedTuple):
@@ -76,7 +76,7 @@ class Learning(NamedTuple):
 
     Attributes:
       params: of the net now.
-      carry, p: as of ``Frozen``.
+      carry, p: as in ``Frozen``.
       start: the cell's state before ``inputs``.
       inputs: (n,) int32, what has been read since the last learning step, the newest last.
     """
@@ -153,7 +153,7 @@ def online(net: Model, params: Any, prompt: np.ndarray, rule: Rule, segment: int
         _, grads = segment_gradient(net, params, start, xs, targets, jnp.ones(len(xs)))
         return learn(rule, trained, params, grads)
 
-    def learnt(state, symbol):
+    def learn_segment(state, symbol):
         """The state once the net has learnt to predict its inputs, each from those before, and then this symbol."""
         targets = np.append(state.inputs[1:], symbol).astype(np.int32)
         learned = step(params, rule, state.params, state.start, state.inputs, targets)
@@ -170,7 +170,7 @@ def online(net: Model, params: Any, prompt: np.ndarray, rule: Rule, segment: int
         first = 0
         while first < len(symbols):
             if len(state.inputs) == segment:
-                state = learnt(state, symbols[first])
+                state = learn_segment(state, symbols[first])
             part = symbols[first : first + min(PIECE, segment - len(state.inputs))]
             P[first] = state.p
             state, after = forward(state, part)
@@ -186,7 +186,7 @@ def online(net: Model, params: Any, prompt: np.ndarray, rule: Rule, segment: int
 
     def update(state, symbol):
         if len(state.inputs) == segment:
-            state = learnt(state, symbol)
+            state = learn_segment(state, symbol)
         return forward(state, [symbol])[0]
 
     return Predictor(init, lambda state: state.p, update, read)

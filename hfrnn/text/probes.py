@@ -41,7 +41,7 @@ class Subject(NamedTuple):
     """A model that is probed.
 
     Attributes:
-      judge: what it says of texts.
+      judge: the probabilities that it gives.
       sample: ``sample(prompt (K,), n, streams, seed) -> (streams, n)``, texts that it writes.
     """
 
@@ -61,7 +61,7 @@ def net_subject(model: Model, params: Any) -> Subject:
 
 
 def net_judge(model: Model, params: Any, rows: int = 1024, steps: int = 16) -> Judge:
-    """A net's; texts are filled up to a power of two or to multiples of ``rows``, and to multiples of ``steps``."""
+    """The judge of a net; it pads B to a power of two, or multiples of ``rows``, and T to multiples of ``steps``."""
     read = scoring.rows_reader(model)
 
     def judge(context, texts, targets):
@@ -95,13 +95,13 @@ def probe(
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[dict[str, Any], dict[str, Figure]]:
-    """Asks all subjects everything: (the results of each probe, figures by file name).
+    """Probes all subjects: (the results of each probe, figures by file name).
 
     A probe that the text cannot answer has the result None and no figure.
 
     Args:
       subjects: by name, the net first.
-      corpus: whose test text is asked about, and whose training text they know.
+      corpus: the subjects have learnt its training text, and are asked about its test text.
       prompt: (K,) what each reads before it samples.
       n_bags, n_passages, n_sampled: bags of words, passages for each pair of brackets, symbols to sample.
       say: called with each line of results.
@@ -193,7 +193,7 @@ def probe_debagging(subjects, corpus, n, seed, say):
 
 
 def pairs_in(alphabet: str, content: str, least: int = 20) -> list[str]:
-    """The pairs that a text uses, so often at least."""
+    """The pairs whose opening sign a text has at least ``least`` times."""
     return [pair for pair in PAIRS if set(pair) <= set(alphabet) and content.count(pair[0]) >= least]
 
 
@@ -295,10 +295,10 @@ def words_of(content: str) -> list[str]:
 
 
 def new_words(contents: Sequence[str], known: str) -> tuple[int, float, list[str]]:
-    """Of texts, whose first and last words may be cut and do not count, against another text.
+    """The words of texts that another text lacks; the first and last word of each, perhaps cut, do not count.
 
     Returns:
-      (how many words, the share of those that the other text does not hold, these, the commonest and longest first).
+      (the number of words, the share of them that the other text lacks, these words, commonest and longest first).
     """
     vocabulary = set(words_of(known))
     words = [word for content in contents for word in words_of(content)[1:-1]]

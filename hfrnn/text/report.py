@@ -1,4 +1,4 @@
-"""What a language model is worth: static and dynamic evaluation, compressors beside it, a sample."""
+"""The report on a language model: static and dynamic evaluation, compressors on the same text, a sample."""
 
 import dataclasses
 import math
@@ -24,21 +24,21 @@ from hfrnn.train.settings import setting
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What is measured of a trained net"""
+    """Evaluation"""
 
-    test_symbols: int = setting(0, 'The beginning of the test text to read; 0 for all of it.', low=0)
+    test_symbols: int = setting(0, 'Read the first so many test symbols; 0 for all.', low=0)
     stride: int = setting(
-        0, 'Static evaluation: read in pieces that score so many symbols; 0 as one stream.', low=0, high=10**9
+        0, 'Static evaluation: read in pieces that score so many symbols each; 0 for one stream.', low=0, high=10**9
     )
-    context: int = setting(1000, 'Symbols that a piece reads before the first it scores.', low=1, high=10**6)
-    dynamic: tuple[str, ...] = setting((), 'Rules of dynamic evaluation: sgd, rms.', choices=tuning.RULES)
+    context: int = setting(1000, '--stride: symbols that a piece reads before the first it scores.', low=1, high=10**6)
+    dynamic: tuple[str, ...] = setting((), 'Rules of dynamic evaluation, with commas between.', choices=tuning.RULES)
     segment: int = setting(20, 'Dynamic evaluation: symbols between two changes of the weights.', low=1, high=100_000)
-    tune_symbols: int = setting(20_000, 'Dynamic evaluation: validation text to choose its rate on.', low=1)
-    rms_symbols: int = setting(200_000, 'Dynamic evaluation: training text for the mean squares of rms.', low=1)
+    tune_symbols: int = setting(20_000, 'Dynamic evaluation: validation symbols to choose its rate on.', low=1)
+    rms_symbols: int = setting(200_000, 'Dynamic evaluation: training symbols for the mean squares of rms.', low=1)
 
 
 def check(evaluation: Evaluation, corpus: Corpus) -> None:
-    """What would fail when the training is done.
+    """Checks that the evaluation will be possible once the training is done.
 
     Raises:
       DataError: for too little validation text to tune dynamic evaluation on.
@@ -55,24 +55,24 @@ def report(
     sampling: Sampling,
     names: dict[str, Any],
     *,
-    beside: Callable[[np.ndarray, np.ndarray, str], dict[str, float]] | None = None,
-    before: dict | None = None,
+    others: Callable[[np.ndarray, np.ndarray, str], dict[str, float]] | None = None,
+    previous: dict | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """results.json, report.txt, sample.txt and learning_curve.png of a run.
 
     Args:
       names: of the net and its training, for results.json and the table.
-      beside: ``beside(train, test, alphabet)``, the bits per symbol of the test text for others, by name.
-      before: results.json so far.  What other rules and the others made of the same weights and text stays; all of it
-        stays if it is of more of the text.
+      others: ``others(train, test, alphabet) -> {name: bits per symbol}`` of the test text, for compressors.
+      previous: results.json so far.  Of the same weights and text, its results of other rules and compressors are kept;
+        if it is of more test text, all of it is.
       say: called with each line of what is done.
     """
     net = models.open_net(bundle)
     test = corpus.test[: evaluation.test_symbols or None]
-    before = before or {}
-    if (before.get('steps'), before.get('best_step')) != (history[-1]['step'], bundle.history.get('step')):
-        before = {}
+    previous = previous or {}
+    if (previous.get('steps'), previous.get('best_step')) != (history[-1]['step'], bundle.history.get('step')):
+        previous = {}
     results = {
         'corpus': corpus.name,
         'unit': unit_of(corpus.alphabet),
@@ -83,17 +83,17 @@ def report(
         **static_results(net, corpus, test, evaluation, names['batches']),
         'dynamic': dynamic_results(net, corpus, test, evaluation, say),
     }
-    if beside is not None:
-        results['compressors'] = beside(corpus.train, test, corpus.alphabet)
-    if before.get('test_symbols') == len(test):
-        results['dynamic'] = before['dynamic'] | results['dynamic']
-        if 'compressors' in before:
-            results['compressors'] = before['compressors'] | results.get('compressors', {})
+    if others is not None:
+        results['compressors'] = others(corpus.train, test, corpus.alphabet)
+    if previous.get('test_symbols') == len(test):
+        results['dynamic'] = previous['dynamic'] | results['dynamic']
+        if 'compressors' in previous:
+            results['compressors'] = previous['compressors'] | results.get('compressors', {})
     sampled = generate.sample_as(sampling, net)
     lines = [f'\nA sample:\n\n{sampled}\n', table(results)]
-    if before.get('test_symbols', 0) > len(test):
+    if previous.get('test_symbols', 0) > len(test):
         lines.append('  results.json is of more test text, and stays as it is')
-        return {'results.json': before, 'report.txt': '\n'.join(lines)}
+        return {'results.json': previous, 'report.txt': '\n'.join(lines)}
     figure = plots.learning_curve({names['cell']: history}, label=f'bits per {letter_of(corpus.alphabet)}')
     return {
         'results.json': results,
@@ -113,8 +113,8 @@ def unknown_symbols(corpus: Corpus, test: np.ndarray) -> dict[str, int]:
 def static_results(net: Trained, corpus: Corpus, test: np.ndarray, evaluation: Evaluation, batches: str) -> dict:
     """Bits, perplexity and error rate of the test text, read by a net that does not learn.
 
-    A net of substrings has seen the text before the test text; for its bits on training and validation text, as much of
-    the one as of the test text, and all of the other.  A net of streams begins with the start symbol.
+    A net of substrings first reads the text before the test text.  It is also measured on the validation text, and on
+    as much training text as there is test text.  A net of streams begins with the start symbol.
     """
     read = scoring.static_reader(net.model)
     how = {'stride': evaluation.stride, 'context': evaluation.context} if evaluation.stride else {}
@@ -175,20 +175,20 @@ def dynamic_results(
 
 
 def _progress(name, n, say):
-    begun = said = time.monotonic()
+    begun = last = time.monotonic()
 
     def on_block(done):
-        nonlocal said
+        nonlocal last
         now = time.monotonic()
-        if now - said > 60:
-            said = now
+        if now - last > 60:
+            last = now
             say(f'  {name}: {done:,} of {n:,}, remaining {clock((now - begun) * (n - done) / done)}')
 
     return on_block
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results for people."""
+    """The results as a table for people."""
     letter = 'byte' if results['unit'] == 'bytes' else 'char'
     lines = [
         f'{"on the test text":28s} {f"bits/{letter}":>10s} {"perplexity":>11s} {"error":>7s}   '

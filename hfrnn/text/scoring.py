@@ -33,7 +33,7 @@ MOST_NUMBERS = 2**26  # of outputs z held at once: 256 MiB
 
 
 class Reading(NamedTuple):
-    """What a net makes of a text.
+    """What a net predicts of a text.
 
     Attributes:
       nll: (N,) float64, -log P of every symbol given those before it, in nats.
@@ -200,9 +200,9 @@ def segment_gradient(model: Model, params: Params, state: Any, xs: jax.Array, ta
 
 
 def segments(text: np.ndarray, T: int, block: int) -> list[tuple[np.ndarray, ...]]:
-    """A text (N + 1,) as (inputs, targets, weights), each (block, T), one after the other; 0 weighs what is past it.
+    """A text (N + 1,) as consecutive (inputs, targets, weights), each (block, T); what is past its end has weight 0.
 
-    Of a text that does not fill one block, the block is as small as will hold it.
+    If the text does not fill one block, the block is only as large as it must be.
     """
     n = len(text) - 1
     block = min(block, -(-n // T))
@@ -221,7 +221,7 @@ def dynamic_reader(model: Model, segment: int, block: int = 50) -> Callable[...,
             params = learn(rule, trained, params, grads)
 
     Args of ``read``:
-      before: (K,) as of ``static_reader``; the net learns from it, too.
+      before: (K,) as in ``static_reader``; the net learns from it, too.
       on_block: is called with the number of symbols read, after every block.
 
     Args:
@@ -259,7 +259,7 @@ def root_mean_squares(
     """The root of the mean, over the segments of a training text (N,), of their squared gradients.
 
     Args:
-      before: (K,) as of ``static_reader``.
+      before: (K,) as in ``static_reader``.
       segment: symbols of one, whose nats are summed.
       block: segments in one call, which changes nothing.
     """

@@ -16,7 +16,7 @@ SHORTEST = 1_000  # a validation text, in symbols, that a rate can be chosen on
 
 
 def check_tuning_text(symbols: np.ndarray) -> None:
-    """That there is enough validation text to choose a learning rate on.
+    """Checks that there is enough validation text to choose a learning rate on.
 
     Raises:
       DataError: if not.

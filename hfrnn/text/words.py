@@ -93,7 +93,7 @@ def text_of(symbols: np.ndarray, alphabet: str | tuple[str, ...]) -> str:
 def load(name: str, folder: str | None = None) -> Corpus:
     """A corpus of words, its vocabulary as the alphabet: 'ptb', or the path of a text file.
 
-    Penn Treebank's 10,000 are Mikolov's, of the training text.  A file is divided as ``text.load`` divides it, at the
+    Penn Treebank's 10,000 words are Mikolov's, of the training text.  A file is divided as by ``corpora.load``, at the
     ends of lines, and its vocabulary is that of its training part and UNKNOWN.
 
     Raises:

@@ -27,7 +27,7 @@ TEST, KNOWN, SHOWN, VALID = ((0, 0, stream) for stream in (1, 2, 3, 4))  # strea
 
 @dataclasses.dataclass(frozen=True)
 class BouncingBalls:
-    """The run: videos, net and training."""
+    """Videos, net and training, which define a run."""
 
     size: int = setting(15, 'Pixels of a side of a frame.', low=2, high=200)
     balls: int = setting(3, 'Balls in the box.', low=1, high=20)
@@ -42,7 +42,7 @@ class BouncingBalls:
     batch: int = setting(500, 'Videos for a gradient, of all devices.', low=1)
     first_order: FirstOrder = FirstOrder(optimizer=HESSIAN_FREE, clip_norm=1.0)  # noqa: RUF009
     hessian_free: HessianFree = HessianFree(mu=0.03, damping=10.0, cg_iterations=80, curvature_batch=100)  # noqa: RUF009
-    test_videos: int = setting(200, 'Videos that measure a net.', low=1)
+    test_videos: int = setting(200, 'Videos for validation, and for the test.', low=1)
 
 
 def bouncing_balls(s: BouncingBalls, *, chunk: int = 100, shown: int = 20, devices: int | None = None) -> Experiment:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,14 +27,16 @@ TEST = (0, 0, 1)  # a stream of sequences that no step has
 
 @dataclasses.dataclass(frozen=True)
 class LongTerm:
-    """The run: problem, net and training.
+    """Problem, net and training, which define a run.
 
     Where no damping is given, it is 0.1; without structural damping 0.3; for permutation 0.1 T.
     """
 
     task: str = setting('addition', 'The problem.', choices=tuple(tasks.TASKS))
     T: int = setting(30, "The problem's minimum lag, in time steps.", low=1)
-    form: str = setting('thesis', 'As the thesis or as the released code has it.', choices=tasks.FORMS)
+    form: str = setting(
+        'thesis', 'The problem as in the thesis, or as in the code released in 2011.', choices=tasks.FORMS
+    )
     hidden: int = setting(100, 'Hidden units, H.', low=1)
     input_scale: float = setting(1.0, 'The standard deviation of W_hx at the start.', low=0.0)
     bias_scale: float = setting(SCALE, 'The standard deviation of the biases at the start.', low=0.0)
@@ -45,8 +47,8 @@ class LongTerm:
     first_order_batch: int = setting(100, 'First order: sequences for a gradient.', low=1)
     first_order: FirstOrder = FirstOrder(optimizer=HESSIAN_FREE, clip_norm=1.0)  # noqa: RUF009
     hessian_free: HessianFree = HessianFree(mu=1 / 30, cg_iterations=300, curvature_batch=1_000)  # noqa: RUF009
-    test_sequences: int = setting(10_000, 'How many sequences say whether a task is solved.', low=1)
-    solved_below: float = setting(0.01, 'It is solved when a smaller share of them is wrong.', low=0.0)
+    test_sequences: int = setting(10_000, 'Test sequences that decide whether the task is solved.', low=1)
+    solved_below: float = setting(0.01, 'It is solved when less than this share of them is wrong.', low=0.0)
 
 
 def method(s: LongTerm) -> str:
@@ -63,7 +65,7 @@ def resolved(s: LongTerm) -> LongTerm:
 
 
 def check_settings(s: LongTerm, devices: int | None = None) -> None:
-    """That the task exists at this lag, and the devices divide the batches.
+    """Checks that the task exists at this lag, and the devices divide the batches.
 
     Raises:
       DataError, SettingsError: if not.
@@ -173,3 +175,18 @@ def long_term(s: LongTerm, *, chunk: int = 1_000, devices: int | None = None) ->
         log_every=1 if by_hf else 500,
         title=f'{s.task}, T = {s.T}, seed {s.seed}, by {method(s)}',
     )
+
+
+def shares_solved(results: Sequence[dict], methods: Iterable[str]) -> list[dict]:
+    """Of each task, method and T: how many ``nets`` have results, and how many of them ``solved`` the task.
+
+    Nets that differ in other settings, the seed for one, count together.
+    """
+    methods = list(methods)
+    return [
+        {'task': task, 'method': name, 'T': T, 'nets': len(group), 'solved': sum(row['solved'] for row in group)}
+        for task in tasks.TASKS
+        for name in methods
+        for T in sorted({row['T'] for row in results})
+        if (group := [row for row in results if (row['task'], row['method'], row['T']) == (task, name, T)])
+    ]

@@ -261,5 +261,5 @@ def make(name: str, T: int, form: str = 'thesis') -> Task:
 
 
 def wrong_sequences(wrong: Callable[[jax.Array, Batch], jax.Array]) -> Callable:
-    """What ``step`` adds up of a ``tasks.Task``, by its ``wrong``; a sequence without targets is none."""
+    """The number of wrong sequences, for ``loss.eval_step``, by the ``wrong`` of a Task; padding does not count."""
     return lambda z, batch: jnp.sum(wrong(z, batch) & (batch.weights > 0).any(1))

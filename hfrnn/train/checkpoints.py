@@ -1,4 +1,4 @@
-"""Checkpoints of a run's state, by orbax: the last two, each whole or not there at all."""
+"""Checkpoints of a run's state, by orbax: the last two, each written whole or not at all."""
 
 import os
 import pathlib
@@ -24,7 +24,7 @@ class Checkpoints(NamedTuple):
     Attributes:
       path: the folder of the run.
       manager: orbax's.
-      trains: whether this process trains there, and may move what is damaged.
+      trains: whether this process trains in the folder, and may rename what is damaged.
     """
 
     path: pathlib.Path
@@ -33,9 +33,11 @@ class Checkpoints(NamedTuple):
 
 
 def open_checkpoints(run: RunFolder) -> Checkpoints:
-    """Those of a run; what killed saves have left is removed if the run is open to train."""
-    me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me))
+    """The checkpoints of a run; if it is open to train, removes what killed saves have left."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=str(own)
+    )
     options = ocp.CheckpointManagerOptions(
         max_to_keep=2,
         create=False,
@@ -56,7 +58,7 @@ def have_begun(folder: str | os.PathLike) -> bool:
 
 
 def save(checkpoints: Checkpoints, state: Any, step: int, seconds: float) -> None:
-    """A checkpoint, whole or not at all: orbax writes it beside and renames it at the end.
+    """Saves a checkpoint, whole or not at all: orbax writes it under another name and renames it at the end.
 
     It is the newest one from then on: those of later steps, if any, are removed.
     """
@@ -79,16 +81,16 @@ def restore_or_begin(checkpoints: Checkpoints, like: Any, begin: Callable[[], An
 
     Args:
       like: a state, or the shapes of one, of the structure that is to be found.
-      begin: the first state.  As it is saved at once, what it begins with, the weights of another run say, need not be
-        there when the run goes on.
+      begin: makes the first state.  It is saved at once, so that what it was made from, such as the weights of another
+        run, is not needed when this run goes on.
 
     Raises:
       RunError: if none can be read, or they are another model's, or not the same in all processes.
     """
     found, step = _newest(checkpoints, like)
     if jax.process_count() > 1:
-        mine = np.asarray([step, found is not None])
-        if (multihost_utils.process_allgather(mine) != mine).any():
+        own = np.asarray([step, found is not None])
+        if (multihost_utils.process_allgather(own) != own).any():
             raise RunError(
                 f'the processes find different checkpoints in {checkpoints.path}; give them one folder to share'
             )
@@ -118,7 +120,7 @@ def _newest(checkpoints, like):
         same = jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, found, zeros)
         if not jax.tree.all(same):
             raise RunError(_OTHER_MODEL.format(step, path))
-        if checkpoints.trains:  # only now that training can go on: else there is no more to lose than the names
+        if checkpoints.trains:  # only now, when an older one was found to go on from
             for later in damaged:
                 place = path / 'checkpoints' / str(later)
                 place.rename(place.with_name(f'{later}.damaged-{os.getpid()}'))
@@ -130,7 +132,7 @@ def _newest(checkpoints, like):
 
 
 def _may_be_damaged(manager, step, target):
-    """Whether a checkpoint that cannot be read as the target may be one, damaged; not if it is whole and another."""
+    """Whether what cannot be read as the target may be a damaged one of its kind: not if it is whole and of another."""
     try:
         content = manager.restore(step, args=ocp.args.StandardRestore())
     except Exception:  # as above

@@ -42,17 +42,17 @@ def spread(function: Callable, devices: int | None = None) -> Callable:
     """
     chosen = jax.devices()[:devices]
     if devices is not None and len(chosen) < devices:
-        raise ValueError(f'{devices} devices were asked for, {len(chosen)} are there')
+        raise ValueError(f'{devices} devices were asked for, and JAX has {len(chosen)}')
     run = _pmap(function, tuple(chosen))
-    mine = [i for i, device in enumerate(chosen) if device.process_index == jax.process_index()]
-    if not mine:
+    local = [i for i, device in enumerate(chosen) if device.process_index == jax.process_index()]
+    if not local:
         raise ValueError(f'none of the {len(chosen)} devices is of process {jax.process_index()}')
 
     def parts(leaf):
         leaf = np.asarray(leaf)
         if leaf.shape[0] % len(chosen):
             raise ValueError(f'a batch of {leaf.shape[0]} does not divide among {len(chosen)} devices')
-        return leaf.reshape(len(chosen), -1, *leaf.shape[1:])[mine[0] : mine[-1] + 1]
+        return leaf.reshape(len(chosen), -1, *leaf.shape[1:])[local[0] : local[-1] + 1]
 
     return lambda state, batch: run(state, jax.tree.map(parts, batch))
 
@@ -89,7 +89,7 @@ def check_batches(devices: int | None = None, **sizes: int) -> None:
 
 
 def check_memory(weights: int, copies: int, others: int = 0, devices: int | None = None) -> None:
-    """Checks that a CPU has memory for training, as there a too large allocation is not refused, but kills the process.
+    """Checks that a CPU has memory for training: an allocation that is too large kills the process there.
 
     Args:
       weights: the number of weights of the net.
@@ -110,6 +110,6 @@ def check_memory(weights: int, copies: int, others: int = 0, devices: int | None
 
 
 def describe_machine() -> dict:
-    """Where something was measured."""
+    """The machine and the version of JAX, to be kept beside what is measured."""
     machine = f'{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores'
     return {'machine': machine, 'jax': jax.__version__}

@@ -39,11 +39,11 @@ class Experiment(NamedTuple):
       batch: ``batch(i)``, what step i (from 0) sees: of the seed and i alone.
       evaluate: ``evaluate(params) -> {name: number}`` on validation data, logged as valid_NAME; the first, the lower
         the better, chooses the weights.
-      bundle: ``bundle(params, history) -> Bundle``; without params (None), for what it says of model and data.
+      bundle: ``bundle(params, history) -> Bundle``; params may be None, where only its model and data are read.
       report: ``report(bundle, history) -> {file name: content}``: 'results.json' a dict, 'report.txt' what is also
         printed, other text, and figures of matplotlib for names in .png.
-      describe: ``describe(i, metrics) -> {name: number}``, what is logged of step i besides; the metrics are empty
-        where a run ends by an evaluation.  None for the metrics as they are.
+      describe: ``describe(i, metrics) -> {name: number}``, what is logged of step i; the metrics are empty in the row
+        of the last evaluation.  None logs the metrics as they are.
       warm_start: ``warm_start(state) -> (state, origin)``: the state to begin with in place of a random one, and where
         it is from, JSON.  None for a random start.
       stop: ``stop(history)``, the reason to end before the limits, or None to go on.
@@ -70,7 +70,10 @@ class Experiment(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How long a run trains, and how often it saves, evaluates and logs; none of it defines the run."""
+    """How long to train, and how often to save, evaluate and log.
+
+    None of it defines the run.
+    """
 
     steps: int = setting(10**7, 'Train for so many steps in all.', low=0)
     epochs: float = setting(math.inf, 'Train for so many epochs in all.', low=0.0, infinite=True)
@@ -80,7 +83,9 @@ class Limits:
     log_every: int = setting(0, 'Log every so many steps; 0 for every step of HF, fewer of other optimisers.', low=0)
     patience: int = setting(0, 'End after so many evaluations that found nothing better; 0 for never.', low=0)
     clock: str = setting(
-        'wall', "What minutes and seconds are of: 'processor' is this process's own time, of all cores.", choices=CLOCKS
+        'wall',
+        "The clock of --minutes and of logged seconds. processor: this process's CPU time, summed over cores.",
+        choices=CLOCKS,
     )
 
 
@@ -107,12 +112,12 @@ def run(
     Raises:
       RunError: if the folder holds another run or something else, or no weights had a finite validation.
       Interrupted: after a signal; the state is saved.
-      NotFinite: if training came apart; the last good state is saved, and evaluated, before.
+      NotFinite: if training diverged; the last good state has been saved and evaluated.
     """
     begin = functools.partial(experiment.init, jax.random.key(experiment.settings.seed))
     origin = None
     if experiment.warm_start is not None and not checkpoints.have_begun(folder):
-        first, origin = experiment.warm_start(begin())  # before the folder is made: a mistake leaves nothing behind
+        first, origin = experiment.warm_start(begin())  # before the folder is made, so that a mistake leaves none
         begin = lambda: first  # noqa: E731
     open_run = run_folder.open_to_train(folder, {**_identity(experiment), 'clock': limits.clock})
     try:
@@ -142,7 +147,7 @@ def run(
 
 
 def evaluate(experiment: Experiment, folder: str | os.PathLike, *, say: Callable[[str], None] = print) -> Bundle:
-    """Reports once more on the weights that a run kept; adds nothing to what was trained.
+    """Reports once more on the weights that a run kept, without further training.
 
     Raises:
       RunError: if the folder holds another run, or none, or one that has kept no weights.
@@ -153,11 +158,11 @@ def evaluate(experiment: Experiment, folder: str | os.PathLike, *, say: Callable
 
 def summary(name: str, settings: Any, history: History) -> dict:
     """The ``history`` of a bundle: how the best weights so far came to be."""
-    told = flatten(settings)
-    if told.get('init_from'):
-        told['init_from'] = pathlib.Path(told['init_from']).name  # where a folder stands is nobody else's business
+    content = flatten(settings)
+    if content.get('init_from'):
+        content['init_from'] = pathlib.Path(content['init_from']).name  # a bundle may ship; folders are private
     best = run_folder.best_row(history, _objective(history))
-    return {'experiment': name, 'settings': told, **best, **_origin(history)}
+    return {'experiment': name, 'settings': content, **best, **_origin(history)}
 
 
 def clock(seconds: float) -> str:
@@ -181,7 +186,7 @@ def _count(params):
 
 
 def _objective(history):
-    """The name of the number that chooses the weights, in rows that have one."""
+    """The name of the validation value that chooses the weights: the first in any row; empty if there is none."""
     return next((key for row in history for key in row if key.startswith('valid_')), '')
 
 
@@ -215,8 +220,8 @@ def _keep_best(experiment, open_run, state, history):
 def _log_and_keep(experiment, open_run, saved, state, history, row, seconds):
     """Logs a row; where its validation is the best so far, keeps the weights.
 
-    In an order that a kill leaves whole: the row, the checkpoint, the weights.  Who goes on from the newest checkpoint
-    then knows which step the best weights are of.
+    The order, row, checkpoint, weights, is safe against a kill: a run that goes on from the newest checkpoint knows
+    from the rows which step the best weights are of.
     """
     objective = _objective([*history, row])
     value = row.get(objective)
@@ -229,7 +234,7 @@ def _log_and_keep(experiment, open_run, saved, state, history, row, seconds):
 
 
 def _impatient(history, limits, every):
-    """Whether the last so many evaluations on the way found nothing better; one that ended a run does not count."""
+    """Whether the last ``patience`` regular evaluations found nothing better; one that ended a run does not count."""
     rows = [row for row in run_folder.with_finite(history, _objective(history)) if row['step'] % every == 0]
     values = [row[_objective(history)] for row in rows]
     return bool(limits.patience and values) and len(values) - 1 - int(np.argmin(values)) >= limits.patience

@@ -45,43 +45,47 @@ HESSIAN_FREE = 'hf'
 
 @dataclasses.dataclass(frozen=True)
 class FirstOrder:
-    """Which optimiser, and what first-order methods take."""
+    """The choice of the optimiser, and the settings of first-order methods."""
 
     optimizer: str = setting(
         'adam',
-        "hf: Hessian-Free. graves_rmsprop: that of Graves 2013. muon: of an LSTM's W_h, Adam for the rest.",
+        "hf: Hessian-Free. graves_rmsprop: RMSProp as in Graves 2013. muon: Muon for an LSTM's W_h, Adam for the rest.",
         choices=(HESSIAN_FREE, *FIRST_ORDER),
     )
     learning_rate: float | None = setting(
         None,
-        "First order: at its highest; if not given, the optimiser's own: "
+        'First order: the peak learning rate; if not given, '
         + ', '.join(f'{rule.rate:g} for {name}' for name, rule in FIRST_ORDER.items())
         + '.',
         low=0.0,
         high=1e38,
     )
-    momentum: float = setting(0.9, 'sgd: momentum.', low=0.0, high=1.0)
-    warmup_steps: int = setting(0, 'First order: the learning rate rises from 0 over so many steps.', low=0)
-    decay_steps: int = setting(0, 'First order: cosine decay ends at this step; 0 for no decay.', low=0)
-    decay_epochs: float = setting(0.0, 'First order: the same in epochs.', low=0.0, high=1e6)
-    decay_to: float = setting(0.0, 'First order: the share of the learning rate that decay leaves.', low=0.0, high=1.0)
-    clip_norm: float = setting(0.0, 'First order: the largest norm of a gradient; 0 for any.', low=0.0)
-    average: float = setting(0.0, 'Evaluate and keep an average of the weights with this decay; 0 for none.', low=0.0)
+    momentum: float = setting(0.9, 'sgd: the momentum.', low=0.0, high=1.0)
+    warmup_steps: int = setting(0, 'First order: the learning rate rises linearly from 0 over so many steps.', low=0)
+    decay_steps: int = setting(0, 'First order: cosine decay ends at this step; 0 for none.', low=0)
+    decay_epochs: float = setting(
+        0.0, 'First order: it ends after so many epochs, where --decay_steps=0.', low=0.0, high=1e6
+    )
+    decay_to: float = setting(0.0, 'First order: the share of the peak that decay leaves.', low=0.0, high=1.0)
+    clip_norm: float = setting(0.0, 'First order: clip the gradient to this norm; 0 for no clipping.', low=0.0)
+    average: float = setting(
+        0.0, 'Evaluate and keep an exponential average of the weights, of this decay; 0 for none.', low=0.0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class HessianFree:
-    """What Hessian-Free takes."""
+    """The settings of Hessian-Free."""
 
     preset: str = setting(
-        'martens2010', 'HF: whose choices in CG, rho, backtracking and line search.', choices=tuple(hf.PRESETS)
+        'martens2010', 'HF: a published variant: its CG, rho, backtracking and line search.', choices=tuple(hf.PRESETS)
     )
     damping: float | None = setting(None, "HF: lambda at the start; the preset's if not given.", low=1e-30)
     cg_iterations: int | None = setting(None, "HF: the most CG iterations in a step; the preset's if not given.", low=1)
     cg_tolerance: float | None = setting(None, "HF: CG's tolerance; the preset's if not given.", low=0.0)
     mu: float = setting(0.0, 'HF: the weight of structural damping; 0 for none.', low=0.0)
-    curvature_batch: int = setting(2_400, 'HF: sequences for the curvature, the first of --batch.', low=1)
-    own_batches: bool = setting(False, 'HF: backtracking and line search have batches of their own, of that size.')
+    curvature_batch: int = setting(2_400, 'HF: sequences for the curvature: the first so many of the batch.', low=1)
+    own_batches: bool = setting(False, 'HF: draw separate batches, of that size, for backtracking and line search.')
     preconditioned: bool = setting(False, 'HF: precondition CG by squared gradients.')
 
 
@@ -89,12 +93,16 @@ class HessianFree:
 class WeightNoise:
     """Noise on the weights in training (Graves 2013)."""
 
-    noise: str = setting('none', 'On the weights, in training.', choices=('none', 'fixed', 'adaptive'))
+    noise: str = setting('none', 'Noise on the weights in training.', choices=('none', 'fixed', 'adaptive'))
     noise_sd: float = setting(
-        0.075, "The noise's standard deviation; adaptive: at the start, if it begins from no posterior.", low=1e-30
+        0.075,
+        "The noise's standard deviation; adaptive: its initial one, unless --init_from has learnt others.",
+        low=1e-30,
     )
     variance: str = setting(
-        'squared', 'adaptive: the derivative of the variances.', choices=('squared', 'reparameterised')
+        'squared',
+        "adaptive: the estimate of the variances' derivatives; squared gradients in the papers.",
+        choices=('squared', 'reparameterised'),
     )
 
 
@@ -128,7 +136,7 @@ def first_order(s: FirstOrder, steps_per_epoch: int = 1, last: Any = None) -> op
 
 
 def hessian_free(s: HessianFree, average: float = 0.0) -> optax.GradientTransformationExtraArgs:
-    """Hessian-Free by a preset and what is given beside it, and the average of the weights.
+    """Hessian-Free by a preset and the settings that override it, and the average of the weights.
 
     Raises:
       SettingsError: for an average that never forgets.
@@ -167,10 +175,10 @@ def optimizer_and_step(
 
 
 def batches(draw: Callable[[int, int], Batch], optimizer: str, batch: int, hf: HessianFree) -> Any:
-    """What a step of the optimiser sees: a batch; for Hessian-Free, the curvature's and its own ones, too.
+    """The batches of one step: a Batch, or for Hessian-Free a HessianFreeBatches.
 
     Args:
-      draw: ``draw(stream, n)``, n sequences; another stream, other sequences.
+      draw: ``draw(stream, n)``, n sequences; each stream has sequences of its own.
       batch: sequences for a gradient.
     """
     gradient = draw(0, batch)
@@ -182,7 +190,7 @@ def batches(draw: Callable[[int, int], Batch], optimizer: str, batch: int, hf: H
 
 
 def check_sizes(optimizer: str, batch: int, hf: HessianFree, devices: int | None = None) -> None:
-    """That the devices divide the batches, of which the curvature's is part of the gradient's.
+    """Checks that the devices divide the batches, and that the curvature's is part of the gradient's.
 
     Raises:
       SettingsError: if not.
@@ -191,7 +199,7 @@ def check_sizes(optimizer: str, batch: int, hf: HessianFree, devices: int | None
         check_batches(devices, batch=batch)
         return
     if hf.curvature_batch > batch:
-        raise SettingsError(f'curvature_batch={hf.curvature_batch} is no part of batch={batch}')
+        raise SettingsError(f'curvature_batch={hf.curvature_batch} is larger than batch={batch}, of which it is a part')
     check_batches(devices, batch=batch, curvature_batch=hf.curvature_batch)
 
 

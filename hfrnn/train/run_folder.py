@@ -44,7 +44,7 @@ def writes() -> bool:
 
 
 def wait(what: str) -> None:
-    """Waits until all processes have come here, so that what the first one has written can be read by all."""
+    """Waits until all processes are here, so that all can read what the first one has written."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
 
@@ -72,10 +72,10 @@ def read_identity(folder: str | os.PathLike) -> dict:
 
 
 def check_identity(folder: str | os.PathLike, identity: dict) -> None:
-    """That the run in a folder is this one; and of this clock, if ``identity`` names one.
+    """Checks that a folder holds this run; and that its clock is this one, if ``identity`` names one.
 
     Raises:
-      RunError: if it differs, with what does.
+      RunError: if not, with what differs.
     """
     saved = read_identity(folder)
     if saved['experiment'] != identity['experiment']:
@@ -127,7 +127,7 @@ def open_to_train(folder: str | os.PathLike, identity: dict) -> RunFolder:
 
 
 def _may_be_ours(name):
-    """Whether a file may be what a kill left of the beginning of a run, or another of its processes just wrote."""
+    """Whether a file may be the beginning of a run: what a kill left of it, or another process has just written."""
     return name in ('run.json', 'lock', 'checkpoints') or name.endswith('.new')
 
 
@@ -151,7 +151,7 @@ def close(run: RunFolder) -> None:
 
 
 def log(run: RunFolder, row: dict) -> None:
-    """Adds a line to metrics.jsonl; a number that is not finite is null there."""
+    """Adds a line to metrics.jsonl; a number that is not finite becomes null."""
     if writes():
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         with (run.path / 'metrics.jsonl').open('a') as f:
@@ -171,7 +171,7 @@ def read_metrics(folder: str | os.PathLike) -> list[dict]:
 
 
 def rewind_metrics(run: RunFolder, step: int) -> list[dict]:
-    """The rows up to a step, from which the run goes on; what comes after it leaves metrics.jsonl."""
+    """Removes from metrics.jsonl all rows after the step from which the run goes on, and returns the others."""
     rows = [row for row in read_metrics(run.path) if row['step'] <= step]
     path = run.path / 'metrics.jsonl'
     kept = ''.join(json.dumps(row) + '\n' for row in rows)
@@ -181,10 +181,10 @@ def rewind_metrics(run: RunFolder, step: int) -> list[dict]:
 
 
 def with_finite(rows: list[dict], key: str) -> list[dict]:
-    """Those of the rows that have a finite number by this name."""
+    """The rows in which ``key`` has a finite number."""
     return [row for row in rows if row.get(key) is not None and math.isfinite(row[key])]
 
 
 def best_row(rows: list[dict], key: str) -> dict:
-    """The row with the least number by this name; empty if none has one."""
+    """The row with the least finite ``key``; empty if no row has one."""
     return min(with_finite(rows, key), key=lambda row: row[key], default={})

@@ -9,8 +9,8 @@
         net: Net = Net()
         seed: int = setting(0, 'Seed of everything random.', low=0)
 
-A field that is itself settings is a group.  The names of all fields that are no groups, the leaves, differ, so that a
-flag, a key of a JSON file and a change need the leaf's name alone: ``replace(Run(), hidden=200)``.
+A field that is itself settings is a group; any other is a leaf.  No two leaves have the same name, so that a flag, a
+key of a JSON file and a change need the leaf's name alone: ``replace(Run(), hidden=200)``.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ SEEDS = 2**31  # a seed is smaller
 
 
 class Leaf(NamedTuple):
-    """A field that is no group.
+    """A field that is not a group.
 
     Attributes:
       name: of the field.
@@ -38,7 +38,7 @@ class Leaf(NamedTuple):
       help: one sentence.
       low, high: bounds of a number, None for none.
       choices: of a string, empty for any.
-      infinite: whether a number may be infinite, which is for what is never written as JSON.
+      infinite: whether a number may be infinite; never of settings that are written as JSON.
     """
 
     name: str
@@ -93,7 +93,7 @@ def replace(settings: Settings, **changes: Any) -> Settings:
     """The settings with other leaves.
 
     Raises:
-      SettingsError: for a name that is no leaf's.
+      SettingsError: for a name that no leaf has.
     """
     unknown = changes.keys() - {leaf.name for leaf in leaves(settings)}
     if unknown:
@@ -102,15 +102,15 @@ def replace(settings: Settings, **changes: Any) -> Settings:
 
 
 def _replaced(settings, changes):
-    mine = {}
+    changed = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
-            mine[field.name] = _replaced(value, changes)
+            changed[field.name] = _replaced(value, changes)
         elif field.name in changes:
             new = changes[field.name]
-            mine[field.name] = tuple(new) if isinstance(new, list) else new
-    return dataclasses.replace(settings, **mine)
+            changed[field.name] = tuple(new) if isinstance(new, list) else new
+    return dataclasses.replace(settings, **changed)
 
 
 def restore(default: Settings, content: dict[str, Any]) -> Settings:
@@ -134,7 +134,7 @@ def restore(default: Settings, content: dict[str, Any]) -> Settings:
 
 
 def check(settings: Settings) -> None:
-    """That all leaves are within their bounds and choices.
+    """Checks that all leaves are within their bounds and choices.
 
     Raises:
       SettingsError: if one is not.

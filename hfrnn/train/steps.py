@@ -73,9 +73,9 @@ def first_order_step(
 
     Args:
       per: the scale of the gradient, 'target' or 'sequence'.  The offset in Graves' rmsprop belongs to the latter.
-      noisy: ``noisy(params, key, batch) -> (objective, (sum of nats, sum of weights))``; the objective, a sum over
-        sequences, is differentiated.  None for the nats.  Every step, device and chunk has a key of its own, so chunks
-        of one sequence draw noise for each.
+      noisy: ``noisy(params, key, batch) -> (objective, (sum of nats, sum of weights))``: the objective, a sum over
+        sequences, is differentiated in place of the nats.  None for the nats.  The key differs between steps, devices
+        and chunks, so that chunks of one sequence draw noise for each sequence.
       seed: of these keys.
 
     Raises:
@@ -121,7 +121,7 @@ def noisy_loss(model: Model, noise: Noise, n_sequences: int) -> Callable:
     """
 
     def noisy(params, key, batch):
-        k_dropout = jax.random.fold_in(key, 2**31 - 1)  # no array of weights, for which noise is drawn, has that number
+        k_dropout = jax.random.fold_in(key, 2**31 - 1)  # noise is drawn with smaller numbers, one for each array
         nats, weight = loss_and_weight(model, noise.sample(key, params), batch, k_dropout)
         return nats + count_sequences(batch) / n_sequences * noise.complexity(params), (nats, weight)
 
@@ -169,8 +169,8 @@ def hessian_free_step(
     Args:
       chunk: how many sequences of the gradient's batch are in memory at once, on each device.
       mu: the weight of structural damping (Martens & Sutskever 2011).  Its distance, that of tanh units, is a sum over
-        units and time; a time step has the largest weight of the targets from there on, so that padding after the last
-        target adds nothing.
+        units and time; a time step has the largest weight of the targets from that step on, so that padding after the
+        last target adds nothing.
       preconditioned: whether to precondition CG by the squared gradients of the curvature batch's sequences, of which
         16 are in memory at once.
       fisher_samples: if not 0, the curvature is the Fisher matrix, from this many samples of each output, drawn anew
@@ -207,8 +207,8 @@ def hessian_free_step(
         loss = convex_loss(batch, params, key)
         weights = jax.lax.cummax(jnp.asarray(batch.weights), axis=1, reverse=True)
 
-        def distance(moved, here):
-            return mu / B * jnp.sum(jax.vmap(jax.vmap(tanh_distance))(moved.h, here.h) * weights)
+        def distance(moved, start):
+            return mu / B * jnp.sum(jax.vmap(jax.vmap(tanh_distance))(moved.h, start.h) * weights)
 
         local = gauss_newton(
             lambda params: predict_batch(model, params, batch),

@@ -51,7 +51,7 @@ def test_runs_leave_what_they_promise_and_two_are_compared(tmp_path, capsys):
     [
         (['--radius=0.6'], 'radius'),
         (['--speed=nan'], '--speed=nan is no number'),
-        (['--batch=8', '--curvature_batch=9'], '--curvature_batch=9 is no part of --batch=8'),
+        (['--batch=8', '--curvature_batch=9'], '--curvature_batch=9 is larger than --batch=8'),
         (['--cell=lstm', '--mu=0.1'], '--mu=0.1: structural damping is of tanh units'),
         (['--mode=compare'], '--runs'),
         (['--mode=compare', '--runs=nowhere'], 'holds no run'),

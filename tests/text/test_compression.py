@@ -167,7 +167,7 @@ def test_an_altered_byte_is_always_noticed():
         archive, _ = compressed(content, predictor)
         for i in range(len(archive)):
             for other in {archive[i] ^ 1, archive[i] ^ 128, 0, 255} - {archive[i]}:
-                said = 'no archive|another model|damaged|truncated'
+                said = 'not an archive|another model|damaged|truncated'
                 with pytest.raises(ArchiveError, match=said):
                     decompressed(archive[:i] + bytes([other]) + archive[i + 1 :], predictor)
 
@@ -201,7 +201,7 @@ def test_a_stored_block_that_the_alphabet_cannot_spell_is_damage(raw):
     block = b'\x02\x00\x02' + raw + bytes(4)  # symbols; not coded; bytes
     header = compression.read_header(io.BytesIO(archive))
     seal = zlib.crc32(block, zlib.crc32(compression.MAGIC + bytes([header.kind]) + header.model))
-    with pytest.raises(ArchiveError, match='no text of this model'):
+    with pytest.raises(ArchiveError, match='not text that this model reads'):
         decompressed(archive[:13] + block + seal.to_bytes(4), predictor, letters)
 
 
@@ -274,7 +274,7 @@ def test_a_net_compresses_what_it_can_spell(text_run, capsys, tmp_path):
     for flags, said in (
         (['--mode=compress', net, '--input={0}/other', '--output={0}/new'], '\N{SNOWMAN}'),
         (['--mode=compress', net, '--input={0}/binary', '--output={0}/new'], 'not UTF-8'),
-        (['--mode=decompress', net, '--input={0}/source', '--output={0}/new'], 'no archive'),
+        (['--mode=decompress', net, '--input={0}/source', '--output={0}/new'], 'not an archive'),
         (['--mode=decompress', net, '--input={0}/archive', '--output={0}/new', '--prime={0}/source'], 'another model'),
         (['--mode=compress', '--model=ngram', '--input={0}/source', '--output={0}/back'], 'exists'),
         (['--input={0}/source', '--output={0}/new'], 'say --mode=compress or'),

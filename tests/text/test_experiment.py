@@ -80,8 +80,8 @@ def test_an_lstm_leaves_what_it_promises(lstm):
 
 def test_an_mrnn_by_hessian_free_leaves_what_it_promises(tmp_path):
     said = []
-    beside = lambda known, symbols, alphabet: {'nobody': 8.0 * len(symbols) / 1500}  # noqa: E731
-    train(MRNN, tmp_path / 'run', steps=3, every=1, say=said.append, beside=beside)
+    others = lambda known, symbols, alphabet: {'nobody': 8.0 * len(symbols) / 1500}  # noqa: E731
+    train(MRNN, tmp_path / 'run', steps=3, every=1, say=said.append, others=others)
     results = read(tmp_path / 'run' / 'results.json')
     assert results['compressors'] == {'nobody': 8.0} and results['dynamic'] == {}
     for part in ('train', 'valid', 'test'):
@@ -135,7 +135,7 @@ def test_any_net_learns_by_what_goes_with_it(changes, tmp_path):
     'changes, said',
     [
         ({'length': 50, 'unscored': 50}, 'leaves nothing to score'),
-        ({'curvature_batch': 64}, 'is no part of batch'),
+        ({'curvature_batch': 64}, 'is larger than batch'),
         ({'length': 10**7}, 'too few for sequences'),
         ({'hidden': 100_000, 'factors': 100_000}, 'make it or its batches smaller'),
         ({'batch': 4 * 10**7, 'curvature_batch': 4 * 10**7}, 'make it or its batches smaller'),

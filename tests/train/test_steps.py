@@ -304,7 +304,7 @@ def test_an_output_that_is_not_convex_is_refused_by_name_or_takes_fisher():
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match='does not divide among 3 devices'):
         spread(eval_step(NET), 3)({}, batch())
-    with pytest.raises(ValueError, match='5 devices were asked for, 4 are there'):
+    with pytest.raises(ValueError, match='5 devices were asked for, and JAX has 4'):
         spread(eval_step(NET), 5)
 
 
