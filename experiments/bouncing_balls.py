@@ -75,10 +75,12 @@ def compare(o):
         if identity['experiment'] != NAME:
             raise RunError(f'{name} holds no run of bouncing balls')
         videos = ('size', 'balls', 'radius', 'speed', 'length', 'test_videos')
-        boxes.append({key: identity['settings'][key] for key in videos})
+        boxes.append({key: identity['settings'].get(key) for key in videos})
         if boxes[-1] != boxes[0]:
             raise RunError(f'{runs[0]} and {name} have other videos: {boxes[0]}, {boxes[-1]}')
         results.append(cli.results_of(name))
+        if not {'cell', 'optimizer', 'test_error', 'test_nats', 'without_learning'} <= results[-1].keys():
+            raise RunError(f'results.json in {name} is damaged')
         rows = run_folder.read_metrics(name)
         curves[f'{results[-1]["cell"]} by {results[-1]["optimizer"]}, {name}'] = [
             (row['seconds'] / 60, row['valid_error']) for row in rows if 'valid_error' in row

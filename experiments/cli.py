@@ -10,6 +10,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from absl import flags, logging
 
 from hfrnn import bundle, io
 from hfrnn.bundle import Bundle
-from hfrnn.errors import CorruptFile, RunError, SettingsError, UserError
+from hfrnn.errors import CorruptFile, OtherRun, RunError, SettingsError, UserError
 from hfrnn.train import devices, run_folder
 from hfrnn.train import settings as settings_of
 from hfrnn.train.loop import Interrupted, NotFinite
@@ -116,8 +117,9 @@ def _define(defined, group):
 def _read(defined, argv, groups):
     try:
         rest = defined(list(argv))
-    except flags.Error as e:
-        raise SettingsError(f'{" ".join(str(e).split())}; --help lists the flags') from e
+    except (flags.Error, UnicodeDecodeError) as e:
+        said = ' '.join(str(e).split()).removeprefix('ERROR:: ')
+        raise SettingsError(f'{said}; --help lists the flags') from e
     if len(rest) > 1:
         raise SettingsError(f'unknown argument {rest[1]!r}; flags begin with --')
     options = SimpleNamespace(given={name for name in defined if defined[name].present})
@@ -193,20 +195,22 @@ def errors_in_a_line(remains: str = '', defined: flags.FlagValues | None = None)
         _fail(f'{e.filename or ""}: {e.strerror or e}{remains}'.lstrip(': '))
     except SettingsError as e:
         _fail(re.sub(r'(?<![\w-])(\w+)=', lambda m: f'--{m[0]}' if m[1] in names else m[0], str(e)))
-    except RunError as e:
-        advice = '; repeat its flags or name another --workdir' if 'with other' in str(e) else ''
-        _fail(f'{e}{advice}')
+    except OtherRun as e:
+        _fail(f'{e}; repeat its flags or name another --workdir')
     except (UserError, NotFinite, ModuleNotFoundError) as e:
         _fail(str(e))
     except (MemoryError, jax.errors.JaxRuntimeError) as e:
-        if isinstance(e, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' not in str(e):
+        if isinstance(e, jax.errors.JaxRuntimeError) and not re.search('RESOURCE_EXHAUSTED|Out of memory', str(e)):
             raise
         reason = (str(e).splitlines() or ['no more can be had'])[0]
         sizes = [f'--{name}' for name in ('batch', 'curvature_batch', 'chunk', 'chunk_points') if name in names]
         advice = f'; make the net or {", ".join(sizes)} smaller' if sizes else ''
         _fail(f'not enough memory{advice} ({reason}){remains}')
     except KeyboardInterrupt:
-        _fail(f'stopped{remains or "; the same command goes on"}')
+        if remains:
+            _fail(f'stopped{remains}')
+        print('error: stopped; the same command goes on', file=sys.stderr, flush=True)
+        os._exit(128 + signal.SIGINT)  # without waiting for what runs in other threads
     except Interrupted as e:
         saved = 'saved' if run_folder.writes() else 'process 0 saves'
         print(f'stopped by {e}; {saved}. The same command goes on.', file=sys.stderr, flush=True)
@@ -286,7 +290,6 @@ def results_so_far(folder: str | None, experiment: str) -> tuple[pathlib.Path | 
     if not folder:
         return None, {}
     path = pathlib.Path(folder) / 'results.json'
-    path.parent.mkdir(parents=True, exist_ok=True)
     results = results_of(folder) if path.exists() else {'experiment': experiment}
     if results.get('experiment') != experiment or (path.parent / 'run.json').exists():
         raise RunError(f'{path.parent} holds a run, or the results of something else; name another --workdir')

@@ -165,7 +165,7 @@ def export(o):
     """Writes the best weights of --workdir as one small file, --output, in half precision, as they ship."""
     if not o.common.workdir or 'output' not in o.given or not pathlib.Path(o.output.output).name:
         raise SettingsError('say from which run, and where to: --workdir=FOLDER --output=FILE.npz')
-    net = bundle.without_noise(load(o.common.workdir, o.run.task))
+    net = bundle.without_noise(load(bundle.run_name(o.common.workdir), o.run.task))
     path = pathlib.Path(o.output.output)
     path = path if path.suffix == '.npz' else path.with_name(path.name + '.npz')
     if run_folder.writes():
@@ -195,7 +195,7 @@ def chosen_writer(o: Any) -> Writer:
         raise SettingsError('write with one net: that of --workdir or that of --weights')
     if weights == '':
         raise SettingsError('--weights names nothing')
-    name = workdir or weights or (SHIPPED if o.run.task == SYNTHESIS else None)
+    name = (bundle.run_name(workdir) if workdir else weights) or (SHIPPED if o.run.task == SYNTHESIS else None)
     if not name:
         raise SettingsError('say with which net: --weights=NAME, a file, or the folder of a run')
     return generate.open_writer(load(name, o.run.task))
@@ -403,8 +403,8 @@ def save_lines(o: Any, lines: list[np.ndarray], stem: pathlib.Path, endings: tup
     for ending in endings:
         path = pathlib.Path(f'{stem}{ending}')
         if ending == '.png':
-            figures.strokes_figure(lines).savefig(path, dpi=150)
+            plots.save(path, figures.strokes_figure(lines), dpi=150)
         else:
             text = render.strokes_svg(lines, o.style.animate) if ending == '.svg' else render.strokes_json(lines)
-            path.write_text(text, 'utf-8')
+            io.write_bytes(path, text.encode())
         say(path)

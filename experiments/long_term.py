@@ -155,8 +155,8 @@ def finished(o, s, folder):
 
 def collect(folder):
     """results.json and solved.png, of all nets below a folder that have a result; returns the shares solved."""
-    found = [cli.results_of(path.parent) for path in sorted(pathlib.Path(folder).glob('*/results.json'))]
-    rows = [row for row in found if row.get('experiment') == NAME]
+    found = {path.parent: cli.results_of(path.parent) for path in sorted(pathlib.Path(folder).glob('*/results.json'))}
+    rows = [row for place, row in found.items() if row.get('experiment') == NAME and run_folder.read_identity(place)]
     if not rows:
         raise RunError(f'{folder} holds no results yet')
     path, _ = cli.results_so_far(folder, GRID)

@@ -179,12 +179,14 @@ def load_net(o: Any, shipped: str | None = None) -> Bundle:
         raise SettingsError('--weights names nothing')
     if o.common.workdir and o.common.weights:
         raise SettingsError('read one net: that of --workdir or that of --weights')
-    name = o.common.workdir or o.common.weights or shipped
+    name = bundles.run_name(o.common.workdir) if o.common.workdir else o.common.weights or shipped
     if not name:
         raise SettingsError('say which run: --workdir=FOLDER, or --weights=FILE')
     net = cli.load_net(name)
     saved = {**net.model, **net.history.get('settings', {})}
     given = {k: v for k, v in settings_of.flatten(o.run).items() if k in o.given}
+    if given.get('init_from'):
+        given['init_from'] = pathlib.Path(given['init_from']).name  # as ``history`` has it
     others = [f'--{k}={v}' for k, v in given.items() if saved.get(k) != v]
     if others:
         raise SettingsError(f'{name} is another net than {" ".join(others)} says')
@@ -262,7 +264,7 @@ def export(o):
     history = net.history
     if results.exists():
         found = cli.results_of(str(results.parent))
-        if found['best_step'] == history['step']:  # else they are of other weights
+        if found.get('best_step') == history['step']:  # else they are of other weights
             history = history | {'results': found}
     bundles.save(o.export.output, net._replace(history=history), np.float16)
     say(f'{size(net.params):,} weights, {os.path.getsize(o.export.output) / 1e6:.1f} MB: {o.export.output}')

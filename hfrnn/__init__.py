@@ -16,7 +16,8 @@ To read the library: ``nets.cells`` and ``nets.model``; ``optim.hessian_free``, 
 """
 
 from hfrnn import train
-from hfrnn.bundle import Bundle, load
+from hfrnn.bundle import Bundle, check_kind, load
+from hfrnn.errors import DataError
 from hfrnn.optim.curvature import fisher_loss, gauss_newton, tanh_distance
 from hfrnn.optim.hessian_free import HessianFreeState, hessian_free, martens2010, martens_sutskever2012, sutskever2011
 from hfrnn.xla_flags import turn_off_wrong_fusions
@@ -59,7 +60,11 @@ def write(text: str, net: str | Bundle = 'iamondb', *, bias: float = 0.5, seed: 
     """
     from hfrnn.handwriting import generate
 
-    writer = generate.open_writer(_loaded(net))
+    net = _loaded(net)
+    check_kind(net, 'handwriting', task='synthesis')
+    if width < 1:
+        raise DataError(f'width={width}: a line has one character or more')
+    writer = generate.open_writer(net)
     lines, _ = generate.to_lines(text, writer.alphabet, width)
     return generate.write(writer, lines, bias=bias, seed=seed)
 
@@ -78,10 +83,14 @@ def sample(
 
     Raises:
       DataError: if the net's alphabet lacks a character of the prompt, or the net is another.
+      SettingsError: if the length, temperature or seed is out of bounds.
     """
     from hfrnn.text import generate, models
+    from hfrnn.train.settings import check
 
-    return generate.sample(models.open_net(_loaded(net)), prompt, length, temperature=temperature, seed=seed)
+    s = generate.Sampling(prompt, length, temperature, sample_seed=seed)
+    check(s)
+    return generate.sample_as(s, models.open_net(_loaded(net)))
 
 
 def score(net: str | Bundle, text: str, *, prompt: str | None = None) -> float:

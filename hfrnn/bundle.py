@@ -11,6 +11,7 @@ file NAME.npz beside a card, NAME.md.
 
 import hashlib
 import json
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -105,9 +106,9 @@ def load(name: str | pathlib.Path) -> Bundle:
     """
     name = str(name)
     path = FOLDER / f'{name}.npz' if name in shipped() else pathlib.Path(name)
-    if path.is_dir():
-        path = _best_of_run(path)
     try:
+        if os.path.isdir(path):
+            path = _best_of_run(path)
         arrays = io.read_npz(path)
         if 'about' in arrays:
             raise DataError(f'{name} is a file of hfrnn 0.1, which that version reads')
@@ -116,7 +117,7 @@ def load(name: str | pathlib.Path) -> Bundle:
             raise DataError(f'{name} is a net in format {header["format"]}; this version reads format {FORMAT}')
         content = {part: header[part] for part in ('model', 'data', 'history')}
         checksum = header['sha256']
-    except DataError:
+    except (DataError, RunError):
         raise
     except FileNotFoundError as e:
         raise DataError(f'no file or run {name}, and no net of that name ships; {", ".join(shipped())} do') from e
@@ -128,6 +129,11 @@ def load(name: str | pathlib.Path) -> Bundle:
         if array.dtype.kind != 'f' or not np.isfinite(array).all():
             raise DataError(f'{name} is damaged: {place} is not all finite numbers')
     return Bundle(**content, params=_nested({p: a.astype(np.float32) for p, a in arrays.items()}), name=name)
+
+
+def run_name(folder: str | pathlib.Path) -> str:
+    """The folder of a run as ``load`` takes it, also if a net of that name ships."""
+    return os.path.join(folder, '')
 
 
 def _best_of_run(folder):

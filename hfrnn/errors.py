@@ -13,6 +13,10 @@ class RunError(UserError):
     """A folder that cannot be used for the run that was asked for."""
 
 
+class OtherRun(RunError):
+    """The folder holds a run with other settings, or on other data."""
+
+
 class SettingsError(UserError):
     """Settings that do not go together."""
 

@@ -34,7 +34,9 @@ def atomic_write(path: str | pathlib.Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
-    except BaseException:
+    except BaseException as e:
+        if isinstance(e, OSError):
+            e.filename, e.filename2 = str(path), None
         with contextlib.suppress(OSError):
             new.unlink()
         raise
@@ -92,9 +94,10 @@ def read_text(path: str | pathlib.Path) -> str:
 
 
 def write_json(path: str | pathlib.Path, content: Any) -> None:
-    """Writes JSON, whole or not at all; a number that is not finite becomes null."""
+    """Writes JSON, whole or not at all, in a folder that is made if need be; a number that is not finite is null."""
     finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
     text = json.dumps(finite, indent=1) + '\n'  # in ASCII, which can also hold a file name that is not UTF-8
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, text.encode())
 
 

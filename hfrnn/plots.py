@@ -13,11 +13,12 @@ from hfrnn import io
 DPI = 120
 
 
-def save(path: str | pathlib.Path, figure: Figure) -> None:
+def save(path: str | pathlib.Path, figure: Figure, dpi: int = DPI) -> None:
     """Writes a picture in the format that the end of the path names, whole or not at all."""
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), io.atomic_write(path) as file:
         warnings.filterwarnings('ignore', message='Glyph')  # what the font lacks is an empty box
-        figure.savefig(file, format=pathlib.Path(path).suffix[1:].lower(), dpi=DPI)
+        figure.savefig(file, format=pathlib.Path(path).suffix[1:].lower(), dpi=dpi)
 
 
 def learning_curve(

@@ -40,8 +40,8 @@ class Handwriting:
         SYNTHESIS, 'prediction: the net writes what it likes. synthesis: it writes a text.', choices=TASKS
     )
     source: str = setting(PENS, 'pens: synthetic lines. iamondb: the lines of --data.', choices=SOURCES)
-    lines: int = setting(2000, 'pens: lines for training.', low=1)
-    valid_lines: int = setting(200, 'pens: lines for validation.', low=1)
+    lines: int = setting(2000, 'pens: lines for training.', low=1, high=10**6)
+    valid_lines: int = setting(200, 'pens: lines for validation.', low=1, high=10**6)
     net: Net = Net()  # noqa: RUF009
     seed: int = setting(
         0, 'Seed of everything random: weights, batches, distortion, noise, dropout.', low=0, high=SEEDS - 1
@@ -77,6 +77,8 @@ def check_settings(s: Handwriting, devices: int | None = None) -> None:
       SettingsError: if not.
     """
     check(s)
+    if s.init_from == '':
+        raise SettingsError('init_from= names nothing')
     check_batches(devices, batch=s.batch)
     optimizer = s.first_order.optimizer
     if optimizer not in FIRST_ORDER:

@@ -21,7 +21,7 @@ class Net:
     """The net; the limits of its derivatives (G13 sec. 4.2 and 5.2) are on the scale of one line's nats."""
 
     layers: int = setting(3, 'LSTM layers.', low=1)
-    hidden: int = setting(400, 'Cells in each layer, H.', low=1)
+    hidden: int = setting(400, 'Cells in each layer, H.', low=1, high=10**6)
     mixtures: int = setting(20, 'Components of the mixture, M.', low=1)
     gaussians: int = setting(10, 'synthesis: Gaussians of the window over the text, K.', low=1)
     clip: float = setting(

@@ -2,7 +2,7 @@
 
 An archive is
 
-    'HFR1'  kind (1 byte)  model (8 bytes)                                  the header
+    'HFR2'  kind (1 byte)  model (8 bytes)                                  the header
     n  m  payload (m - 1 bytes)  content (4 bytes)  seal (4 bytes)          blocks, or, where coding does not pay:
     n  0  r  raw (r bytes)       content            seal
     0                                               seal                    the end
@@ -30,7 +30,7 @@ try:
 except ModuleNotFoundError as e:
     raise ModuleNotFoundError("this needs constriction: pip install 'hfrnn[compression]'", name='constriction') from e
 
-MAGIC = b'HFR1'
+MAGIC = b'HFR2'  # hfrnn 0.1 wrote HFR1
 CODED, RAW = 2**16, 2**20  # bytes of a block that end it: as coded, and of the file
 PIECE = 2048  # bytes that are read and predicted at a time
 LARGEST = 2**21  # no block that is whole is longer, coded or not, or has more symbols
@@ -215,6 +215,8 @@ def read_header(source: BinaryIO) -> Header:
       ArchiveError: if it is not an archive.
     """
     begin = source.read(13)
+    if begin.startswith(b'HFR1'):
+        raise ArchiveError('an archive of hfrnn 0.1, which that version reads')
     if not begin.startswith(MAGIC):
         raise ArchiveError('this is not an archive of experiments.compression')
     if len(begin) < 13:

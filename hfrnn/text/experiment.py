@@ -102,6 +102,8 @@ def check(s: LanguageModel) -> None:
       SettingsError: if not.
     """
     settings_of.check(s)
+    if s.init_from == '':
+        raise SettingsError('init_from= names nothing')
     models.check(s.net)
     by_hf, is_lstm = s.first_order.optimizer == HESSIAN_FREE, s.net.cell == LSTM
 

@@ -40,7 +40,7 @@ class Net:
     """All that makes the net but the number of symbols"""
 
     cell: str = setting('mrnn', 'The recurrent layer.', choices=(*CELLS, LSTM))
-    hidden: int = setting(350, 'Hidden units, or LSTM cells, in each layer, H.', low=1)
+    hidden: int = setting(350, 'Hidden units, or LSTM cells, in each layer, H.', low=1, high=10**6)
     layers: int = setting(1, 'lstm: the number of layers.', low=1, high=100)
     factors: int = setting(350, 'mrnn: factors, F.', low=1)
     gain: str = setting(

@@ -198,7 +198,7 @@ def table(results: dict[str, Any]) -> str:
     rows |= {f'  dynamic, {name}': row for name, row in results['dynamic'].items()}
     for name, row in rows.items():
         chosen = f'  rate {row["rate"]:.2g}, decay {row["decay"]:.2g}' if 'rate' in row else ''
-        lines.append(f'{name:28s} {row["bits_per_char"]:10.4f} {row["perplexity"]:11.2f} {row["error"]:7.2%}{chosen}')
+        lines.append(f'{name:28s} {row["bits_per_char"]:10.4f} {row["perplexity"]:11.5g} {row["error"]:7.2%}{chosen}')
     lines += [f'{name:28s} {bits:10.4f}' for name, bits in results.get('compressors', {}).items()]
     if 'train_bits_per_char' in results:
         lines.append(f'(on as much training text: {results["train_bits_per_char"]:.3f})')

@@ -35,7 +35,7 @@ class BouncingBalls:
     speed: float = setting(0.05, 'Root mean square of the speed, in sides of the box a frame.')
     length: int = setting(50, 'Frames that a training video predicts, T.', low=1)
     cell: str = setting('rnn', 'The recurrent layer.', choices=('rnn', 'lstm'))
-    hidden: int = setting(300, 'Hidden units, or cells, H.', low=1)
+    hidden: int = setting(300, 'Hidden units, or cells, H.', low=1, high=10**6)
     seed: int = setting(
         0, 'Seed of initial weights and videos; test videos are always the same.', low=0, high=SEEDS - 1
     )

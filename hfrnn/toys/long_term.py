@@ -37,7 +37,7 @@ class LongTerm:
     form: str = setting(
         'thesis', 'The problem as in the thesis, or as in the code released in 2011.', choices=tasks.FORMS
     )
-    hidden: int = setting(100, 'Hidden units, H.', low=1)
+    hidden: int = setting(100, 'Hidden units, H.', low=1, high=10**6)
     input_scale: float = setting(1.0, 'The standard deviation of W_hx at the start.', low=0.0)
     bias_scale: float = setting(SCALE, 'The standard deviation of the biases at the start.', low=0.0)
     seed: int = setting(

@@ -70,7 +70,11 @@ def save(checkpoints: Checkpoints, state: Any, step: int, seconds: float) -> Non
             manager.delete(later)
     if step not in manager.all_steps():
         content = {'state': _without_empty(jax.device_get(state)), 'seconds': np.float64(seconds)}
-        manager.save(step, args=ocp.args.StandardSave(content), force=True)
+        try:
+            manager.save(step, args=ocp.args.StandardSave(content), force=True)
+        except (OSError, ValueError) as e:  # tensorstore has a ValueError for a full disk
+            reason = (str(e).splitlines() or [type(e).__name__])[0][:200]
+            raise RunError(f'cannot write a checkpoint in {checkpoints.path}: {reason}') from e
 
 
 def restore_or_begin(checkpoints: Checkpoints, like: Any, begin: Callable[[], Any]) -> tuple[Any, float]:

@@ -119,6 +119,8 @@ def run(
     if experiment.warm_start is not None and not checkpoints.have_begun(folder):
         first, origin = experiment.warm_start(begin())  # before the folder is made, so that a mistake leaves none
         begin = lambda: first  # noqa: E731
+    if not checkpoints.have_begun(folder):
+        experiment.batch(0)  # what memory cannot hold leaves nothing behind, either
     open_run = run_folder.open_to_train(folder, {**_identity(experiment), 'clock': limits.clock})
     try:
         saved = checkpoints.open_checkpoints(open_run)
@@ -246,7 +248,7 @@ def _fit(experiment, open_run, saved, state, seconds, history, limits, devices, 
     log_every = limits.log_every or experiment.log_every
     steps = limits.steps
     if experiment.steps_per_epoch and math.isfinite(limits.epochs):
-        steps = min(steps, round(limits.epochs * experiment.steps_per_epoch))
+        steps = round(min(steps, limits.epochs * experiment.steps_per_epoch))
 
     def reason_to_end():
         if _impatient(history, limits, every):
@@ -304,7 +306,7 @@ def _report(experiment, folder, history, say):
     best = run_folder.best_row(history, objective)
     if not best:
         raise RunError(f'no weights of the run in {folder} have a finite validation; none are kept')
-    bundle = bundles.load(folder)
+    bundle = bundles.load(bundles.run_name(folder))
     files = experiment.report(bundle, history)
     files['results.json'] = {
         'experiment': experiment.name,

@@ -21,9 +21,10 @@ import jax
 from jax.experimental import multihost_utils
 
 from hfrnn import io
-from hfrnn.errors import CorruptFile, RunError
+from hfrnn.errors import CorruptFile, OtherRun, RunError
 
 FORMAT = 2  # hfrnn 0.1 had no number
+_OLD = '{} holds a run of hfrnn 0.1, which that version reads'
 
 
 class RunFolder(NamedTuple):
@@ -60,13 +61,14 @@ def read_identity(folder: str | os.PathLike) -> dict:
         content = io.read_json(path / 'run.json')
     except (FileNotFoundError, NotADirectoryError) as e:
         if (path / 'flags.json').exists():
-            raise RunError(f'{folder} holds a run of hfrnn 0.1, which that version reads') from e
+            raise RunError(_OLD.format(folder)) from e
         raise RunError(f'{folder} holds no run: there is no run.json in it') from e
     except CorruptFile as e:
         raise RunError(str(e)) from e
     if content.get('format') != FORMAT:
         raise RunError(f'{folder} holds a run in format {content.get("format")}; this version reads format {FORMAT}')
-    if not {'experiment', 'settings', 'data'} <= content.keys():
+    kinds = {'experiment': str, 'settings': dict, 'data': dict}
+    if not all(isinstance(content.get(name), kind) for name, kind in kinds.items()):
         raise RunError(f'{path / "run.json"} is damaged')
     return content
 
@@ -85,9 +87,9 @@ def check_identity(folder: str | os.PathLike, identity: dict) -> None:
         differing = [k for k in {**current, **saved[part]} if current.get(k) != saved[part].get(k)]
         if differing:
             changes = ', '.join(f'{k} ({_short(saved[part].get(k))}, not {_short(current.get(k))})' for k in differing)
-            raise RunError(f'{folder} holds a run with other {changes}')
+            raise OtherRun(f'{folder} holds a run with other {changes}')
     if identity.get('clock', saved.get('clock')) != saved.get('clock'):
-        raise RunError(f'{folder} holds a run with other clock ({saved.get("clock")}, not {identity["clock"]})')
+        raise OtherRun(f'{folder} holds a run with another clock ({saved.get("clock")}, not {identity["clock"]})')
 
 
 def _short(value: Any) -> str:
@@ -105,8 +107,14 @@ def open_to_train(folder: str | os.PathLike, identity: dict) -> RunFolder:
       RunError: if it holds another run, or something else, or another process trains in it.
     """
     path = pathlib.Path(folder).resolve()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as e:
+        raise RunError(f'{str(path)!r} is no UTF-8, which the checkpoints of a run need') from e
     if (path / 'run.json').exists():
         check_identity(folder, identity)
+    elif (path / 'flags.json').exists():
+        raise RunError(_OLD.format(folder))
     elif path.exists() and (not path.is_dir() or any(not _may_be_ours(p.name) for p in path.iterdir())):
         raise RunError(f'{folder} exists and holds no run; name a new or an empty folder')
     lock = None
@@ -162,11 +170,14 @@ def read_metrics(folder: str | os.PathLike) -> list[dict]:
     """The rows of metrics.jsonl, to the first broken line; none if there is no such file."""
     path = pathlib.Path(folder) / 'metrics.jsonl'
     rows = []
-    for line in path.read_text('utf-8').splitlines() if path.exists() else []:
+    for line in path.read_text('utf-8', 'replace').splitlines() if path.exists() else []:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break
+        if not (isinstance(row, dict) and isinstance(row.get('step'), int)):
+            break
+        rows.append(row)
     return rows
 
 
@@ -175,7 +186,7 @@ def rewind_metrics(run: RunFolder, step: int) -> list[dict]:
     rows = [row for row in read_metrics(run.path) if row['step'] <= step]
     path = run.path / 'metrics.jsonl'
     kept = ''.join(json.dumps(row) + '\n' for row in rows)
-    if writes() and path.exists() and kept != path.read_text('utf-8'):
+    if writes() and path.exists() and kept != path.read_text('utf-8', 'replace'):
         io.write_bytes(path, kept.encode())
     return rows
 
