@@ -103,3 +103,18 @@ def test_an_earlier_state_takes_the_place_of_later_ones(saved, folder):
     for step in (4, 5, 3):
         checkpoints.save(saved, state_of(step), step, 0.0)
     assert restore(reader(folder))[0]['step'] == 3
+
+
+@pytest.mark.parametrize(
+    'error', [OSError(28, 'No space left on device'), ValueError('RESOURCE_EXHAUSTED: zarr\nmore')]
+)
+def test_a_full_disk_is_one_line(saved, monkeypatch, error):
+    def save(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(saved.manager, 'save', save)
+    with pytest.raises(
+        RunError, match=r'cannot write a checkpoint in .*: (RESOURCE_EXHAUSTED: zarr|.*No space left)'
+    ) as e:
+        checkpoints.save(saved, STATE, 1, 0.0)
+    assert '\n' not in str(e.value)

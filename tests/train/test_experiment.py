@@ -82,6 +82,22 @@ def test_the_best_weights_are_kept_and_reported(tmp_path):
     assert 'w is 2.0' in said and (tmp_path / 'sample.txt').read_text() == 'hm'
 
 
+def test_a_folder_named_like_a_shipped_net_holds_its_own_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made, _ = run('pens', [3.0, 2.0], steps=2)
+    assert made.params['w'] == 2 and made.model == {'kind': 'toy'}
+    assert experiment.evaluate(toy([3.0, 2.0]), 'pens', say=lambda line: None).params['w'] == 2
+
+
+def test_what_memory_cannot_hold_leaves_nothing(tmp_path):
+    def batch(i):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run(tmp_path / 'run', [], steps=1, batch=batch)
+    assert not (tmp_path / 'run').exists()
+
+
 def test_a_run_ends_by_an_evaluation_and_goes_on_from_there(tmp_path):
     limits = Limits(evaluate_every=3)
     made, _ = run(tmp_path, [9, 8, 7, 1, 5, 6], steps=4, limits=limits)

@@ -55,7 +55,8 @@ def test_what_is_no_run_is_refused(folder, tmp_path):
     with pytest.raises(RunError, match='holds no run'):
         run_folder.open_to_read(tmp_path / 'file')
     run = run_folder.open_to_train(folder, RUN)
-    for content in ('{"hid', '[1]', '[' * 100_000, '{"format": 2}'):
+    null = '{"format": 2, "experiment": "toy", "settings": null, "data": {}}'
+    for content in ('{"hid', '[1]', '[' * 100_000, '{"format": 2}', null):
         (run.path / 'run.json').write_text(content)
         with pytest.raises(RunError, match='damaged'):
             run_folder.open_to_read(folder)
@@ -64,14 +65,29 @@ def test_what_is_no_run_is_refused(folder, tmp_path):
         run_folder.open_to_read(folder)
     (run.path / 'run.json').unlink()
     (run.path / 'flags.json').write_text('{}')
-    with pytest.raises(RunError, match=r'a run of hfrnn 0\.1'):
-        run_folder.open_to_read(folder)
+    for opened in (run_folder.open_to_read, lambda folder: run_folder.open_to_train(folder, RUN)):
+        with pytest.raises(RunError, match=r'a run of hfrnn 0\.1'):
+            opened(folder)
 
 
 def test_what_a_kill_leaves_of_a_beginning_is_begun_anew(folder, tmp_path):
     run_folder.close(run_folder.open_to_train(folder, RUN))
     (tmp_path / 'run' / 'run.json').rename(tmp_path / 'run' / 'run.json.17.new')
     run_folder.close(run_folder.open_to_train(folder, RUN))
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_refused(tmp_path):
+    """As orbax cannot write there."""
+    with pytest.raises(RunError, match='is no UTF-8'):
+        run_folder.open_to_train(tmp_path / 'run\udcff', RUN)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_another_clock_is_refused(folder):
+    run_folder.close(run_folder.open_to_train(folder, RUN | {'clock': 'wall'}))
+    run_folder.check_identity(folder, RUN)
+    with pytest.raises(RunError, match=r'another clock \(wall, not processor\)'):
+        run_folder.open_to_train(folder, RUN | {'clock': 'processor'})
 
 
 def test_a_folder_that_cannot_be_locked_is_no_busy_one(folder, monkeypatch):
@@ -93,6 +109,15 @@ def test_metrics_are_rewound_to_the_checkpoint(folder):
     assert [row['step'] for row in run_folder.read_metrics(folder)] == [1, 2, 3]
     assert run_folder.rewind_metrics(run, 2) == [{'step': 1, 'rho': None}, {'step': 2, 'rho': None}]
     assert [json.loads(line)['step'] for line in (run.path / 'metrics.jsonl').read_text().splitlines()] == [1, 2]
+
+
+@pytest.mark.parametrize('line', [b'3', b'{"rho": 1}', b'\xff\xfe'])
+def test_metrics_end_where_a_line_is_no_row(folder, line):
+    run = run_folder.open_to_train(folder, RUN)
+    run_folder.log(run, {'step': 1})
+    with (run.path / 'metrics.jsonl').open('ab') as f:
+        f.write(line + b'\n{"step": 2}\n')
+    assert run_folder.read_metrics(folder) == [{'step': 1}] == run_folder.rewind_metrics(run, 9)
 
 
 def test_the_best_row_is_the_first_with_the_least_finite_number():
