@@ -1,4 +1,4 @@
-"""The modes of handwriting prediction and synthesis: train, evaluate, write, sample, look, export.
+"""The modes of handwriting prediction and synthesis: train, evaluate, write, sample, inspect, export.
 
 Graves 2013 (G13), sec. 4 and 5.
 """
@@ -28,7 +28,7 @@ from hfrnn.train.settings import setting
 SHIPPED = 'iamondb'  # the net that writes if none is named
 ENDINGS = ('.svg', '.png', '.json')
 PREDICTED_POINTS = 700  # in a line of a prediction net, as in G13
-LOOKED_AT = 6  # lines of data, each drawn next to one of the net
+INSPECTED = 6  # lines of data, each drawn next to one of the net
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Output:
 
     output: str = setting(
         'handwriting',
-        'Write this .svg, .png or .json file; without an ending, all three. export: a .npz file. look: the beginning '
+        'Write this .svg, .png or .json file; without an ending, all three. export: a .npz file. inspect: the start '
         "of the figures' names.",
     )
 
@@ -115,10 +115,10 @@ def main(argv: Sequence[str], doc: str, default: Handwriting) -> None:
     groups = {'net': ChosenNet(), 'output': Output(), 'text': Text(), 'bias': Bias(), 'style': Style()}
     modes = {'train': Mode(train, ('run', 'limits')), 'evaluate': Mode(evaluate, ('run', 'limits'))}
     if default.task == SYNTHESIS:
-        modes |= {'write': Mode(write, (*writing, 'text')), 'look': Mode(look, (*writing, 'text'))}
+        modes |= {'write': Mode(write, (*writing, 'text')), 'inspect': Mode(inspect, (*writing, 'text'))}
     else:
         del groups['text']
-        modes |= {'sample': Mode(sample, writing), 'look': Mode(look, writing)}
+        modes |= {'sample': Mode(sample, writing), 'inspect': Mode(inspect, writing)}
     modes['export'] = Mode(export, ('output',))
 
     def of_this_task(act, o):
@@ -280,21 +280,21 @@ def sample(o):
     save_lines(o, written.lines, stem, endings)
 
 
-def look(o):
-    """The paper's figures, --output_density.png and _window.png of a line of data, and _beside.png of several.
+def inspect(o):
+    """The paper's figures, --output_density.png and _window.png of a line of data, and _comparison.png of several.
 
     With a text they are of its first line, as the net writes it, which needs no data.
     """
     (stem, _), real = output_files(o), None
     if has_text(o):
         if o.style.prime:
-            raise SettingsError('--mode=look looks at a text or at the line of --prime, not at both')
+            raise SettingsError('--mode=inspect looks at a text or at the line of --prime, not at both')
         writer, (text,), (offsets,) = write_text(o, only_first=True)
     else:
         if o.style.prime and pathlib.Path(o.style.prime).exists():
-            raise SettingsError(f'{o.style.prime} is a file; --mode=look looks at a line of the data, by its name')
+            raise SettingsError(f'{o.style.prime} is a file; --mode=inspect looks at a line of the data, by its name')
         writer = chosen_writer(o)
-        lines = lines_to_look_at(o, writer, LOOKED_AT)
+        lines = lines_to_look_at(o, writer, INSPECTED)
         offsets, text = lines[0]
         if o.style.prime:
             offsets, text = primers.read_line(o.style.prime, o.common.data, cache_folder(o))
@@ -315,7 +315,7 @@ def look(o):
     if writer.alphabet:
         drawings['window'] = figures.window_figure(offsets, inspection.window, text)
     if real is not None:
-        drawings['beside'] = figures.comparison_figure(real, sampled, texts)
+        drawings['comparison'] = figures.comparison_figure(real, sampled, texts)
     if run_folder.writes():
         stem.parent.mkdir(parents=True, exist_ok=True)
         for name, figure in drawings.items():

@@ -6,7 +6,7 @@
 --mode=train trains, goes on if --workdir holds the same run, and ends by evaluating; --mode=evaluate repeats that end,
 with the settings of the run.  --source=pens needs no data.
 
---mode=sample lets the net write what it likes, --copies lines of --points points, as SVG, PNG and JSON; --mode=look
+--mode=sample lets the net write what it likes, --copies lines of --points points, as SVG, PNG and JSON; --mode=inspect
 draws the paper's figures; --mode=export makes a small file of a run's best weights.
 """
 

@@ -7,9 +7,9 @@
 --mode=train trains, goes on if --workdir holds the same run, and ends by evaluating; --mode=evaluate repeats that end,
 with the settings of the run.  --source=pens needs no data.
 
-With a text, --mode=write writes it as SVG, PNG and JSON, with a net of the package, a file or a run; --mode=look draws
-the paper's figures, of the text as the net writes it or, without one, of lines of data.  --mode=export makes a small
-file of a run's best weights.
+With a text, --mode=write writes it as SVG, PNG and JSON, with a net of the package, a file or a run; --mode=inspect
+draws the paper's figures, of the text as the net writes it or, without one, of lines of data.  --mode=export makes a
+small file of a run's best weights.
 """
 
 import sys

@@ -78,7 +78,7 @@ GROUPS = {
 
 def limits_of(o, s):
     """The limits of a run with these settings."""
-    if s.first_order.optimizer == HESSIAN_FREE:
+    if s.optimization.optimizer == HESSIAN_FREE:
         return o.limits
     own = o.first_order_limits
     return replace(o.limits, steps=own.first_order_steps, evaluate_every=own.first_order_evaluate_every)

@@ -23,7 +23,7 @@ from hfrnn.train import optimizers
 from hfrnn.train.devices import check_batches, check_memory, count
 from hfrnn.train.experiment import Experiment, History, summary
 from hfrnn.train.loss import Batch
-from hfrnn.train.optimizers import FIRST_ORDER, FirstOrder, WeightNoise
+from hfrnn.train.optimizers import FIRST_ORDER, Optimization, WeightNoise
 from hfrnn.train.run_folder import best_row
 from hfrnn.train.settings import SEEDS, check, flatten, setting
 from hfrnn.train.steps import TrainState, first_order_step, noisy_loss, state_of
@@ -48,11 +48,11 @@ class Handwriting:
     )
     batch: int = setting(32, 'Lines in a step, on all devices together.', low=1)
     buckets: int = setting(8, 'Pad lines to so many different lengths; a step is compiled for each.', low=1)
-    first_order: FirstOrder = FirstOrder()  # noqa: RUF009
+    optimization: Optimization = Optimization()  # noqa: RUF009
     weight_noise: WeightNoise = WeightNoise()  # noqa: RUF009
     noise_lines: int = setting(8, 'How many lines, at most, share a draw of the noise.', low=1)
     variance_rate: float = setting(1.0, 'adaptive: learning rate of log variances, relative to the means.', low=0.0)
-    products: str = setting(
+    matmul_dtype: str = setting(
         'float32', 'What the factors of matrix products in the LSTM are rounded to.', choices=('float32', 'bfloat16')
     )
     dropout: float = setting(0.0, 'The share of input to the cells that training drops.', low=0.0, high=0.99)
@@ -80,7 +80,7 @@ def check_settings(s: Handwriting, devices: int | None = None) -> None:
     if s.init_from == '':
         raise SettingsError('init_from= names nothing')
     check_batches(devices, batch=s.batch)
-    optimizer = s.first_order.optimizer
+    optimizer = s.optimization.optimizer
     if optimizer not in FIRST_ORDER:
         raise SettingsError(f'optimizer={optimizer}: the density of a pen is not convex; choose a first-order method')
     if optimizer == 'muon' and s.weight_noise.noise == 'adaptive':
@@ -157,12 +157,12 @@ def _make_optimizer(s, steps_per_epoch):
         return updates._replace(log_variance=optax.tree.scale(s.variance_rate, updates.log_variance))
 
     last = optax.stateless(scale_log_variances) if s.weight_noise.noise == 'adaptive' else None
-    return optimizers.first_order(s.first_order, steps_per_epoch, last)
+    return optimizers.first_order(s.optimization, steps_per_epoch, last)
 
 
 def _make_step(s, lines, noise, optimizer):
     """``step(state, batch)``: the gradient of a line's nats, with as many lines in memory as chunk_points allows."""
-    dtype = jnp.bfloat16 if s.products == 'bfloat16' else None
+    dtype = jnp.bfloat16 if s.matmul_dtype == 'bfloat16' else None
     net = models.make(s.task, s.net, len(lines.data.alphabet), dtype=dtype, dropout=s.dropout)
     noisy = noisy_loss(net, noise, len(lines.data.train.names))
 
@@ -299,7 +299,7 @@ def handwriting(
         results = {
             'source': lines.data.name,
             'net': f'{s.net.layers}x{s.net.hidden}',
-            'optimizer': s.first_order.optimizer,
+            'optimizer': s.optimization.optimizer,
             'noise': s.weight_noise.noise,
             'dropout': s.dropout,
             'distort': s.distort,
@@ -319,7 +319,7 @@ def handwriting(
     distorted = f' (distorted by {s.distort})' if s.distort else ''
     title = (
         f'{dataset.describe(lines.data.report)}\n'
-        f'{name}: {s.net.layers} x {s.net.hidden} by {s.first_order.optimizer}{dropout} on {lines.data.name}: '
+        f'{name}: {s.net.layers} x {s.net.hidden} by {s.optimization.optimizer}{dropout} on {lines.data.name}: '
         f'{len(train.names):,} lines{distorted}, {n_points:,} points, {epoch} steps an epoch; '
         f'{len(valid.names):,} lines for validation'
     )

@@ -29,7 +29,7 @@ def train(
     concentration: float = CONCENTRATION,
     longest: int = 1000,
     seed: int = 0,
-) -> pitman_yor.Model:
+) -> pitman_yor.PitmanYor:
     """The memoizer of a text (N,), in time and memory linear in N but where the text repeats itself at length.
 
     Customers are seated one by one as they come, by one draw each: a particle filter of one particle.
@@ -41,4 +41,4 @@ def train(
       seed: of the seating.
     """
     prior = pitman_yor.prior(n_symbols, longest, discounts, concentration)
-    return pitman_yor.learn(pitman_yor.plant(prior, seed), symbols)
+    return pitman_yor.learn(pitman_yor.empty(prior, seed), symbols)

@@ -13,7 +13,7 @@ from hfrnn.rivals import context_tree, pitman_yor
 from hfrnn.rivals.tables import compiled
 
 
-def train(symbols: np.ndarray, n_symbols: int, order: int) -> pitman_yor.Model:
+def train(symbols: np.ndarray, n_symbols: int, order: int) -> pitman_yor.PitmanYor:
     """The n-gram model of a text (N,): of each symbol given the ``order`` - 1 before it.
 
     The discount of each order is (n1 + 1/2) / (n1 + 2 n2 + 1), with n1 and n2 the numbers of its n-grams that are
@@ -26,13 +26,13 @@ def train(symbols: np.ndarray, n_symbols: int, order: int) -> pitman_yor.Model:
     if order < 1:
         raise ValueError(f'an n-gram has at least one symbol, not {order}')
     unknown = pitman_yor.prior(n_symbols, order - 1, np.full(order, 0.5), one_table=True)
-    model = pitman_yor.learn(pitman_yor.plant(unknown), symbols)
+    model = pitman_yor.learn(pitman_yor.empty(unknown), symbols)
     n1, n2 = counts_of_counts(model).T
     discounts = (n1 + 0.5) / (n1 + 2 * n2 + 1)
     return model._replace(prior=pitman_yor.prior(n_symbols, order - 1, discounts, one_table=True))
 
 
-def counts_of_counts(model: pitman_yor.Model) -> np.ndarray:
+def counts_of_counts(model: pitman_yor.PitmanYor) -> np.ndarray:
     """(order, 2): how many n-grams of each order are counted once, and twice."""
     counts = np.zeros((model.prior.longest + 2, 2), np.int64)
     _count(model.tree.nodes, model.tree.entries, model.tree.used[context_tree.NODES], counts)

@@ -14,7 +14,7 @@ from hfrnn.rivals import context_tree
 from hfrnn.text.predictors import Predictor
 
 
-class Model(NamedTuple):
+class PitmanYor(NamedTuple):
     """A process and what it has seen."""
 
     prior: context_tree.Prior
@@ -42,7 +42,7 @@ def prior(
     return context_tree.Prior(n_symbols, longest, log_products, float(concentration), one_table)
 
 
-def plant(prior: context_tree.Prior, seed: int = 0) -> Model:
+def empty(prior: context_tree.Prior, seed: int = 0) -> PitmanYor:
     """The model that has seen nothing."""
     tree = context_tree.Tree(
         np.zeros(1024, np.uint16),
@@ -53,10 +53,10 @@ def plant(prior: context_tree.Prior, seed: int = 0) -> Model:
         np.array([seed], np.uint64),
     )
     tree.nodes[0] = (0, 0, -1, -1, -1, -1, 0, 0)
-    return Model(prior, tree)
+    return PitmanYor(prior, tree)
 
 
-def learn(model: Model, symbols: np.ndarray) -> Model:
+def learn(model: PitmanYor, symbols: np.ndarray) -> PitmanYor:
     """The model after it has learnt more text; consumes the one given.
 
     Raises:
@@ -65,26 +65,26 @@ def learn(model: Model, symbols: np.ndarray) -> Model:
     return _read(model, symbols, False)[0]
 
 
-def online_bits(model: Model, symbols: np.ndarray) -> tuple[Model, float]:
+def online_bits(model: PitmanYor, symbols: np.ndarray) -> tuple[PitmanYor, float]:
     """(the model after learning a text, its bits, each symbol predicted before it is learnt); it consumes the model."""
     return _read(model, symbols, True)
 
 
-def static_bits(model: Model, symbols: np.ndarray) -> float:
+def static_bits(model: PitmanYor, symbols: np.ndarray) -> float:
     """The bits of a text that follows what the model has learnt, nothing being learnt from it."""
     before = recent(model)
     context = np.concatenate([before, _of_alphabet(symbols, model.prior)])
     return context_tree.static_bits(model.tree, model.prior, context, len(before))
 
 
-def distribution(model: Model, context: np.ndarray) -> np.ndarray:
+def distribution(model: PitmanYor, context: np.ndarray) -> np.ndarray:
     """p (V,) of the symbol that follows a context (K,), which may be any text."""
     p = np.empty(model.prior.n_symbols)
     context_tree.distribution(model.tree, model.prior, np.asarray(context, np.uint16), len(context), p)
     return p
 
 
-def log2_probabilities(model: Model, context: np.ndarray, texts: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def log2_probabilities(model: PitmanYor, context: np.ndarray, texts: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """log2 P(targets[b, t] | context, texts[b, :t]) (B, T), nothing being learnt.
 
     Args:
@@ -97,7 +97,7 @@ def log2_probabilities(model: Model, context: np.ndarray, texts: np.ndarray, tar
     return out
 
 
-def online(model: Model, most: int | None = None) -> Predictor:
+def online(model: PitmanYor, most: int | None = None) -> Predictor:
     """Goes on learning.  Its state is a model, at first a copy of this one.
 
     Args:
@@ -115,7 +115,7 @@ def online(model: Model, most: int | None = None) -> Predictor:
         recalled = _recalled(model, most)
         if recalled is not model:
             return recalled
-        return Model(model.prior, context_tree.Tree(*(array.copy() for array in model.tree)))
+        return PitmanYor(model.prior, context_tree.Tree(*(array.copy() for array in model.tree)))
 
     def read(state, symbols):
         P = np.empty((len(symbols), state.prior.n_symbols))
@@ -138,7 +138,7 @@ def online(model: Model, most: int | None = None) -> Predictor:
 @functools.cache
 def _compile():
     """Has numba compile what a Predictor calls, before anybody looks at a clock."""
-    tiny, both = plant(prior(2, 1, [0.5])), np.zeros(2, np.uint16)
+    tiny, both = empty(prior(2, 1, [0.5])), np.zeros(2, np.uint16)
     _read(tiny, both, False, np.empty((2, 2)))
     distribution(tiny, recent(tiny))
     context_tree.predict(tiny.tree, tiny.prior, both, 1, np.empty((1, 2)))
@@ -149,10 +149,10 @@ def _recalled(model, most):
     now = model.tree.used[context_tree.TEXT]
     if most is None or now < most:
         return model
-    return learn(plant(model.prior, model.tree.random[0]), model.tree.text[now - most // 2 : now])
+    return learn(empty(model.prior, model.tree.random[0]), model.tree.text[now - most // 2 : now])
 
 
-def static(model: Model) -> Predictor:
+def static(model: PitmanYor) -> Predictor:
     """Learns nothing.  Its state is the context: an array of symbols, at first the last that the model has learnt."""
 
     def init():
@@ -171,7 +171,7 @@ def static(model: Model) -> Predictor:
     return Predictor(init, lambda context: distribution(model, context), follow, read)
 
 
-def recent(model: Model) -> np.ndarray:
+def recent(model: PitmanYor) -> np.ndarray:
     """(K,) the last symbols that the model has learnt, as many as can matter."""
     now = model.tree.used[context_tree.TEXT]
     return model.tree.text[max(now - model.prior.longest, 0) : now].copy()
@@ -197,7 +197,7 @@ def _read(model, symbols, scored, P=None):
         )
         done, more = context_tree.learn(tree, prior, symbols, done, context_tree.margin(prior), scored, P)
         bits += more
-    return Model(prior, tree), bits
+    return PitmanYor(prior, tree), bits
 
 
 def _grown(array, needed):

@@ -34,7 +34,7 @@ from hfrnn.train import optimizers
 from hfrnn.train import settings as settings_of
 from hfrnn.train.devices import check_memory, count
 from hfrnn.train.experiment import Experiment, summary
-from hfrnn.train.optimizers import HESSIAN_FREE, FirstOrder, HessianFree, WeightNoise
+from hfrnn.train.optimizers import HESSIAN_FREE, HessianFree, Optimization, WeightNoise
 from hfrnn.train.settings import SEEDS, setting
 from hfrnn.train.steps import first_order_step, hessian_free_step, noisy_loss, state_of
 from hfrnn.train.truncated_bptt import init_carried_state, truncated_bptt_step
@@ -66,10 +66,10 @@ class LanguageModel:
     length: int = setting(250, 'Symbols that a training sequence predicts, T.', low=1)
     unscored: int = setting(0, 'substrings: how many of these, at the beginning, are not scored.', low=0)
     reset_every: int = setting(0, 'streams: reset the state after so many sequences; 0 for once an epoch.', low=0)
-    first_order: FirstOrder = FirstOrder()  # noqa: RUF009
+    optimization: Optimization = Optimization()  # noqa: RUF009
     hessian_free: HessianFree = HessianFree()  # noqa: RUF009
     weight_noise: WeightNoise = WeightNoise()  # noqa: RUF009
-    products: str = setting(
+    matmul_dtype: str = setting(
         'float32', 'lstm: what the factors of its matrix products are rounded to.', choices=('float32', 'bfloat16')
     )
     dropout: float = setting(0.0, 'lstm: the share of input to the cells that training drops.', low=0.0, high=0.99)
@@ -82,7 +82,7 @@ class LanguageModel:
 # The settings of the two papers, the defaults of the scripts.
 SMH11 = LanguageModel(
     unscored=50,
-    first_order=FirstOrder(optimizer=HESSIAN_FREE, clip_norm=1.0),
+    optimization=Optimization(optimizer=HESSIAN_FREE, clip_norm=1.0),
     hessian_free=HessianFree(mu=0.1),
 )
 G13 = LanguageModel(
@@ -91,7 +91,7 @@ G13 = LanguageModel(
     batches='streams',
     batch=64,
     length=100,
-    first_order=FirstOrder(learning_rate=2e-3, momentum=0.99, decay_to=0.01),
+    optimization=Optimization(learning_rate=2e-3, momentum=0.99, decay_to=0.01),
 )
 
 
@@ -105,7 +105,7 @@ def check(s: LanguageModel) -> None:
     if s.init_from == '':
         raise SettingsError('init_from= names nothing')
     models.check(s.net)
-    by_hf, is_lstm = s.first_order.optimizer == HESSIAN_FREE, s.net.cell == LSTM
+    by_hf, is_lstm = s.optimization.optimizer == HESSIAN_FREE, s.net.cell == LSTM
 
     def refuse(reason, **wanted):
         for name, value in wanted.items():
@@ -125,12 +125,12 @@ def check(s: LanguageModel) -> None:
     if by_hf:
         refuse(
             'Hessian-Free needs exact derivatives, and takes',
-            clip=0.0, output_clip=0.0, noise='none', dropout=0.0, products='float32',
+            clip=0.0, output_clip=0.0, noise='none', dropout=0.0, matmul_dtype='float32',
         )  # fmt: skip
-    optimizers.check_damping(models.make(s.net, 2), s.first_order.optimizer, s.hessian_free)
+    optimizers.check_damping(models.make(s.net, 2), s.optimization.optimizer, s.hessian_free)
     if not is_lstm:
-        refuse(f'only an LSTM has it; cell={s.net.cell} takes', dropout=0.0, products='float32')
-        if s.first_order.optimizer == 'muon':
+        refuse(f'only an LSTM has it; cell={s.net.cell} takes', dropout=0.0, matmul_dtype='float32')
+        if s.optimization.optimizer == 'muon':
             raise SettingsError(f'optimizer=muon is for LSTMs, not for cell={s.net.cell}')
 
 
@@ -174,14 +174,14 @@ def language_model(
       DataError: for a text that is not found, or too short.
     """
     check(s)
-    by_hf = s.first_order.optimizer == HESSIAN_FREE
-    optimizers.check_sizes(s.first_order.optimizer, s.batch, s.hessian_free, devices)
+    by_hf = s.optimization.optimizer == HESSIAN_FREE
+    optimizers.check_sizes(s.optimization.optimizer, s.batch, s.hessian_free, devices)
     corpus = load_corpus(s, data)
     V, N = len(corpus.alphabet), len(corpus.train)
     net = models.make(s.net, V)
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     learner = _substrings(s, corpus, chunk) if s.batches == 'substrings' else _streams(s, corpus, net)
-    copies = optimizers.copies_of_weights(s.first_order.optimizer, s.hessian_free)
+    copies = optimizers.copies_of_weights(s.optimization.optimizer, s.hessian_free)
     generate.check_sampling(sampling)
     words.prompt_symbols(sampling.prompt, corpus.alphabet)  # now, and not after the training
     report.check(evaluation, corpus)
@@ -216,7 +216,7 @@ def language_model(
         params, origin = initial_params(s, corpus, shapes)
         return learner.state(params), origin
 
-    names = {'cell': s.net.cell, 'hidden': s.net.hidden, 'layers': s.net.layers, 'optimizer': s.first_order.optimizer}
+    names = {'cell': s.net.cell, 'hidden': s.net.hidden, 'layers': s.net.layers, 'optimizer': s.optimization.optimizer}
     names |= {'noise': s.weight_noise.noise, 'dropout': s.dropout, 'batches': s.batches}
     per_epoch = f'; {learner.steps_per_epoch:,} steps an epoch' if learner.steps_per_epoch else ''
     return Experiment(
@@ -246,7 +246,7 @@ def _description(s):
     layers = f'{s.net.layers} layers of {s.net.hidden}' if s.net.layers > 1 else f'{s.net.hidden}'
     noise = '' if s.weight_noise.noise == 'none' else f', {s.weight_noise.noise} weight noise'
     dropout = f', dropout of {s.dropout}' if s.dropout else ''
-    return f'{s.net.cell} of {layers} by {s.first_order.optimizer}{noise}{dropout}'
+    return f'{s.net.cell} of {layers} by {s.optimization.optimizer}{noise}{dropout}'
 
 
 def _numbers_at_once(s, V, chunk, devices):
@@ -255,7 +255,7 @@ def _numbers_at_once(s, V, chunk, devices):
     F = s.net.factors if s.net.cell == 'mrnn' else 0
     part = s.batch // count(devices)
     gradient = (part if s.batches == 'streams' else min(chunk, part)) * (4 * H + 3 * F + 3 * V)
-    by_hf = s.first_order.optimizer == HESSIAN_FREE
+    by_hf = s.optimization.optimizer == HESSIAN_FREE
     curvature = s.hessian_free.curvature_batch // count(devices) * (6 * H + 4 * F + 3 * V) if by_hf else 0
     return s.length * max(gradient, curvature)
 
@@ -303,8 +303,8 @@ class _Learner(NamedTuple):
 
 
 def _in_training(s, V):
-    dtype = jnp.bfloat16 if s.products == 'bfloat16' else None
-    return models.make(s.net, V, dtype=dtype, dropout=s.dropout, reverse=s.first_order.optimizer != HESSIAN_FREE)
+    dtype = jnp.bfloat16 if s.matmul_dtype == 'bfloat16' else None
+    return models.make(s.net, V, dtype=dtype, dropout=s.dropout, reverse=s.optimization.optimizer != HESSIAN_FREE)
 
 
 def _noise(s):
@@ -315,14 +315,14 @@ def _substrings(s, corpus, chunk) -> _Learner:
     V, noise = len(corpus.alphabet), _noise(s)
     random_substrings(corpus.train, np.random.default_rng(0), 1, s.length, s.unscored)  # raises if it is too short
     learner = _in_training(s, V)
-    if s.first_order.optimizer == HESSIAN_FREE:
-        optimizer = optimizers.hessian_free(s.hessian_free, s.first_order.average)
+    if s.optimization.optimizer == HESSIAN_FREE:
+        optimizer = optimizers.hessian_free(s.hessian_free, s.optimization.average)
         step = hessian_free_step(learner, optimizer, chunk, s.hessian_free.mu, s.hessian_free.preconditioned)
     else:
-        optimizer = optimizers.first_order(s.first_order)
+        optimizer = optimizers.first_order(s.optimization)
         n = max(1, len(corpus.train) // (s.length - s.unscored))  # as many substrings score every symbol once
         noisy = noisy_loss(learner, noise, n) if s.weight_noise.noise != 'none' or s.dropout else None
-        per = optimizers.FIRST_ORDER[s.first_order.optimizer].per
+        per = optimizers.FIRST_ORDER[s.optimization.optimizer].per
         step = first_order_step(learner, optimizer, chunk, per=per, noisy=noisy, seed=s.seed)
 
     def batch(i):
@@ -330,7 +330,7 @@ def _substrings(s, corpus, chunk) -> _Learner:
             rng = np.random.default_rng((s.seed, i, stream))
             return random_substrings(corpus.train, rng, sequences, s.length, s.unscored)
 
-        return optimizers.batches(draw, s.first_order.optimizer, s.batch, s.hessian_free)
+        return optimizers.batches(draw, s.optimization.optimizer, s.batch, s.hessian_free)
 
     state = functools.partial(state_of, optimizer)
     return _Learner(noise, state, step, batch, 0, lambda i: i * s.batch * s.length)
@@ -340,7 +340,7 @@ def _streams(s, corpus, net: Model) -> _Learner:
     V, N, noise = len(corpus.alphabet), len(corpus.train), _noise(s)
     check_streams(N, s.batch, s.length)
     epoch = steps_per_epoch(N, s.batch, s.length)
-    optimizer = optimizers.first_order(s.first_order, epoch)
+    optimizer = optimizers.first_order(s.optimization, epoch)
     key = jax.random.fold_in(jax.random.key(s.seed), 1)
     return _Learner(
         noise,

@@ -17,7 +17,7 @@ from hfrnn.train import optimizers
 from hfrnn.train.devices import check_memory, count, spread
 from hfrnn.train.experiment import Experiment, summary
 from hfrnn.train.loss import Batch, eval_step, padded_batches, sum_metrics
-from hfrnn.train.optimizers import HESSIAN_FREE, FirstOrder, HessianFree
+from hfrnn.train.optimizers import HESSIAN_FREE, HessianFree, Optimization
 from hfrnn.train.settings import SEEDS, check, setting
 from hfrnn.train.steps import init_state
 
@@ -40,7 +40,7 @@ class BouncingBalls:
         0, 'Seed of initial weights and videos; test videos are always the same.', low=0, high=SEEDS - 1
     )
     batch: int = setting(500, 'Videos for a gradient, of all devices.', low=1)
-    first_order: FirstOrder = FirstOrder(optimizer=HESSIAN_FREE, clip_norm=1.0)  # noqa: RUF009
+    optimization: Optimization = Optimization(optimizer=HESSIAN_FREE, clip_norm=1.0)  # noqa: RUF009
     hessian_free: HessianFree = HessianFree(mu=0.03, damping=10.0, cg_iterations=80, curvature_batch=100)  # noqa: RUF009
     test_videos: int = setting(200, 'Videos for validation, and for the test.', low=1)
 
@@ -58,13 +58,13 @@ def bouncing_balls(s: BouncingBalls, *, chunk: int = 100, shown: int = 20, devic
       DataError: for balls that find no room in the box.
     """
     check(s)
-    by_hf = s.first_order.optimizer == HESSIAN_FREE
-    optimizers.check_sizes(s.first_order.optimizer, s.batch, s.hessian_free, devices)
+    by_hf = s.optimization.optimizer == HESSIAN_FREE
+    optimizers.check_sizes(s.optimization.optimizer, s.batch, s.hessian_free, devices)
     net = make_net(s.cell, s.hidden, s.size, reverse=not by_hf)
-    optimizers.check_damping(net, s.first_order.optimizer, s.hessian_free)
-    optimizer, step = optimizers.optimizer_and_step(net, s.first_order, s.hessian_free, chunk)
+    optimizers.check_damping(net, s.optimization.optimizer, s.hessian_free)
+    optimizer, step = optimizers.optimizer_and_step(net, s.optimization, s.hessian_free, chunk)
     weights = size(jax.eval_shape(net.init, jax.random.key(0)))
-    check_memory(weights, optimizers.copies_of_weights(s.first_order.optimizer, s.hessian_free), devices=devices)
+    check_memory(weights, optimizers.copies_of_weights(s.optimization.optimizer, s.hessian_free), devices=devices)
 
     def draw(stream, n, T=None):
         rng = np.random.default_rng(stream)
@@ -73,7 +73,7 @@ def bouncing_balls(s: BouncingBalls, *, chunk: int = 100, shown: int = 20, devic
     def batch(i):
         return optimizers.batches(
             lambda stream, n: draw((s.seed, i, stream) if stream else (s.seed, i, 0), n),
-            s.first_order.optimizer,
+            s.optimization.optimizer,
             s.batch,
             s.hessian_free,
         )
@@ -96,7 +96,7 @@ def bouncing_balls(s: BouncingBalls, *, chunk: int = 100, shown: int = 20, devic
         test = draw(TEST, s.test_videos)
         results = {
             'cell': s.cell,
-            'optimizer': s.first_order.optimizer,
+            'optimizer': s.optimization.optimizer,
             **{f'test_{name}': value for name, value in measure(params, test).items()},
             'without_learning': without_learning(test, draw(KNOWN, s.test_videos)),
         }
@@ -117,7 +117,7 @@ def bouncing_balls(s: BouncingBalls, *, chunk: int = 100, shown: int = 20, devic
         bundle=bundle,
         report=report,
         log_every=1 if by_hf else 20,
-        title=f'{s.cell} of {weights:,} weights by {s.first_order.optimizer}',
+        title=f'{s.cell} of {weights:,} weights by {s.optimization.optimizer}',
     )
 
 

@@ -17,7 +17,7 @@ from hfrnn.train import optimizers
 from hfrnn.train.devices import check_memory, count, spread
 from hfrnn.train.experiment import Experiment, summary
 from hfrnn.train.loss import eval_step, padded_batches, sum_metrics
-from hfrnn.train.optimizers import HESSIAN_FREE, FirstOrder, HessianFree
+from hfrnn.train.optimizers import HESSIAN_FREE, HessianFree, Optimization
 from hfrnn.train.settings import SEEDS, check, replace, setting
 from hfrnn.train.steps import init_state
 
@@ -45,7 +45,7 @@ class LongTerm:
     )
     batch: int = setting(10_000, 'HF: sequences for a gradient.', low=1)
     first_order_batch: int = setting(100, 'First order: sequences for a gradient.', low=1)
-    first_order: FirstOrder = FirstOrder(optimizer=HESSIAN_FREE, clip_norm=1.0)  # noqa: RUF009
+    optimization: Optimization = Optimization(optimizer=HESSIAN_FREE, clip_norm=1.0)  # noqa: RUF009
     hessian_free: HessianFree = HessianFree(mu=1 / 30, cg_iterations=300, curvature_batch=1_000)  # noqa: RUF009
     test_sequences: int = setting(10_000, 'Test sequences that decide whether the task is solved.', low=1)
     solved_below: float = setting(0.01, 'It is solved when less than this share of them is wrong.', low=0.0)
@@ -53,8 +53,8 @@ class LongTerm:
 
 def method(s: LongTerm) -> str:
     """The optimiser; 'hf_undamped' without structural damping."""
-    by_hf = s.first_order.optimizer == HESSIAN_FREE
-    return 'hf_undamped' if by_hf and not s.hessian_free.mu else s.first_order.optimizer
+    by_hf = s.optimization.optimizer == HESSIAN_FREE
+    return 'hf_undamped' if by_hf and not s.hessian_free.mu else s.optimization.optimizer
 
 
 def resolved(s: LongTerm) -> LongTerm:
@@ -72,11 +72,11 @@ def check_settings(s: LongTerm, devices: int | None = None) -> None:
     """
     check(s)
     tasks.make(s.task, s.T, s.form)
-    optimizers.check_sizes(s.first_order.optimizer, _batch(s), s.hessian_free, devices)
+    optimizers.check_sizes(s.optimization.optimizer, _batch(s), s.hessian_free, devices)
 
 
 def _batch(s):
-    return s.batch if s.first_order.optimizer == HESSIAN_FREE else s.first_order_batch
+    return s.batch if s.optimization.optimizer == HESSIAN_FREE else s.first_order_batch
 
 
 class _Parts(NamedTuple):
@@ -95,8 +95,8 @@ def _parts(s, chunk, devices):
     cell = cells.rnn(task.inputs, s.hidden, input_scale=s.input_scale, bias_scale=s.bias_scale)
     net = sequence_model(cell, task.output, bias_scale=s.bias_scale)
     weights = size(jax.eval_shape(net.init, jax.random.key(0)))
-    check_memory(weights, optimizers.copies_of_weights(s.first_order.optimizer, s.hessian_free), devices=devices)
-    optimizer, step = optimizers.optimizer_and_step(net, s.first_order, s.hessian_free, chunk)
+    check_memory(weights, optimizers.copies_of_weights(s.optimization.optimizer, s.hessian_free), devices=devices)
+    optimizer, step = optimizers.optimizer_and_step(net, s.optimization, s.hessian_free, chunk)
     answers = spread(eval_step(net, wrong=tasks.wrong_sequences(task.wrong)), devices)
     test = task.draw(np.random.default_rng(TEST), s.test_sequences)
     rows = count(devices) * min(chunk, -(-s.test_sequences // count(devices)))
@@ -123,14 +123,14 @@ def long_term(s: LongTerm, *, chunk: int = 1_000, devices: int | None = None) ->
     check_settings(s, devices)
     s = resolved(s)
     parts = _parts(replace(s, seed=0), chunk, devices)
-    by_hf = s.first_order.optimizer == HESSIAN_FREE
+    by_hf = s.optimization.optimizer == HESSIAN_FREE
 
     def batch(i):
         if not by_hf:
             return parts.task.draw(np.random.default_rng((s.seed, i, 0)), s.first_order_batch)
         return optimizers.batches(
             lambda stream, n: parts.task.draw(np.random.default_rng((s.seed, i, stream)), n),
-            s.first_order.optimizer,
+            s.optimization.optimizer,
             s.batch,
             s.hessian_free,
         )

@@ -17,12 +17,12 @@ from hfrnn.train.settings import setting
 from hfrnn.train.steps import HessianFreeBatches, first_order_step, hessian_free_step
 
 
-class Rule(NamedTuple):
+class Method(NamedTuple):
     """A first-order optimiser.
 
     Attributes:
       make: ``make(learning_rate, settings) -> optax transformation``; the rate may be a schedule, and the settings are
-        FirstOrder, whose momentum a rule may read.
+        Optimization, whose momentum a rule may read.
       rate: the learning rate if none is given.
       per: the scale of the gradients that its constants are made for: the mean nats per 'target' or per 'sequence'.
     """
@@ -34,17 +34,17 @@ class Rule(NamedTuple):
 
 # The table of first-order optimisers: a new one is a row here, and has the laws of tests/laws/test_optimizers.py.
 FIRST_ORDER = {
-    'adam': Rule(lambda rate, s: optax.adam(rate), 1e-3),
-    'sgd': Rule(lambda rate, s: optax.sgd(rate, s.momentum), 1e-2),
-    'rmsprop': Rule(lambda rate, s: optax.rmsprop(rate), 1e-3),
-    'graves_rmsprop': Rule(lambda rate, s: rules.graves_rmsprop(rate), 1e-4, per='sequence'),
-    'muon': Rule(lambda rate, s: rules.muon(rate), 1e-3),
+    'adam': Method(lambda rate, s: optax.adam(rate), 1e-3),
+    'sgd': Method(lambda rate, s: optax.sgd(rate, s.momentum), 1e-2),
+    'rmsprop': Method(lambda rate, s: optax.rmsprop(rate), 1e-3),
+    'graves_rmsprop': Method(lambda rate, s: rules.graves_rmsprop(rate), 1e-4, per='sequence'),
+    'muon': Method(lambda rate, s: rules.muon(rate), 1e-3),
 }
 HESSIAN_FREE = 'hf'
 
 
 @dataclasses.dataclass(frozen=True)
-class FirstOrder:
+class Optimization:
     """The choice of the optimiser, and the settings of first-order methods."""
 
     optimizer: str = setting(
@@ -106,7 +106,7 @@ class WeightNoise:
     )
 
 
-def first_order(s: FirstOrder, steps_per_epoch: int = 1, last: Any = None) -> optax.GradientTransformation:
+def first_order(s: Optimization, steps_per_epoch: int = 1, last: Any = None) -> optax.GradientTransformation:
     """Clipping, the rule at its schedule of learning rates, and the average of the weights, in one chain.
 
     Args:
@@ -160,7 +160,7 @@ def copies_of_weights(optimizer: str, s: HessianFree | None = None) -> int:
 
 
 def optimizer_and_step(
-    model: Model, first: FirstOrder, hf: HessianFree, chunk: int, *, steps_per_epoch: int = 1
+    model: Model, first: Optimization, hf: HessianFree, chunk: int, *, steps_per_epoch: int = 1
 ) -> tuple[optax.GradientTransformation, Callable]:
     """(the optimiser, its step on a ``Batch`` or on what ``batches`` draws) of independent sequences.
 

@@ -53,9 +53,9 @@ def test_a_text_becomes_svg_png_and_json_and_can_be_written_on(pen_weights, caps
     assert len(strokes) == strokes_in(tmp_path / 'one.svg') > 1
     assert b'<animate' in (tmp_path / 'deep' / 'er' / 'three.svg').read_bytes()
 
-    write('--mode=look', f'--weights={pen_weights}', f'--output={tmp_path}/look')
-    write(*text, '--mode=look', f'--output={tmp_path}/own')
-    for name in ('density', 'window', 'beside'):
+    write('--mode=inspect', f'--weights={pen_weights}', f'--output={tmp_path}/look')
+    write(*text, '--mode=inspect', f'--output={tmp_path}/own')
+    for name in ('density', 'window', 'comparison'):
         assert (tmp_path / f'look_{name}.png').stat().st_size > 5000
     assert sorted(path.name for path in tmp_path.glob('own*')) == ['own_density.png', 'own_window.png']
 
@@ -112,8 +112,8 @@ def test_a_prediction_net_writes_what_it_likes_and_is_looked_at(cache, tmp_path)
     in_process(handwriting_prediction, SMALL, cache, '--devices=1', '--steps=1', run)
     in_process(handwriting_prediction, '--mode=sample', run, '--points=20', '--copies=2', f'--output={tmp_path}/a')
     assert strokes_in(tmp_path / 'a.svg') > 0
-    in_process(handwriting_prediction, '--mode=look', run, '--points=20', f'--output={tmp_path}/b')
-    assert sorted(path.name for path in tmp_path.glob('b*')) == ['b_beside.png', 'b_density.png']
+    in_process(handwriting_prediction, '--mode=inspect', run, '--points=20', f'--output={tmp_path}/b')
+    assert sorted(path.name for path in tmp_path.glob('b*')) == ['b_comparison.png', 'b_density.png']
     in_process(handwriting_prediction, '--mode=export', run, f'--output={tmp_path}/c.npz')
     assert bundle.load(tmp_path / 'c.npz').model['task'] == 'prediction'
 
@@ -123,7 +123,7 @@ def test_bad_input_is_one_clear_line(pen_weights, run, capsys, tmp_path):
     write = [f'--weights={pen_weights}', f'--output={tmp_path}/no']
     own = [*write[:1], '--text=a', f'--prime={tmp_path}/ink.json', '--prime_text=a']
     cases = {
-        'not at both': [*write, '--mode=look', '--text=a', '--prime=pen-0-3'],
+        'not at both': [*write, '--mode=inspect', '--text=a', '--prime=pen-0-3'],
         'the text is empty': [*write, '--text= '],
         "cannot be written with this alphabet: '\N{SNOWMAN}'": [*write, '--text=\N{SNOWMAN}'],
         'no net of that name': ['--weights=/no/such', '--text=a', f'--output={tmp_path}/no'],
@@ -139,15 +139,15 @@ def test_bad_input_is_one_clear_line(pen_weights, run, capsys, tmp_path):
         'has no readable strokes': [*write, '--text=a', f'--prime={tmp_path}/ink.json', '--prime_text=a'],
         'would replace --prime': [*own, f'--output={tmp_path}/ink'],
         'is no name of a file': [write[0], '--text=a', '--output=.'],
-        'ink.json is a file': [*write, '--mode=look', f'--prime={tmp_path}/ink.json'],
+        'ink.json is a file': [*write, '--mode=inspect', f'--prime={tmp_path}/ink.json'],
         '--bias=nan is no number': [*write, '--text=a', '--bias=nan'],
         '--bias=-1': [*write, '--text=a', '--bias=-1'],
         'at most 64': [*write, '--text=a', '--copies=65'],
-        'name the folder': [*write, '--mode=look', '--source=iamondb'],
+        'name the folder': [*write, '--mode=inspect', '--source=iamondb'],
         'is empty': ['--text=', f'--output={tmp_path}/no', write[0]],
         'names no file and no line': [*write, '--text=a', '--prime='],
         'not by both': [*write, '--text=a', f'--text_file={tmp_path}/ink.json'],
-        'fewer than 3 points': [*write, '--mode=look', '--text=a', '--points=1'],
+        'fewer than 3 points': [*write, '--mode=inspect', '--text=a', '--points=1'],
         'write with one net': ['--text=a', write[0], f'--workdir={run}'],
         '--weights names nothing': ['--text=a', '--weights='],
         '--mode=train does nothing with --weights': ['--mode=train', f'--workdir={tmp_path}/no', write[0]],

@@ -18,7 +18,7 @@ from hfrnn.train.loss import Batch
 from hfrnn.train.steps import HessianFreeBatches, first_order_step, hessian_free_step, state_of
 from tests.trees import assert_trees_close
 
-FIRST_ORDER = {name: optimizers.first_order(optimizers.FirstOrder(name)) for name in optimizers.FIRST_ORDER} | {
+FIRST_ORDER = {name: optimizers.first_order(optimizers.Optimization(name)) for name in optimizers.FIRST_ORDER} | {
     'averaged': optax.chain(optax.adam(0.02), first_order.averaged(0.9)),
 }
 SECOND_ORDER = {

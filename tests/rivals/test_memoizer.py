@@ -131,7 +131,7 @@ def test_half_way_down_an_edge_it_is_near_to_brute_force():
 def test_with_one_table_a_symbol_equals_brute_force(longest):
     symbols = random_letters(40)
     prior = pitman_yor.prior(V, longest, DISCOUNTS, CONCENTRATION, one_table=True)
-    model = pitman_yor.learn(pitman_yor.plant(prior), symbols)
+    model = pitman_yor.learn(pitman_yor.empty(prior), symbols)
     restaurants = {}
     for i, symbol in enumerate(symbols.tolist()):
         seat(restaurants, tuple(symbols[max(i - longest, 0) : i].tolist()), symbol, None)

@@ -157,7 +157,7 @@ def test_any_net_learns_by_what_goes_with_it(changes, tmp_path):
         ({'initial_sd': 0.1}, 'initial_sd=0.1 is of an LSTM'),
         ({'cell': 'rnn', 'gain': 'tanh'}, 'gain=tanh'),
         ({'dropout': 0.1, 'optimizer': 'adam'}, 'dropout=0.1'),
-        ({'products': 'bfloat16', 'optimizer': 'adam'}, 'products=bfloat16'),
+        ({'matmul_dtype': 'bfloat16', 'optimizer': 'adam'}, 'matmul_dtype=bfloat16'),
         ({'optimizer': 'muon'}, 'muon is for LSTMs'),
         ({'optimizer': 'adam', 'average': 1.0}, 'never forgets'),
     ],
