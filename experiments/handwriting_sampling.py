@@ -26,7 +26,7 @@ import optax
 from experiments import cli, handwriting
 from experiments.benchmark import best_times
 from experiments.cli import Mode, say
-from hfrnn import io
+from hfrnn import io, plots
 from hfrnn.errors import SettingsError
 from hfrnn.handwriting import figures, generate, models, sampling, synthetic
 from hfrnn.handwriting.metrics import word_recall
@@ -216,7 +216,7 @@ def pages(o):
     for i in range(0, len(lines), PAGE):
         written = generate.write(writer, lines[i : i + PAGE], seed=seed + i, cap=o.bias.points, **options)
         page = path.parent / f'page{i // PAGE}.png'
-        figures.strokes_figure(written.lines).savefig(page, dpi=150)
+        plots.save(page, figures.strokes_figure(written.lines), dpi=150)
         say(page)
     results.pop('legible', None)  # of other pages
     results['pages'] = {'weights': weights, 'source': writer.source, **options, 'seed': seed, 'lines': lines}

@@ -1,8 +1,11 @@
+import atexit
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 
 import jax
 import numpy as np
@@ -25,6 +28,13 @@ def are_known(xla_flags):
 given = os.environ.get('XLA_FLAGS', '')  # with the flag of hfrnn.xla_flags, as hfrnn is imported above
 if QUICK_TO_COMPILE not in given and are_known(QUICK_TO_COMPILE):  # a worker of xdist inherits them
     os.environ['XLA_FLAGS'] = f'{given} {QUICK_TO_COMPILE}'
+
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # what is compiled twice in a session is compiled once
+    folder = tempfile.mkdtemp(prefix='compiled-')
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ |= {'JAX_COMPILATION_CACHE_DIR': folder, 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 if 'JAX_PLATFORMS' not in os.environ:  # also on a machine with a GPU, which has not four devices
     os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -78,11 +88,9 @@ def data():
 
 
 @pytest.fixture(scope='session')
-def environment(tmp_path_factory):
-    """Of scripts: compiled programs are shared by the processes of this session."""
-    cache = tmp_path_factory.mktemp('compiled')
-    names = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
-    return {k: v for k, v in os.environ.items() if k != 'HFRNN_DATA'} | names
+def environment():
+    """The environment of scripts: as it is, but without the folder of data sets."""
+    return {k: v for k, v in os.environ.items() if k != 'HFRNN_DATA'}
 
 
 @pytest.fixture(scope='session')

@@ -64,6 +64,7 @@ def test_every_mode_has_sizes_of_its_own(capsys, monkeypatch):
     assert found == [(350, 200, 100, 7), (1000, 64, 100, 5), (1000, 3, 100, 5)]
 
 
+@pytest.mark.slow
 @pytest.mark.four_devices
 def test_it_measures_what_it_names(capsys):
     out = said(capsys, *SMALL)

@@ -12,6 +12,7 @@ def call(*flags):
     in_process(bouncing_balls, *SMALL, *flags)
 
 
+@pytest.mark.slow
 def test_runs_leave_what_they_promise_and_two_are_compared(tmp_path, capsys):
     hf, lstm, both = (tmp_path / name for name in ('hf', 'lstm', 'both'))
     call(f'--workdir={hf}')

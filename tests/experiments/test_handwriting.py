@@ -33,6 +33,7 @@ def run(tmp_path_factory, cache):
     return folder
 
 
+@pytest.mark.slow
 def test_a_text_becomes_svg_png_and_json_and_can_be_written_on(pen_weights, capsys, tmp_path):
     """The same seed writes the same; what was written serves as a primer; the figures are drawn."""
     text = ['--text=ab @ c\nsecond line', f'--weights={pen_weights}', '--seed=3']
@@ -85,6 +86,7 @@ def test_a_text_alone_is_written_by_the_shipped_net_whose_terms_are_named(enviro
     assert done.stderr.count('\n') == 1 and strokes_in(tmp_path / 'hi.svg') > 0
 
 
+@pytest.mark.slow
 def test_a_net_is_a_run_a_file_or_a_shipped_name_wherever_one_is_named(run, cache, capsys, tmp_path):
     """--workdir, --weights and --init_from take the same; an exported file is the run's best weights, rounded."""
     in_process(handwriting_synthesis, '--mode=export', f'--workdir={run}', f'--output={tmp_path}/small')
@@ -143,7 +145,7 @@ def test_bad_input_is_one_clear_line(pen_weights, run, capsys, tmp_path):
         '--bias=nan is no number': [*write, '--text=a', '--bias=nan'],
         '--bias=-1': [*write, '--text=a', '--bias=-1'],
         'at most 64': [*write, '--text=a', '--copies=65'],
-        'name the folder': [*write, '--mode=inspect', '--source=iamondb'],
+        'name the folder': [*write, '--mode=inspect', '--source=iamondb', '--data='],
         'is empty': ['--text=', f'--output={tmp_path}/no', write[0]],
         'names no file and no line': [*write, '--text=a', '--prime='],
         'not by both': [*write, '--text=a', f'--text_file={tmp_path}/ink.json'],

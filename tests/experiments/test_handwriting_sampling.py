@@ -3,10 +3,13 @@
 import subprocess
 import sys
 
+import pytest
+
 from experiments import handwriting_sampling
 from tests.scripts import ROOT, in_process, read, refused
 
 
+@pytest.mark.slow
 def test_the_measurements_are_made(pen_weights, environment, capsys, tmp_path):
     few = ['--sentences=3', '--biases=0,1', '--batches=1', '--speed_points=20', '--repeats=1']
     command = [sys.executable, '-m', 'experiments.handwriting_sampling', *few, f'--weights={pen_weights}']

@@ -59,6 +59,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_grid_goes_on_and_a_finished_one_rests(tmp_path, capsys, monkeypatch):
     folder, methods, save = tmp_path / 'grid', ('hf', 'hf_undamped', 'sgd'), checkpoints.save
     flags = ['--mode=grid', '--tasks=xor', f'--methods={",".join(methods)}', f'--workdir={folder}']

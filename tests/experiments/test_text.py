@@ -150,6 +150,7 @@ def test_words_are_read_as_they_are_written(said, capsys, tmp_path):
     assert 'a net of words' in refused(capsys, text_mrnn, '--mode=analyse', f'--workdir={tmp_path}/run')
 
 
+@pytest.mark.slow
 def test_analysis(text_run, said, capsys):
     sizes = ('--bags=2', '--passages=5', '--sampled=300')
     out = said(text_mrnn, '--mode=analyse', f'--workdir={text_run}', *sizes)

@@ -62,6 +62,7 @@ def assert_same_run(a, b):
 # -- what is measured -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_validation_is_its_lines_by_hand():
     """From the pen's units to the numbers of results.json, by the means of noisy weights."""
     rng = np.random.default_rng(0)
@@ -134,6 +135,7 @@ def test_a_training_batch_is_a_function_of_the_settings_and_its_step():
     assert np.abs(once[0] - np.concatenate(others)).max(axis=(1, 2)).min() > 0.01
 
 
+@pytest.mark.slow
 def test_noise_is_of_so_many_lines_and_variances_learn_at_their_own_rate(tmp_path):
     found = []
     changes = {'plain': {'variance_rate': 1.0}, 'still': {'variance_rate': 0.0}, 'alone': {'noise_lines': 1}}
@@ -146,6 +148,7 @@ def test_noise_is_of_so_many_lines_and_variances_learn_at_their_own_rate(tmp_pat
     assert found[0][1] == found[1][1] != found[2][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'changes',
     [
@@ -181,6 +184,7 @@ def test_what_is_done_to_training_is_not_done_to_validation(tmp_path):
     assert abs(taught[0] - taught[1]) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.four_devices
 def test_each_device_draws_noise_of_its_own(tmp_path):
     found = []
@@ -274,7 +278,7 @@ def test_another_net_is_no_beginning(changes, error, plain, tmp_path):
         ({'optimizer': 'hf'}, 'optimizer=hf: the density'),
         ({'task': 'prediction', 'gaussians': 3}, 'gaussians=3: a prediction net'),
         ({'average': 1.0}, 'average=1.0 never forgets'),
-        ({'hidden': 10**7, 'layers': 9}, 'GiB'),
+        ({'hidden': 10**6, 'layers': 9}, 'GiB'),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes, error):

@@ -248,6 +248,7 @@ def real(tmp_path_factory):
     return iamondb.load(folder, str(cache)), cache
 
 
+@pytest.mark.slow
 def test_the_real_set_has_the_published_counts(real):
     data, cache = real
     assert [tuple(part) for part in data.report.parts] == [

@@ -37,6 +37,7 @@ def test_nets_are_as_large_as_the_papers(task, net, weights):
     assert model.size(jax.eval_shape(models.make(task, net, 57).init, jax.random.key(0))) == weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('C, layers, hidden', [(0, 3, 5), (5, 3, 5), (5, 2, 5), (5, 3, 3)])
 def test_a_larger_net_begins_where_a_smaller_one_was(C, layers, hidden, x64):
     """It predicts the same, and all of it learns: cells that nothing reads yet are read after a step."""
@@ -55,6 +56,7 @@ def test_a_larger_net_begins_where_a_smaller_one_was(C, layers, hidden, x64):
     assert all(np.all(g) for g in jax.tree.leaves(grads))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('C', [0, 5], ids=['prediction', 'synthesis'])
 def test_derivatives_are_clipped_line_by_line(C, x64):
     """The derivatives at the outputs are those of a line's nats, before the mean over lines."""

@@ -32,7 +32,7 @@ SCRIPTS = {  # its flags, small enough for a test; its steps are of the first fo
 OTHER = dict.fromkeys(SCRIPTS, '--hidden=9')
 each_script = pytest.mark.parametrize('script', SCRIPTS)
 TIMING = {'seconds': 0, 'points_per_second': 0}
-TIED = {'backtracked': 0}  # of iterates that are equally good, rounding chooses
+TIED = {'backtracked': 0, 'rho': 0}  # rounding chooses among iterates that are equally good, and rho is a ratio
 
 
 def module_of(script):
@@ -100,6 +100,7 @@ class Killed(BaseException):
     """As if the process had ended there."""
 
 
+@pytest.mark.slow
 @each_script
 def test_killed_at_any_moment_it_goes_on_bit_for_bit(script, whole, tmp_path, monkeypatch):
     """Wherever it comes: before a line of metrics, a checkpoint or the best weights are written."""
@@ -139,6 +140,7 @@ def test_evaluation_is_the_end_of_training(script, whole, capsys):
     assert 'goes on from step' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @each_script
 @pytest.mark.four_devices
 @pytest.mark.parametrize('devices', [2, 4])

@@ -91,6 +91,7 @@ def test_distance_has_its_minimum_here(x64):
     assert (jax.grad(tanh_distance)(h, h) == 0).all()
 
 
+@pytest.mark.slow
 def test_fisher_of_a_matching_output_is_its_hessian(x64):
     """Each outcome as often as the model says it comes: the mean over samples is the expectation, exactly."""
     z = jnp.log(jnp.asarray([[[2.0, 1.0, 1.0], [1.0, 1.0, 2.0]]]))
@@ -107,6 +108,7 @@ def test_fisher_of_a_matching_output_is_its_hessian(x64):
     assert_allclose(even.squeeze(), 0.25)
 
 
+@pytest.mark.slow
 def test_fisher_of_a_pen_is_its_mean_hessian_and_positive(x64):
     """E grad grad' = E hessian over what the model draws, though single Hessians are not positive."""
     pen, S = outputs.pen(2), 100_000

@@ -74,6 +74,7 @@ def test_zpaq_is_measured_only_with_one_model(monkeypatch, sizes, fair):
             measure.RIVALS['zpaq'](known, symbols, BYTES)
 
 
+@pytest.mark.slow
 def test_the_script(capsys, tmp_path):
     (tmp_path / 'text').write_text(prose(3000), encoding='utf-8')
     command = (f'--corpus={tmp_path / "text"}', f'--workdir={tmp_path / "run"}')
@@ -109,6 +110,7 @@ def test_bad_input_is_one_line(capsys, tmp_path, monkeypatch):
         assert word in refused(capsys, baselines, *args)
 
 
+@pytest.mark.slow
 def test_nets_stand_in_the_table(capsys, text_run, tmp_path):
     corpus = f'--corpus={text_run.parent / "text"}'
     in_process(baselines, corpus, '--rivals=gzip,memoizer', f'--nets={text_run}', f'--workdir={tmp_path}/table')

@@ -92,6 +92,7 @@ def brute_force(symbols, rng):
 # -- laws -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_equals_brute_force_in_the_mean_of_the_seatings():
     symbols = letters('abcabcabcabcaccbaabab')
     runs = 1500

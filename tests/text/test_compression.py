@@ -336,6 +336,6 @@ runpy.run_module('experiments.compression', run_name='__main__')
     command = [sys.executable, '-c', script, *flags]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == 'error: File too large; nothing is written\n'
+    assert done.stderr == f'error: {tmp_path}/archive: File too large; nothing is written\n'
     assert len(source.read_bytes()) == 20_000
     assert [p.name for p in tmp_path.iterdir()] == ['source']

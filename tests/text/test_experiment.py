@@ -107,6 +107,7 @@ def test_validation_of_substrings_is_as_their_training(tmp_path):
     assert found['symbols'] == 2000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'changes',
     [
@@ -180,6 +181,7 @@ def test_a_report_that_would_fail_is_refused_before_training():
             language_model(LSTM, evaluation=evaluation, sampling=sampling)
 
 
+@pytest.mark.slow
 def test_the_test_text_chooses_nothing(tmp_path):
     """Two texts that differ in their last tenth alone: the same weights, figures of validation, and rates."""
     known = corpora.load('pydoc')
@@ -203,6 +205,7 @@ def test_the_test_text_chooses_nothing(tmp_path):
     assert found[0][2] != found[1][2]
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_net_it_is_told_to(lstm, tmp_path):
     """At a learning rate of 0 it stays that; with adaptive noise, the posterior of a net that has one."""
     weights = bundle.load(lstm[0])
@@ -236,6 +239,7 @@ def test_a_run_begins_with_the_net_it_is_told_to(lstm, tmp_path):
     assert not (tmp_path / 'other').exists()
 
 
+@pytest.mark.slow
 def test_in_parts_a_run_is_the_same_bit_for_bit(lstm, tmp_path):
     """With adaptive noise and dropout, from the weights of another run, the state carried and the average kept."""
     s = replace(LSTM, noise='adaptive', dropout=0.1, init_from=str(lstm[0]))

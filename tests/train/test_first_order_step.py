@@ -52,6 +52,7 @@ def grads_one_by_one():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('per, chunk', [('target', 3), ('sequence', 1), ('sequence', 4)])
 def test_a_gradient_is_per_target_or_per_line(per, chunk, x64):
     optimizer, batch = optax.sgd(1.0), lines()

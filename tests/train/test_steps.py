@@ -86,6 +86,7 @@ def run_steps(kind, n, devices, first=0, state=None):
     return state, metrics
 
 
+@pytest.mark.slow
 @pytest.mark.four_devices
 @pytest.mark.parametrize('kind, devices', [('hf', 4), ('hf, all options', 4), ('adam', 2), ('adam', 4)])
 def test_devices_change_no_number(kind, devices, x64):
@@ -94,6 +95,7 @@ def test_devices_change_no_number(kind, devices, x64):
     assert_trees_close(one.params, many.params, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.four_devices
 @each_step
 def test_devices_are_a_vmap_with_the_axis_name(kind, x64):
@@ -132,6 +134,7 @@ def test_unscored_symbols_are_no_part_of_the_loss(x64):
     assert_allclose(nats, sum(-jax.nn.log_softmax(z[i, t])[b.targets[i, t]] for i in range(8) for t in range(3, 12)))
 
 
+@pytest.mark.slow
 def test_a_hessian_free_step_solves_the_dense_system(x64):
     """(G + lambda mu S + lambda I) d = -g, means over sequences of sums over steps; scored ones in G and g."""
     lam, mu = 0.7, 0.3
@@ -173,6 +176,7 @@ def test_a_hessian_free_step_solves_the_dense_system(x64):
     assert_allclose(moved / alpha, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.four_devices
 @pytest.mark.parametrize('own', [False, True])
 def test_an_optimiser_is_given_each_objective_on_its_batch(own, x64):
