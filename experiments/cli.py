@@ -7,6 +7,7 @@ same names, and modes, each of which reads some of the groups.  Its flags are it
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 import re
@@ -149,7 +150,9 @@ def _help(doc, modes, groups):
     for group in groups.values():
         lines += [type(group).__doc__.strip().splitlines()[0].rstrip('.') + ':']
         for leaf in settings_of.leaves(group):
-            default = ','.join(map(str, leaf.value)) if leaf.many else leaf.value
+            default = (
+                ','.join(map(str, leaf.value)) if leaf.many else 'no limit' if leaf.value == math.inf else leaf.value
+            )
             shown = '' if default is None or default == '' else f' (default: {default})'
             choices = f' {"Any" if leaf.many else "One"} of {", ".join(leaf.choices)}.' if leaf.choices else ''
             lines += textwrap.wrap(

@@ -1,7 +1,7 @@
 """Generating text with recurrent nets: Sutskever, Martens & Hinton 2011.
 
-python -m experiments.text_mrnn --flagfile=experiments/flags/quickstart.flags
-python -m experiments.text_mrnn --workdir=runs/quickstart --mode=sample --prompt="The " --sample_length=500
+    python -m experiments.text_mrnn --flagfile=experiments/flags/quickstart.flags
+    python -m experiments.text_mrnn --workdir=runs/quickstart --mode=sample --prompt="The " --sample_length=500
 """
 
 import sys
