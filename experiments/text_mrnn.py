@@ -2,6 +2,8 @@
 
     python -m experiments.text_mrnn --flagfile=experiments/flags/quickstart.flags
     python -m experiments.text_mrnn --workdir=runs/quickstart --mode=sample --prompt="The " --sample_length=500
+
+The multiplicative RNN by Hessian-Free, on any text; and every other cell and optimiser, to set beside it.
 """
 
 import sys
