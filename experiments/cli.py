@@ -91,10 +91,14 @@ def main(
         mode = modes[name]
         for group in groups:
             if group not in (*mode.groups, 'common', 'machine'):
-                unread = [leaf.name for leaf in settings_of.leaves(groups[group]) if leaf.name in options.given]
+                unread = [leaf.name for leaf in _leaves(groups[group]) if leaf.name in options.given]
                 if unread:
                     raise SettingsError(f'--mode={name} does nothing with --{unread[0]}')
         _act(mode, options)
+
+
+def _leaves(group):
+    return [leaf for leaf in settings_of.leaves(group) if leaf.flag]
 
 
 def _act(mode, options):
@@ -104,7 +108,7 @@ def _act(mode, options):
 
 
 def _define(defined, group):
-    for leaf in settings_of.leaves(group):
+    for leaf in _leaves(group):
         default = list(leaf.value) if leaf.many else leaf.value
         if leaf.many:
             flags.DEFINE_list(leaf.name, default, leaf.help, flag_values=defined)
@@ -126,8 +130,8 @@ def _read(defined, argv, groups):
     options = SimpleNamespace(given={name for name in defined if defined[name].present})
     options.mode = defined['mode'].value if 'mode' in defined else None
     for name, group in groups.items():
-        values = {leaf.name: defined[leaf.name].value for leaf in settings_of.leaves(group)}
-        for leaf in settings_of.leaves(group):
+        values = {leaf.name: defined[leaf.name].value for leaf in _leaves(group)}
+        for leaf in _leaves(group):
             if leaf.many and leaf.kind is not str:
                 values[leaf.name] = _numbers(leaf, values[leaf.name])
         value = settings_of.replace(group, **values)
@@ -149,7 +153,7 @@ def _help(doc, modes, groups):
         lines += [f'--mode: {", ".join(modes)}', '']
     for group in groups.values():
         lines += [type(group).__doc__.strip().splitlines()[0].rstrip('.') + ':']
-        for leaf in settings_of.leaves(group):
+        for leaf in _leaves(group):
             default = (
                 ','.join(map(str, leaf.value)) if leaf.many else 'no limit' if leaf.value == math.inf else leaf.value
             )

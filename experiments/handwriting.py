@@ -4,7 +4,6 @@ Graves 2013 (G13), sec. 4 and 5.
 """
 
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from hfrnn.handwriting.generate import Primer, Writer
 from hfrnn.handwriting.models import KIND, SYNTHESIS
 from hfrnn.text.alphabet import UNKNOWN
 from hfrnn.train import experiment, run_folder
-from hfrnn.train.settings import setting
+from hfrnn.train.settings import flatten, setting
 
 SHIPPED = 'iamondb'  # the net that writes if none is named
 ENDINGS = ('.svg', '.png', '.json')
@@ -120,13 +119,6 @@ def main(argv: Sequence[str], doc: str, default: Handwriting) -> None:
         del groups['text']
         modes |= {'sample': Mode(sample, writing), 'inspect': Mode(inspect, writing)}
     modes['export'] = Mode(export, ('output',))
-
-    def of_this_task(act, o):
-        if o.run.task != default.task:
-            raise SettingsError(f'task={o.run.task}: that is the script handwriting_{o.run.task}')
-        act(o)
-
-    modes = {name: mode._replace(act=functools.partial(of_this_task, mode.act)) for name, mode in modes.items()}
     limits = experiment.Limits(patience=10, save_minutes=10.0)
     groups = {'common': Common(), 'limits': limits, **groups, 'run': default, 'machine': Machine()}
     cli.main(argv, doc, modes, choose=lambda o: 'write' if has_text(o) else 'train', **groups)
@@ -188,8 +180,11 @@ def chosen_writer(o: Any) -> Writer:
     """The net of --weights, or --workdir, or the package.
 
     Raises:
-      SettingsError: if none is named, or two.
+      SettingsError: if none is named, or two; for a flag of training.
     """
+    unread = [name for name in flatten(o.run) if name in o.given and name not in ('seed', 'source')]
+    if unread:
+        raise SettingsError(f'--{unread[0]} is of a run that trains; a net that writes has settings of its own')
     workdir, weights = o.common.workdir, o.net.weights
     if workdir and weights is not None:
         raise SettingsError('write with one net: that of --workdir or that of --weights')

@@ -37,7 +37,7 @@ class Handwriting:
     """Lines, net and training, which define a run."""
 
     task: str = setting(
-        SYNTHESIS, 'prediction: the net writes what it likes. synthesis: it writes a text.', choices=TASKS
+        SYNTHESIS, 'prediction: the net writes what it likes. synthesis: it writes a text.', choices=TASKS, flag=False
     )
     source: str = setting(PENS, 'pens: synthetic lines. iamondb: the lines of --data.', choices=SOURCES)
     lines: int = setting(2000, 'pens: lines for training.', low=1, high=10**6)

@@ -39,6 +39,7 @@ class Leaf(NamedTuple):
       low, high: bounds of a number, None for none.
       choices: of a string, empty for any.
       infinite: whether a number may be infinite; never of settings that are written as JSON.
+      flag: whether scripts have a flag for it; not if each script decides.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Leaf(NamedTuple):
     high: float | None
     choices: tuple[str, ...]
     infinite: bool
+    flag: bool
 
 
 def setting(
@@ -61,9 +63,10 @@ def setting(
     high: float | None = None,
     choices: Sequence[str] = (),
     infinite: bool = False,
+    flag: bool = True,
 ) -> Any:
     """A field of a settings dataclass."""
-    metadata = {'help': help, 'low': low, 'high': high, 'choices': tuple(choices), 'infinite': infinite}
+    metadata = {'help': help, 'low': low, 'high': high, 'choices': tuple(choices), 'infinite': infinite, 'flag': flag}
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -154,7 +154,7 @@ def test_bad_input_is_one_clear_line(pen_weights, run, capsys, tmp_path):
         '--weights names nothing': ['--text=a', '--weights='],
         '--mode=train does nothing with --weights': ['--mode=train', f'--workdir={tmp_path}/no', write[0]],
         'say from which run': ['--mode=export', f'--output={tmp_path}/no'],
-        'that is the script handwriting_prediction': ['--task=prediction', f'--workdir={tmp_path}/no'],
+        "'task'": ['--task=prediction', f'--workdir={tmp_path}/no'],
         'needs the folder of IAM-OnDB': ['--source=iamondb', '--data=', f'--workdir={tmp_path}/no'],
         'log variances': ['--optimizer=muon', '--noise=adaptive', f'--workdir={tmp_path}/no'],
     }
