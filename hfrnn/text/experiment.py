@@ -36,7 +36,7 @@ from hfrnn.train.devices import check_memory, count
 from hfrnn.train.experiment import Experiment, summary
 from hfrnn.train.optimizers import HESSIAN_FREE, HessianFree, Optimization, WeightNoise
 from hfrnn.train.settings import SEEDS, setting
-from hfrnn.train.steps import first_order_step, hessian_free_step, noisy_loss, state_of
+from hfrnn.train.steps import noisy_loss, state_of
 from hfrnn.train.truncated_bptt import init_carried_state, truncated_bptt_step
 
 NAME = 'language_model'
@@ -315,15 +315,11 @@ def _substrings(s, corpus, chunk) -> _Learner:
     V, noise = len(corpus.alphabet), _noise(s)
     random_substrings(corpus.train, np.random.default_rng(0), 1, s.length, s.unscored)  # raises if it is too short
     learner = _in_training(s, V)
-    if s.optimization.optimizer == HESSIAN_FREE:
-        optimizer = optimizers.hessian_free(s.hessian_free, s.optimization.average)
-        step = hessian_free_step(learner, optimizer, chunk, s.hessian_free.mu, s.hessian_free.preconditioned)
-    else:
-        optimizer = optimizers.first_order(s.optimization)
-        n = max(1, len(corpus.train) // (s.length - s.unscored))  # as many substrings score every symbol once
-        noisy = noisy_loss(learner, noise, n) if s.weight_noise.noise != 'none' or s.dropout else None
-        per = optimizers.FIRST_ORDER[s.optimization.optimizer].per
-        step = first_order_step(learner, optimizer, chunk, per=per, noisy=noisy, seed=s.seed)
+    n = max(1, len(corpus.train) // (s.length - s.unscored))  # as many substrings score every symbol once
+    noisy = noisy_loss(learner, noise, n) if s.weight_noise.noise != 'none' or s.dropout else None
+    optimizer, step = optimizers.optimizer_and_step(
+        learner, s.optimization, s.hessian_free, chunk, noisy=noisy, seed=s.seed
+    )
 
     def batch(i):
         def draw(stream, sequences):

@@ -72,7 +72,7 @@ def bouncing_balls(s: BouncingBalls, *, chunk: int = 100, shown: int = 20, devic
 
     def batch(i):
         return optimizers.batches(
-            lambda stream, n: draw((s.seed, i, stream) if stream else (s.seed, i, 0), n),
+            lambda stream, n: draw((s.seed, i, stream), n),
             s.optimization.optimizer,
             s.batch,
             s.hessian_free,

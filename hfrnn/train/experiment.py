@@ -116,11 +116,11 @@ def run(
     """
     begin = functools.partial(experiment.init, jax.random.key(experiment.settings.seed))
     origin = None
-    if experiment.warm_start is not None and not checkpoints.have_begun(folder):
-        first, origin = experiment.warm_start(begin())  # before the folder is made, so that a mistake leaves none
-        begin = lambda: first  # noqa: E731
-    if not checkpoints.have_begun(folder):
-        experiment.batch(0)  # what memory cannot hold leaves nothing behind, either
+    if not checkpoints.have_begun(folder):  # before the folder is made, so that a mistake leaves none
+        experiment.batch(0)  # raises if memory cannot hold it
+        if experiment.warm_start is not None:
+            first, origin = experiment.warm_start(begin())
+            begin = lambda: first  # noqa: E731
     open_run = run_folder.open_to_train(folder, {**_identity(experiment), 'clock': limits.clock})
     try:
         saved = checkpoints.open_checkpoints(open_run)
@@ -237,8 +237,8 @@ def _log_and_keep(experiment, open_run, saved, state, history, row, seconds):
 
 def _impatient(history, limits, every):
     """Whether the last ``patience`` regular evaluations found nothing better; one that ended a run does not count."""
-    rows = [row for row in run_folder.with_finite(history, _objective(history)) if row['step'] % every == 0]
-    values = [row[_objective(history)] for row in rows]
+    objective = _objective(history)
+    values = [row[objective] for row in run_folder.with_finite(history, objective) if row['step'] % every == 0]
     return bool(limits.patience and values) and len(values) - 1 - int(np.argmin(values)) >= limits.patience
 
 

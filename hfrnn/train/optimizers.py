@@ -160,18 +160,19 @@ def copies_of_weights(optimizer: str, s: HessianFree | None = None) -> int:
 
 
 def optimizer_and_step(
-    model: Model, first: Optimization, hf: HessianFree, chunk: int, *, steps_per_epoch: int = 1
+    model: Model, s: Optimization, hf: HessianFree, chunk: int, *, noisy: Callable | None = None, seed: int = 0
 ) -> tuple[optax.GradientTransformation, Callable]:
     """(the optimiser, its step on a ``Batch`` or on what ``batches`` draws) of independent sequences.
 
     Args:
       chunk: how many sequences are in memory at once for a gradient, on each device.
+      noisy, seed: of first-order methods, as in ``first_order_step``.
     """
-    if first.optimizer == HESSIAN_FREE:
-        optimizer = hessian_free(hf, first.average)
+    if s.optimizer == HESSIAN_FREE:
+        optimizer = hessian_free(hf, s.average)
         return optimizer, hessian_free_step(model, optimizer, chunk, hf.mu, hf.preconditioned)
-    optimizer = first_order(first, steps_per_epoch)
-    return optimizer, first_order_step(model, optimizer, chunk, per=FIRST_ORDER[first.optimizer].per)
+    optimizer, per = first_order(s), FIRST_ORDER[s.optimizer].per
+    return optimizer, first_order_step(model, optimizer, chunk, per=per, noisy=noisy, seed=seed)
 
 
 def batches(draw: Callable[[int, int], Batch], optimizer: str, batch: int, hf: HessianFree) -> Any:
